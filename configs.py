@@ -1,0 +1,171 @@
+"""The tutorial's hyper-parameters: small, medium, large and test.
+
+Small, medium and large are the three models of Zaremba et al. 2014 (section
+4.1: non-regularized, medium regularized and large regularized LSTM). Test is a
+toy, for trying out code in a second.
+"""
+
+import dataclasses
+import math
+
+
+class ConfigError(ValueError):
+  """A hyper-parameter that does not exist or cannot have that value."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+  """The hyper-parameters of a model and of its training.
+
+  Raises:
+    ConfigError: for a value of the wrong type or out of range.
+  """
+
+  init_scale: float  # Weights start uniform in [-init_scale, init_scale].
+  learning_rate: float  # Of plain SGD, in the first max_epoch epochs.
+  max_grad_norm: float  # The gradient's global norm is clipped to this.
+  num_layers: int  # L: LSTM layers.
+  num_steps: int  # T: unrolled steps, the words back-propagation sees.
+  hidden_size: int  # H: units of a layer, and of the embedding.
+  max_epoch: int  # Epochs before the learning rate starts to decay.
+  max_max_epoch: int  # Epochs in all.
+  keep_prob: float  # Share of the units that dropout keeps; 1.0: no dropout.
+  lr_decay: float  # Factor on the learning rate, each epoch after max_epoch.
+  batch_size: int  # B: streams the text is cut into, trained side by side.
+  vocab_size: int  # V: words the model knows. Follows the data.
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      _check(field, getattr(self, field.name))
+
+  def learning_rate_of(self, epoch):
+    """Returns the learning rate of an epoch (the first is 1)."""
+    return self.learning_rate * self.lr_decay ** max(epoch - self.max_epoch, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SmallConfig(Config):
+  """2 layers of 200 units, no dropout: 114.5 on the test set in the paper."""
+
+  init_scale: float = 0.1
+  learning_rate: float = 1.0
+  max_grad_norm: float = 5.0
+  num_layers: int = 2
+  num_steps: int = 20
+  hidden_size: int = 200
+  max_epoch: int = 4
+  max_max_epoch: int = 13
+  keep_prob: float = 1.0
+  lr_decay: float = 0.5
+  batch_size: int = 20
+  vocab_size: int = 10000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MediumConfig(Config):
+  """2 layers of 650 units, half dropped: 82.7 on the test set in the paper."""
+
+  init_scale: float = 0.05
+  learning_rate: float = 1.0
+  max_grad_norm: float = 5.0
+  num_layers: int = 2
+  num_steps: int = 35
+  hidden_size: int = 650
+  max_epoch: int = 6
+  max_max_epoch: int = 39
+  keep_prob: float = 0.5
+  lr_decay: float = 0.8
+  batch_size: int = 20
+  vocab_size: int = 10000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LargeConfig(Config):
+  """2 layers of 1500 units, 65% dropped: 78.4 on the test set in the paper."""
+
+  init_scale: float = 0.04
+  learning_rate: float = 1.0
+  max_grad_norm: float = 10.0
+  num_layers: int = 2
+  num_steps: int = 35
+  hidden_size: int = 1500
+  max_epoch: int = 14
+  max_max_epoch: int = 55
+  keep_prob: float = 0.35
+  lr_decay: float = 1 / 1.15
+  batch_size: int = 20
+  vocab_size: int = 10000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TestConfig(Config):
+  """One layer of 2 units, one epoch: learns nothing, ends soon."""
+
+  init_scale: float = 0.1
+  learning_rate: float = 1.0
+  max_grad_norm: float = 1.0
+  num_layers: int = 1
+  num_steps: int = 2
+  hidden_size: int = 2
+  max_epoch: int = 1
+  max_max_epoch: int = 1
+  keep_prob: float = 1.0
+  lr_decay: float = 0.5
+  batch_size: int = 20
+  vocab_size: int = 10000
+
+
+CONFIGS = {
+  "small": SmallConfig,
+  "medium": MediumConfig,
+  "large": LargeConfig,
+  "test": TestConfig,
+}
+
+
+def override(config, hparams):
+  """Returns the config with some fields changed.
+
+  Args:
+    config: a Config.
+    hparams: "field=value" pairs with commas between them, such as
+      "max_max_epoch=1,hidden_size=300"; "" changes nothing.
+
+  Raises:
+    ConfigError: for a field there is not, a value of another type or out of
+      range, and for vocab_size, which follows the data.
+  """
+  types = {field.name: field.type for field in dataclasses.fields(config)}
+  del types["vocab_size"]
+  changes = {}
+  for pair in filter(None, (part.strip() for part in hparams.split(","))):
+    name, equals, value = (part.strip() for part in pair.partition("="))
+    if not equals or name not in types:
+      fields = ", ".join(f"{n} ({t.__name__})" for n, t in types.items())
+      what = "follows the data" if name == "vocab_size" else "is not a field"
+      if not equals:
+        what = "lacks an '=', as in max_max_epoch=1"
+      raise ConfigError(f"'{name}' {what}; the fields to set are {fields}.")
+    try:
+      changes[name] = types[name](value)
+    except ValueError:
+      kind = {int: "a whole number", float: "a number"}[types[name]]
+      raise ConfigError(f"{name} must be {kind}, not '{value}'.") from None
+  return dataclasses.replace(config, **changes)
+
+
+def _check(field, value):
+  """Raises ConfigError unless the value is of the field's type and range."""
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if field.type is int:
+    least = 0 if field.name == "max_epoch" else 1
+    right = whole and value >= least
+    wanted = f"a whole number from {least} up"
+  elif field.name in ("keep_prob", "lr_decay"):
+    right = (whole or isinstance(value, float)) and 0 < value <= 1
+    wanted = "a number above 0 and not above 1"
+  else:
+    right = (whole or isinstance(value, float)) and 0 < value < math.inf
+    wanted = "a number above 0"
+  if not right:
+    raise ConfigError(f"{field.name} must be {wanted}, not {value!r}.")

@@ -1,0 +1,629 @@
+"""Trains the LSTM language model of Zaremba et al. 2014 on the Penn Treebank.
+
+  python ptb_word_lm.py --data_path=simple-examples/data --model=small
+
+The paper: Recurrent Neural Network Regularization, arXiv:1409.2329. Trained
+with truncated back-propagation: the text passes in pieces of num_steps words,
+and the LSTM's state is fed from each piece to the next.
+
+Dimensions in the comments: B = batch_size, T = num_steps, H = hidden_size,
+V = vocab_size, L = num_layers. Tensors are time-major, [T, B, ...], as the
+unrolled steps take them.
+"""
+
+import dataclasses
+import itertools
+import math
+import os
+import signal
+import sys
+import time
+import warnings
+
+import tqdm
+from absl import app, flags, logging
+
+import configs
+import reader
+import run_folder
+import tf1
+from stop_request import StopRequest
+
+
+class DivergedError(ArithmeticError):
+  """The loss or its gradient is no longer a finite number."""
+
+
+class PTBInput:
+  """A data set as batches.
+
+  Attributes:
+    batch_size: B.
+    num_steps: T.
+    epoch_size: batches of an epoch.
+    input_data: int32 [B, T], the next batch each time it is fetched.
+    targets: int32 [B, T], the words that follow.
+  """
+
+  def __init__(self, config, data, name=None):
+    """Cuts the ids `data`, of one dimension, as the config says.
+
+    Raises:
+      reader.DataError: if there are too few words for one batch.
+    """
+    self.batch_size = config.batch_size
+    self.num_steps = config.num_steps
+    self.epoch_size = reader.epoch_size(
+      len(data), self.batch_size, self.num_steps
+    )
+    self.input_data, self.targets = reader.ptb_producer(
+      data, self.batch_size, self.num_steps, name
+    )
+
+
+class PTBModel:
+  """The graph: embedding, LSTM layers, softmax, loss, and in training SGD.
+
+  Build it in a variable scope "Model"; build those for evaluation in the same
+  scope with reuse=True, after the one for training.
+
+  Attributes:
+    input: the PTBInput.
+    initial_state: a tuple with a pair (c, h) for each layer, each [B, H] and
+      zero unless it is fed.
+    final_state: the same after T steps; feed it as the next initial_state.
+    cost: float32, the cross-entropy in nats, summed over time and averaged
+      over the batch.
+    global_step: int64, how many steps the variables were trained.
+    lr: the learning rate (training only, like the rest).
+    grad_norm: float32, the gradient's global norm before it is clipped.
+    train_op: one step of SGD.
+  """
+
+  def __init__(self, is_training, config, input_, *, seed=0, rnn_mode="basic"):
+    """Adds the model to the default graph.
+
+    Args:
+      is_training: whether to drop out units and to make a train_op.
+      config: a configs.Config.
+      input_: a PTBInput.
+      seed: of the dropout masks, a whole number.
+      rnn_mode: a key of RNN_MODES.
+    """
+    self.input = input_
+    # Created before the model's variables, and at the root of the names.
+    with tf1.variable_scope(tf1.VariableScope(tf1.AUTO_REUSE, name="")):
+      self.global_step = tf1.train.get_or_create_global_step()
+    masks = [None] * (config.num_layers + 1)  # Of the embedding, each layer.
+    if is_training and config.keep_prob < 1:
+      masks = dropout_masks(config, [seed, self.global_step])
+
+    inputs = embed(config, input_.input_data, masks[0])  # [T, B, H]
+    outputs, self.initial_state, self.final_state = RNN_MODES[rnn_mode](
+      config, inputs, masks[1:]
+    )  # [T, B, H]
+    losses = softmax_loss(config, outputs, input_.targets)  # [T, B]
+    # Averaged over the batch but summed over time: the paper's learning rate
+    # and clipping norm are for this gradient, T times that of the mean.
+    self.cost = tf1.reduce_sum(tf1.reduce_mean(losses, axis=1))
+    if is_training:
+      self._add_training(config.max_grad_norm)
+
+  def _add_training(self, max_grad_norm):
+    """Adds a step of SGD with a clipped gradient (the paper's section 4.1)."""
+    # A local variable: which epoch has which rate is the config's matter, so
+    # the rate is not a part of a checkpoint.
+    self.lr = tf1.Variable(
+      0.0,
+      trainable=False,
+      name="learning_rate",
+      collections=[tf1.GraphKeys.LOCAL_VARIABLES],
+    )
+    self._new_lr = tf1.placeholder(tf1.float32, [], "new_learning_rate")
+    self._lr_update = self.lr.assign(self._new_lr)
+    variables = tf1.trainable_variables()
+    # The embedding's gradient is sparse: a row for each of the T * B words
+    # read. In the norm a word read twice counts as two rows, as TF1 had it.
+    gradients, self.grad_norm = tf1.clip_by_global_norm(
+      tf1.gradients(self.cost, variables), max_grad_norm
+    )
+    self.train_op = tf1.train.GradientDescentOptimizer(self.lr).apply_gradients(
+      zip(gradients, variables, strict=True), self.global_step
+    )
+
+  def assign_lr(self, session, lr_value):
+    """Sets the learning rate of the steps to come."""
+    session.run(self._lr_update, {self._new_lr: lr_value})
+
+
+def dropout_masks(config, seed_and_step):
+  """Draws the dropout masks of one training step.
+
+  They are drawn statelessly: a step's masks depend on the seed and the step
+  alone, not on the draws before it, so that a resumed run draws the same.
+
+  Args:
+    config: a Config.
+    seed_and_step: two whole numbers, or scalar tensors of them.
+
+  Returns:
+    L + 1 tensors float32 [T, B, H], of 0 and 1 / keep_prob: the mask of the
+    embedded inputs, then that of each layer's outputs.
+  """
+  shape = [
+    config.num_layers + 1,
+    config.num_steps,
+    config.batch_size,
+    config.hidden_size,
+  ]
+  seed = tf1.stack([tf1.cast(x, tf1.int64) for x in seed_and_step])
+  uniform = tf1.random.stateless_uniform(shape, seed, alg="philox")
+  kept = tf1.cast(uniform < config.keep_prob, tf1.float32)
+  return tf1.unstack(kept / config.keep_prob)
+
+
+def embed(config, ids, mask):
+  """Looks up the embeddings of ids [B, T]; returns them as [T, B, H]."""
+  embedding = tf1.get_variable(
+    "embedding", [config.vocab_size, config.hidden_size], tf1.float32
+  )
+  inputs = tf1.nn.embedding_lookup(embedding, tf1.transpose(ids))  # [T, B, H]
+  return inputs if mask is None else inputs * mask
+
+
+def unroll_basic(config, inputs, masks):
+  """Runs the stack of LSTM cells over T steps, one after the other.
+
+  Args:
+    config: a Config.
+    inputs: float32 [T, B, H].
+    masks: for each layer, the dropout mask of its outputs [T, B, H], or None.
+
+  Returns:
+    (outputs, initial_state, final_state): float32 [T, B, H], and the states as
+    PTBModel has them.
+  """
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
+    cells = [
+      # No bias on the forget gate: the paper's equations have none.
+      tf1.nn.rnn_cell.BasicLSTMCell(config.hidden_size, forget_bias=0.0)
+      for _ in range(config.num_layers)
+    ]
+  stack = tf1.nn.rnn_cell.MultiRNNCell(
+    [
+      cell if mask is None else OutputDropout(cell, mask)
+      for cell, mask in zip(cells, masks, strict=True)
+    ]
+  )
+  initial_state = state = stack.zero_state(config.batch_size, tf1.float32)
+  outputs = []
+  with tf1.variable_scope("RNN"):
+    for x in tf1.unstack(inputs):  # [B, H]
+      output, state = stack(x, state)  # [B, H]
+      outputs.append(output)
+  return tf1.stack(outputs), initial_state, state
+
+
+RNN_MODES = {"basic": unroll_basic}  # What --rnn_mode chooses from.
+
+
+class OutputDropout:
+  """An RNN cell whose output is dropped out, with masks drawn beforehand.
+
+  The state goes on untouched: dropout on the recurrent connections would wipe
+  out what the LSTM remembers (the paper's section 3.2).
+  """
+
+  def __init__(self, cell, masks):
+    """Wraps `cell`; its call number t uses masks[t] of `masks` [T, B, H]."""
+    self._cell = cell
+    self._masks = iter(tf1.unstack(masks))
+    self.state_size, self.output_size = cell.state_size, cell.output_size
+    self.zero_state = cell.zero_state
+
+  def __call__(self, inputs, state, scope=None):
+    """Returns the cell's output [B, H], dropped out, and its state."""
+    output, state = self._cell(inputs, state, scope)
+    return output * next(self._masks), state
+
+
+def softmax_loss(config, outputs, targets):
+  """Returns the cross-entropy in nats of each target.
+
+  Args:
+    config: a Config.
+    outputs: float32 [T, B, H], of the last layer.
+    targets: int32 [B, T].
+
+  Returns:
+    float32 [T, B].
+  """
+  size = [config.hidden_size, config.vocab_size]
+  softmax_w = tf1.get_variable("softmax_w", size, tf1.float32)
+  softmax_b = tf1.get_variable("softmax_b", size[1:], tf1.float32)
+  rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [T * B, H]
+  logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [T * B, V]
+  labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
+  losses = tf1.nn.sparse_softmax_cross_entropy_with_logits(
+    labels=labels, logits=logits
+  )
+  return tf1.reshape(losses, [config.num_steps, config.batch_size])
+
+
+def uniform_initializer(init_scale, seed):
+  """Like tf.random_uniform_initializer, but drawn statelessly.
+
+  A variable's values depend on the seed and on how many were made before it.
+  """
+  drawn = itertools.count(1)
+
+  def initialize(shape, dtype=None, partition_info=None):
+    del partition_info
+    # Negative, since the steps of dropout_masks are not: no number is drawn
+    # for both.
+    return tf1.random.stateless_uniform(
+      shape, [seed, -next(drawn)], -init_scale, init_scale, dtype, alg="philox"
+    )
+
+  return initialize
+
+
+def run_epoch(
+  session,
+  model,
+  eval_op=None,
+  verbose=False,
+  *,
+  title="",
+  on_step=None,
+  stop=False,
+):
+  """Runs the model over all batches of its input, once.
+
+  The LSTM's state starts as zeros and goes on from batch to batch: the text is
+  one long stream, and what the model has read so far tells what comes next.
+  On a terminal, a progress bar shows how far it is.
+
+  Args:
+    session: a Session with the model's variables initialized.
+    model: a PTBModel.
+    eval_op: run with each batch, such as the model's train_op.
+    verbose: whether to print ten lines on the way, if there is no bar.
+    title: of the bar, and of the epoch in an error.
+    on_step: called after each step with its number (from 1), its loss (nats a
+      word) and the speed so far (words per second).
+    stop: asked for its truth after each step; if true, the epoch ends there.
+
+  Returns:
+    The perplexity: exp of the mean loss a word.
+
+  Raises:
+    DivergedError: if the loss or the gradient is not a finite number, or the
+      perplexity too large for one.
+  """
+  fetches = {"cost": model.cost, "state": model.final_state}
+  if eval_op is not None:
+    fetches.update(eval_op=eval_op, grad_norm=model.grad_norm)
+  size, num_steps = model.input.epoch_size, model.input.num_steps
+  lines = _lines_at(size) if verbose else []
+  costs, iters = 0.0, 0
+  start = time.perf_counter()
+  state = session.run(model.initial_state)
+  with tqdm.tqdm(
+    total=size, desc=title, disable=None, leave=False, file=sys.stdout
+  ) as bar:
+    for step in range(size):
+      # Fed, not kept in a variable: so any number of streams can be read with
+      # the same graph, each from its own state.
+      values = session.run(fetches, _feed(model.initial_state, state))
+      state = values["state"]
+      cost = float(values["cost"])  # Thousands are added up: in float64.
+      costs += cost
+      iters += num_steps
+      perplexity = _perplexity(costs / iters)
+      if not math.isfinite(perplexity + values.get("grad_norm", 0.0)):
+        raise DivergedError(
+          f"{title}, step {step + 1} of {size}: the loss is no longer a finite "
+          "number. Try a smaller learning_rate, init_scale or max_grad_norm."
+        )
+      wps = iters * model.input.batch_size / (time.perf_counter() - start)
+      if on_step:
+        on_step(step + 1, cost / num_steps, wps)
+      bar.update()
+      bar.set_postfix_str(f"perplexity {perplexity:.1f}, {wps:.0f} wps", False)
+      if step in lines and bar.disable:
+        print(
+          f"{step / size:.3f} perplexity: {perplexity:.3f} "
+          f"speed: {wps:.0f} wps",
+          flush=True,
+        )
+      if stop:
+        break
+  return perplexity
+
+
+def _feed(initial_state, state):
+  """Returns the feed_dict that starts each layer from its (c, h) in state."""
+  feed = {}
+  for (c, h), (c_value, h_value) in zip(initial_state, state, strict=True):
+    feed[c], feed[h] = c_value, h_value
+  return feed
+
+
+def _perplexity(nats):
+  """Returns exp(nats), infinite where it is too large for a float."""
+  try:
+    return math.exp(nats)
+  except OverflowError:
+    return math.inf
+
+
+def _lines_at(size):
+  """Returns the steps, from 0, after which to print: ten in an epoch.
+
+  In a long epoch they are the tutorial's: 10, and each tenth of an epoch on.
+  """
+  if size >= 110:
+    return range(10, size, size // 10)
+  every = math.ceil(size / 10)
+  return range(every - 1, size, every)
+
+
+def build_models(config, corpus, seed, rnn_mode):
+  """Adds the three models to the default graph, with shared variables.
+
+  Returns:
+    (train_model, valid_model, test_model).
+  """
+  initializer = uniform_initializer(config.init_scale, seed)
+  models = []
+  for part, part_config, ids in _parts(config, corpus):
+    with tf1.name_scope(part.capitalize()):
+      input_ = PTBInput(part_config, ids, name="Input")
+      with tf1.variable_scope(
+        "Model", reuse=bool(models), initializer=initializer
+      ):
+        is_training = part == "train"
+        models.append(
+          PTBModel(
+            is_training, part_config, input_, seed=seed, rnn_mode=rnn_mode
+          )
+        )
+  return models
+
+
+def _parts(config, corpus):
+  """Returns the name, the config and the ids of train, valid and test.
+
+  The test text is read as one stream, word by word, so that each word but the
+  first is predicted, from all words before it: no tail is left over.
+  """
+  test_config = dataclasses.replace(config, batch_size=1, num_steps=1)
+  return [
+    ("train", config, corpus.train),
+    ("valid", config, corpus.valid),
+    ("test", test_config, corpus.test),
+  ]
+
+
+def check_sizes(config, corpus):
+  """Raises reader.DataError if a text is too short for a single batch."""
+  for part, part_config, ids in _parts(config, corpus):
+    try:
+      reader.epoch_size(len(ids), part_config.batch_size, part_config.num_steps)
+    except reader.DataError as error:
+      raise reader.DataError(f"ptb.{part}.txt: {error}") from None
+
+
+def train(config, corpus, folder, *, seed, rnn_mode="basic", stop=False):
+  """Trains a model for all its epochs, then tests it; prints what it reaches.
+
+  Args:
+    config: a Config.
+    corpus: a reader.Corpus, with as many words as config.vocab_size says.
+    folder: a RunFolder or NoRunFolder, to keep the results.
+    seed: of the initial weights and the dropout masks.
+    rnn_mode: a key of RNN_MODES.
+    stop: asked for its truth after each step; if true, the weights are saved,
+      the valid perplexity is printed, and that is the end.
+
+  Returns:
+    The last epoch's numbers, a dictionary, with the test perplexity unless it
+    was stopped.
+
+  Raises:
+    DivergedError: if the loss is no longer a finite number.
+    run_folder.SaveError: if the folder cannot be written.
+  """
+  numbers = {}
+  with tf1.Graph().as_default():
+    train_model, valid_model, test_model = build_models(
+      config, corpus, seed, rnn_mode
+    )
+    with tf1.Session() as session:
+      session.run(tf1.global_variables_initializer())
+      for epoch in range(1, config.max_max_epoch + 1):
+        if stop:
+          return numbers
+        numbers = train_epoch(
+          session, train_model, valid_model, config, epoch, folder, stop
+        )
+      perplexity = run_epoch(session, test_model, title="Test", stop=stop)
+      if stop:
+        return numbers
+      print(f"Test Perplexity: {perplexity:.3f}", flush=True)
+      numbers["test_perplexity"] = perplexity
+      folder.finish(session.run(train_model.global_step), numbers)
+  return numbers
+
+
+def train_epoch(session, train_model, valid_model, config, epoch, folder, stop):
+  """Trains for one epoch (the first is 1), saves the weights, validates them.
+
+  The other arguments, what it returns and raises: as in `train`.
+  """
+  learning_rate = config.learning_rate_of(epoch)
+  train_model.assign_lr(session, learning_rate)
+  print(f"Epoch: {epoch} Learning rate: {learning_rate:.3f}", flush=True)
+  size = train_model.input.epoch_size
+  steps_before = (epoch - 1) * size
+
+  def summarize(step, loss, wps):
+    if step % math.ceil(size / 100) == 0:
+      values = {"loss": loss, "learning_rate": learning_rate, "wps": wps}
+      folder.add_step(steps_before + step, values)
+
+  start = time.perf_counter()
+  train_perplexity = run_epoch(
+    session,
+    train_model,
+    train_model.train_op,
+    verbose=True,
+    title=f"Epoch {epoch}",
+    on_step=summarize,
+    stop=stop,
+  )
+  seconds = time.perf_counter() - start
+  global_step = int(session.run(train_model.global_step))
+  steps = global_step - steps_before
+  folder.save(session, global_step)
+  if steps == size:
+    print(
+      f"Epoch: {epoch} Train Perplexity: {train_perplexity:.3f}", flush=True
+    )
+  else:
+    _tell(f"Stopped in epoch {epoch}, after step {steps} of {size}.")
+  valid_perplexity = run_epoch(session, valid_model, title=f"Valid {epoch}")
+  print(f"Epoch: {epoch} Valid Perplexity: {valid_perplexity:.3f}", flush=True)
+  numbers = {
+    "epoch": epoch,
+    "learning_rate": learning_rate,
+    "train_perplexity": train_perplexity,
+    "valid_perplexity": valid_perplexity,
+    "wps": round(steps * config.batch_size * config.num_steps / seconds, 1),
+    "train_seconds": round(seconds, 3),
+  }
+  if steps == size:
+    folder.add_epoch(global_step, numbers)
+  return numbers
+
+
+def define_flags():
+  """Defines the command line's flags."""
+  flags.DEFINE_string(
+    "data_path",
+    None,
+    "The folder with ptb.train.txt, ptb.valid.txt, and ptb.test.txt.",
+  )
+  flags.DEFINE_enum(
+    "model", "small", list(configs.CONFIGS), "The hyper-parameters to take."
+  )
+  flags.DEFINE_string(
+    "hparams",
+    "",
+    "Hyper-parameters to change, as in max_max_epoch=1,hidden_size=300.",
+  )
+  flags.DEFINE_enum(
+    "rnn_mode",
+    "basic",
+    list(RNN_MODES),
+    "How the LSTM is computed: basic unrolls TensorFlow's BasicLSTMCell.",
+  )
+  flags.DEFINE_integer(
+    "seed",
+    1,
+    "Of the initial weights and of dropout.",
+    lower_bound=0,
+    upper_bound=2**31 - 1,
+  )
+  flags.DEFINE_string(
+    "save_path",
+    None,
+    "The folder to make for checkpoints, TensorBoard "
+    "summaries and results. Without it, nothing is written.",
+  )
+
+
+def main(argv):
+  """Trains as the flags say; returns the exit status."""
+  if len(argv) > 1:
+    _tell(f"ptb_word_lm.py: '{argv[1]}' is not a flag; --help lists them.")
+    return 2
+  logging.get_absl_handler().setFormatter(None)  # Messages as they are.
+  try:
+    return _main(flags.FLAGS)
+  except _INPUT_ERRORS as error:
+    _tell(f"ptb_word_lm.py: {error}")
+  except KeyboardInterrupt:
+    _tell("Interrupted.")
+    return 128 + signal.SIGINT
+  except BrokenPipeError:  # As with "| head": nobody reads on.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return 1
+
+
+def _main(args):
+  """Does what `main` says, and lets errors pass."""
+  config = configs.override(configs.CONFIGS[args.model](), args.hparams)
+  if args.data_path is None:
+    raise reader.DataError(
+      "--data_path is missing: the folder with ptb.train.txt, ptb.valid.txt "
+      "and ptb.test.txt (scripts/download_ptb.sh makes simple-examples/data)."
+    )
+  corpus = reader.read_corpus(args.data_path)
+  config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
+  check_sizes(config, corpus)
+  folder = run_folder.NoRunFolder()
+  if args.save_path is not None:
+    about = {
+      "model": args.model,
+      "rnn_mode": args.rnn_mode,
+      "seed": args.seed,
+      "config": dataclasses.asdict(config),
+      "data_sha256": corpus.sha256,
+    }
+    folder = run_folder.RunFolder(args.save_path, about, corpus.vocabulary)
+  tf1.logging.set_verbosity(tf1.logging.ERROR)
+  _tell(
+    f"Training the {args.model} model on {_device()} with TensorFlow "
+    f"{tf1.version.VERSION}: {len(corpus.train):,} words, {config.vocab_size:,}"
+    " different ones."
+  )
+  with StopRequest() as stop:
+    train(
+      config,
+      corpus,
+      folder,
+      seed=args.seed,
+      rnn_mode=args.rnn_mode,
+      stop=stop,
+    )
+  if stop:
+    return 128 + stop.signum
+  if corpus.best_perplexity is not None:
+    print(f"Best reachable test perplexity: {corpus.best_perplexity:.3f}")
+  return 0
+
+
+def _device():
+  """Says in words what TensorFlow will compute on."""
+  gpus = tf1.config.list_physical_devices("GPU")
+  return f"{len(gpus)} GPU" if gpus else f"a CPU with {os.cpu_count()} cores"
+
+
+def _tell(sentence):
+  """Prints to stderr, so that stdout has what the tutorial printed only."""
+  print(sentence, file=sys.stderr, flush=True)
+
+
+_INPUT_ERRORS = (
+  configs.ConfigError,
+  reader.DataError,
+  run_folder.SaveError,
+  DivergedError,
+)
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)

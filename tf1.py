@@ -1,0 +1,56 @@
+"""TensorFlow's TF1 interface: `tf1.Session`, `tf1.gradients`, and so on.
+
+TensorFlow is loaded at the first use of a name, not at the import of this
+module. So a wrong flag or a missing file is answered at once, not after the
+seconds that TensorFlow takes to load, and this is the one place that says how
+it is loaded:
+
+* with the Keras that still has `BasicLSTMCell` (package tf-keras);
+* without the start-up messages of its C++ libraries, unless the environment
+  variable TF_CPP_MIN_LOG_LEVEL is set, to 0 for all of them.
+"""
+
+import contextlib
+import functools
+import os
+import sys
+
+
+def __getattr__(name):
+  if name.startswith("__"):  # Asked for by import and inspection tools.
+    raise AttributeError(name)
+  return getattr(_load(), name)
+
+
+@functools.cache
+def _load():
+  """Returns the module `tensorflow.compat.v1`, loaded with its RNN cells."""
+  os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+  if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    quiet = contextlib.nullcontext()
+  else:
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    quiet = _silent_stderr()
+  with quiet:
+    import tensorflow as tf
+
+    _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
+  return tf.compat.v1
+
+
+@contextlib.contextmanager
+def _silent_stderr():
+  """Drops what is written to file descriptor 2, by C++ code too.
+
+  While TensorFlow's libraries load, they log before any log level is heeded.
+  A Python exception is not lost: it is printed after the block.
+  """
+  sys.stderr.flush()
+  kept = os.dup(2)
+  try:
+    with open(os.devnull, "wb") as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
