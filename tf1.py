@@ -7,7 +7,7 @@ it is loaded:
 
 * with the Keras that still has `BasicLSTMCell` (package tf-keras);
 * without the start-up messages of its C++ libraries, unless the environment
-  variable TF_CPP_MIN_LOG_LEVEL is set, to 0 for all of them.
+  asks for them: TF_CPP_MIN_LOG_LEVEL=0 shows all.
 """
 
 import contextlib
@@ -26,12 +26,8 @@ def __getattr__(name):
 def _load():
   """Returns the module `tensorflow.compat.v1`, loaded with its RNN cells."""
   os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-  if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-    quiet = contextlib.nullcontext()
-  else:
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    quiet = _silent_stderr()
-  with quiet:
+  quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
+  with _silent_stderr() if quiet else contextlib.nullcontext():
     import tensorflow as tf
 
     _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.

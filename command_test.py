@@ -1,0 +1,339 @@
+"""Tests of `python ptb_word_lm.py`, as real processes."""
+
+import json
+import os
+import pathlib
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+import configs
+import ptb_word_lm
+import reader
+import run_folder
+import tf1
+
+ROOT = pathlib.Path(__file__).parent
+TINY = str(ROOT / "testdata" / "tf1_tiny")
+COMMAND = [sys.executable, str(ROOT / "ptb_word_lm.py")]
+SMALLER = "hidden_size=8,num_steps=5,max_max_epoch=2,keep_prob=0.8"
+
+
+def run(*args, cwd="/", **kwargs):
+  """Runs the command to its end, from a folder that is not the project's."""
+  return subprocess.run(
+    [*COMMAND, *args], capture_output=True, text=True, cwd=cwd, **kwargs
+  )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A finished run with a folder: (process, folder)."""
+  folder = tmp_path_factory.mktemp("runs") / "new" / "run"
+  args = [f"--data_path={TINY}", f"--hparams={SMALLER}", "--seed=3"]
+  return run(*args, f"--save_path={folder}"), folder
+
+
+def epochs_of(folder):
+  """Returns the epochs' lines of a run, without what differs in time."""
+  lines = [json.loads(s) for s in (folder / "epochs.jsonl").open()]
+  for line in lines:
+    assert line.pop("wps") > 0 and line.pop("train_seconds") > 0
+  return lines
+
+
+def test_prints_what_the_tutorial_printed(finished):
+  process, folder = finished
+  number = r"\d+\.\d{3}"
+  epoch = [r"Epoch: {} Learning rate: 1\.000"]
+  # 128 batches: after steps 10, 22, ..., 118.
+  epoch += [
+    rf"0\.{fraction} perplexity: {number} speed: \d+ wps"
+    for fraction in "078 172 266 359 453 547 641 734 828 922".split()
+  ]
+  epoch += [
+    f"Epoch: {{}} {part} Perplexity: {number}" for part in ("Train", "Valid")
+  ]
+  expected = [s.replace("{}", n) for n in "12" for s in epoch]
+  expected.append(f"Test Perplexity: {number}")
+  lines = process.stdout.splitlines()
+  assert len(lines) == len(expected)
+  for line, pattern in zip(lines, expected, strict=True):
+    assert re.fullmatch(pattern, line), (line, pattern)
+  assert re.fullmatch(
+    r"Training the small model on .* with TensorFlow 2\.\d+\.\d+: 12,825 "
+    r"words, 50 different ones\.\n",
+    process.stderr,
+  )
+  assert process.returncode == 0
+  result = json.loads((folder / "result.json").read_text())
+  assert f"{result['test_perplexity']:.3f}" == lines[-1].split()[-1]
+  assert f"{result['valid_perplexity']:.3f}" == lines[-2].split()[-1]
+
+
+def test_the_folder_has_all_of_the_run(finished):
+  _, folder = finished
+  names = {re.sub(r"(tfevents\.).*", r"\1", p.name) for p in folder.iterdir()}
+  checkpoints = {
+    f"model.ckpt-{step}.{end}"
+    for step in (128, 256)
+    for end in ("index", "data-00000-of-00001")
+  }
+  assert names == checkpoints | {
+    "checkpoint",
+    "config.json",
+    "vocabulary.txt",
+    "epochs.jsonl",
+    "result.json",
+    "events.out.tfevents.",
+  }
+  about = json.loads((folder / "config.json").read_text())
+  corpus = reader.read_corpus(TINY)
+  words = (folder / "vocabulary.txt").read_text().split("\n")
+  assert words == [*corpus.vocabulary, ""]
+  assert about["data_sha256"] == corpus.sha256
+  assert (about["model"], about["rnn_mode"], about["seed"]) == (
+    ("small", "basic", 3)
+  )
+  assert about["config"]["hidden_size"] == 8
+  assert about["config"]["vocab_size"] == 50
+  configs.SmallConfig(**about["config"])
+  lines = epochs_of(folder)
+  assert [line["epoch"] for line in lines] == [1, 2]
+  assert [line["global_step"] for line in lines] == [128, 256]
+
+
+def test_summaries_show_in_tensorboard(finished):
+  _, folder = finished
+  events = event_accumulator.EventAccumulator(str(folder))
+  events.Reload()
+  steps = {
+    t: [e.step for e in events.Scalars(t)] for t in events.Tags()["scalars"]
+  }
+  along = [*range(2, 129, 2), *range(130, 257, 2)]
+  for name in ("loss", "learning_rate", "wps"):
+    assert steps[f"train/{name}"] == along
+  for name in ("train_perplexity", "valid_perplexity", "learning_rate", "wps"):
+    assert steps[f"epoch/{name}"] == [128, 256]
+  assert steps["result/test_perplexity"] == [256]
+  valid = [e.value for e in events.Scalars("epoch/valid_perplexity")]
+  expected = [line["valid_perplexity"] for line in epochs_of(folder)]
+  np.testing.assert_allclose(valid, expected, rtol=1e-6)
+
+
+def test_the_checkpoint_gives_the_perplexities_again(finished):
+  _, folder = finished
+  about = json.loads((folder / "config.json").read_text())
+  result = json.loads((folder / "result.json").read_text())
+  config, corpus = configs.Config(**about["config"]), reader.read_corpus(TINY)
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    _, valid, test = ptb_word_lm.build_models(config, corpus, 9, "basic")
+    saver = tf1.train.Saver()
+    saver.restore(session, tf1.train.latest_checkpoint(str(folder)))
+    for model, part in ((valid, "valid"), (test, "test")):
+      perplexity = ptb_word_lm.run_epoch(session, model)
+      assert perplexity == pytest.approx(result[f"{part}_perplexity"], 1e-6)
+  names = {n for n, _ in tf1.train.list_variables(str(folder))}
+  expected = json.loads(pathlib.Path(TINY, "expected.json").read_text())
+  assert names == set(expected["variables"])
+
+
+def test_a_seed_gives_the_same_again_and_needs_no_folder(finished, tmp_path):
+  process, _ = finished
+  args = [f"--data_path={TINY}", f"--hparams={SMALLER}"]
+  again = run(*args, "--seed=3", cwd=tmp_path)
+  other = run(*args, "--seed=4", cwd=tmp_path)
+  assert not list(tmp_path.iterdir())
+
+  def perplexities(text):
+    return re.findall(r"erplexity: (\S+)", text)
+
+  assert perplexities(again.stdout) == perplexities(process.stdout)
+  for one, two in zip(
+    perplexities(other.stdout), perplexities(process.stdout), strict=True
+  ):
+    assert one != two
+
+
+@pytest.mark.parametrize(
+  ("args", "status", "message"),
+  [
+    ([], 1, "--data_path is missing: .*download_ptb.sh"),
+    (["--data_path=/none"], 1, "There is no folder '/none'.*download_ptb.sh"),
+    ([f"--data_path={TINY}", "--hparams=layers=3"], 1, "'layers' is not a field"),
+    ([f"--data_path={TINY}", "--hparams=batch_size=99999"], 1,
+     "ptb.train.txt: 12,825 words are too few"),
+    ([f"--data_path={TINY}", "--hparams=batch_size=100"], 1,
+     "ptb.valid.txt: 1,6.. words are too few .*Make batch_size or num_steps"),
+    ([f"--data_path={TINY}", f"--save_path={__file__}"], 1,
+     "--save_path=.*command_test.py is a file; name a folder"),
+    ([f"--data_path={TINY}", "--save_path=/proc/run"], 1,
+     "Cannot write .* --save_path=/proc/run: No such file or directory"),
+    ([f"--data_path={TINY}", "--save_path=/proc"], 1, "Cannot write "),
+    (["small"], 2, "'small' is not a flag; --help lists them"),
+  ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence(args, status, message):
+  process = run(*args)
+  assert process.returncode == status
+  assert re.match(f"ptb_word_lm.py: {message}", process.stderr)
+  assert process.stderr.count("\n") == 1
+  assert not process.stdout
+
+
+@pytest.mark.parametrize(
+  "flag", ["--use_fp16", "--num_gpus=2", "--model=huge", "--seed=-1"]
+)
+def test_wrong_flags_do_not_start_tensorflow(flag):
+  start = time.perf_counter()
+  process = run(f"--data_path={TINY}", flag)
+  print(f"refused in {time.perf_counter() - start:.2f} s")
+  assert process.returncode == 1
+  assert "FATAL Flags parsing error" in process.stderr
+  assert "Traceback" not in process.stderr
+
+
+def test_importing_does_nothing():
+  code = (
+    "import sys, configs, reader, ptb_word_lm; from absl import flags; "
+    "assert 'tensorflow' not in sys.modules; "
+    "assert 'data_path' not in flags.FLAGS"
+  )
+  process = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert (process.returncode, process.stdout + process.stderr) == (0, "")
+
+
+def test_a_folder_with_a_run_is_refused_untouched(finished):
+  _, folder = finished
+  before = {p.name: p.read_bytes() for p in folder.iterdir()}
+  process = run(f"--data_path={TINY}", f"--save_path={folder}")
+  assert process.returncode == 1
+  assert "holds a run already" in process.stderr
+  assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_unknown_words_are_told(tmp_path):
+  for part in ("train", "valid", "test"):
+    text = pathlib.Path(TINY, f"ptb.{part}.txt").read_text()
+    (tmp_path / f"ptb.{part}.txt").write_text(text)
+  with (tmp_path / "ptb.test.txt").open("a") as f:
+    f.write(" one two w01 \n")
+  process = run(f"--data_path={tmp_path}", "--model=test")
+  assert process.returncode == 0
+  told, _ = process.stderr.splitlines()
+  assert told == (
+    "ptb.test.txt: dropped 2 of 526 words, which ptb.train.txt lacks."
+  )
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_in_order(tmp_path, signum):
+  process, lines = start_endless(tmp_path)
+  process.send_signal(signum)
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 128 + signum
+  found = re.search(
+    r"Stopped in epoch (\d+), after step (\d+) of 128\.\n$", err
+  )
+  epoch, step = map(int, found.groups())
+  last = out.splitlines()[-1] if out else lines[-1]
+  assert re.fullmatch(rf"Epoch: {epoch} Valid Perplexity: \d+\.\d+", last)
+  newest = tf1.train.latest_checkpoint(str(tmp_path / "run"))
+  assert newest.endswith(f"-{(epoch - 1) * 128 + step}")
+  assert len(epochs_of(tmp_path / "run")) == epoch - (step < 128)
+
+
+def test_a_second_signal_ends_the_run_at_once(tmp_path):
+  process, _ = start_endless(
+    tmp_path, "--hparams=max_max_epoch=9,hidden_size=8"
+  )
+  while process.poll() is None:  # Also while it validates, or writes.
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.001)
+  assert process.returncode == 130
+  assert "Traceback" not in process.stderr.read()
+
+
+def start_endless(tmp_path, *args):
+  """Starts a long run; returns it, and its lines up to the second epoch."""
+  process = subprocess.Popen(
+    [
+      *COMMAND,
+      f"--data_path={TINY}",
+      f"--save_path={tmp_path / 'run'}",
+      "--hparams=max_max_epoch=100000,hidden_size=8,num_steps=5",
+      *args,
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    bufsize=1,
+  )
+  lines = []
+  for line in process.stdout:
+    lines.append(line)
+    if line.startswith("Epoch: 2 Learning rate"):
+      break
+  return process, lines
+
+
+def test_a_reader_that_leaves_gets_no_traceback(tmp_path):
+  process, _ = start_endless(tmp_path)
+  process.stdout.close()
+  assert process.wait(timeout=60) == 1
+  (line,) = process.stderr.readlines()
+  assert line.startswith("Training the small model")
+
+
+def test_a_terminal_shows_a_bar_in_place_of_the_lines():
+  ours, its = pty.openpty()
+  process = subprocess.Popen(
+    [*COMMAND, f"--data_path={TINY}", f"--hparams={SMALLER},max_max_epoch=1"],
+    stdout=its,
+    stderr=subprocess.PIPE,
+    env={**os.environ, "COLUMNS": "100"},
+  )
+  os.close(its)
+  shown = b""
+  try:
+    while chunk := os.read(ours, 4096):
+      shown += chunk
+  except OSError:  # Its way to say that the other end was closed.
+    pass
+  shown = shown.decode()
+  assert process.wait() == 0
+  for title in ("Epoch 1", "Valid 1", "Test"):
+    assert re.search(rf"\r{title}: +\d+%\|.*perplexity \d", shown), title
+  assert re.search(r"Epoch: 1 Train Perplexity: \d+\.\d+\r\n", shown)
+  assert re.search(r"Test Perplexity: \d+\.\d+\r\n", shown)
+  assert "speed:" not in shown
+
+
+def test_the_last_good_checkpoint_outlives_a_diverged_loss(tmp_path):
+  config, corpus = configs.SmallConfig(hidden_size=8), reader.read_corpus(TINY)
+  folder = run_folder.RunFolder(str(tmp_path), {}, corpus.vocabulary)
+  config = configs.override(config, "num_steps=5")
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    train, valid, _ = ptb_word_lm.build_models(config, corpus, 1, "basic")
+    session.run(tf1.global_variables_initializer())
+    ptb_word_lm.train_epoch(session, train, valid, config, 1, folder, False)
+    good = tf1.train.latest_checkpoint(str(tmp_path))
+    (bias,) = [v for v in tf1.global_variables() if "softmax_b" in v.name]
+    session.run(bias.assign(bias * np.nan))
+    with pytest.raises(
+      ptb_word_lm.DivergedError, match="Epoch 2, step 1 of 128"
+    ):
+      ptb_word_lm.train_epoch(session, train, valid, config, 2, folder, False)
+    assert tf1.train.latest_checkpoint(str(tmp_path)) == good
+    tf1.train.Saver().restore(session, good)
+    assert np.isfinite(session.run(bias)).all()
+  assert len(epochs_of(tmp_path)) == 1

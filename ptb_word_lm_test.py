@@ -1,0 +1,351 @@
+"""Tests of the model: against TensorFlow 1.15, numpy, and the tutorial."""
+
+import contextlib
+import dataclasses
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+
+import configs
+import lstm_numpy
+import ptb_word_lm
+import reader
+import tf1
+
+TESTDATA = pathlib.Path(__file__).parent / "testdata"
+TRACES = {
+  case["name"]: case
+  for case in json.loads((TESTDATA / "tf1_trace.json").read_text())["cases"]
+}
+# Odd and all different, so that a wrong axis does not fit.
+ODD = configs.SmallConfig(
+  num_steps=5, batch_size=3, hidden_size=7, vocab_size=11, max_grad_norm=0.8
+)
+IDS = np.random.RandomState(0).randint(0, ODD.vocab_size, 3 * 5 * 6 + 3)
+
+
+@contextlib.contextmanager
+def session_of(config, ids=IDS, is_training=True, seed=1):
+  """Builds a model in a graph of its own, with random weights.
+
+  Yields (session, model, weights), the weights as lstm_numpy has them.
+  """
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    initializer = ptb_word_lm.uniform_initializer(config.init_scale, seed)
+    with tf1.variable_scope("Model", initializer=initializer):
+      model = ptb_word_lm.PTBModel(
+        is_training, config, ptb_word_lm.PTBInput(config, ids), seed=seed
+      )
+    session.run(tf1.global_variables_initializer())
+    variables = {v.op.name: v for v in tf1.trainable_variables()}
+    yield session, model, session.run(variables)
+
+
+def set_weights(session, weights):
+  """Sets the variables with the names of `weights` to its values."""
+  for variable in tf1.global_variables():
+    if variable.op.name in weights:
+      value = tf1.constant(weights[variable.op.name], tf1.float32)
+      session.run(variable.assign(value))
+
+
+def draw_weights(case):
+  """Draws the weights of a trace, as testdata/README.md says."""
+  vocab, hidden = case["vocab_size"], case["hidden_size"]
+  shapes = {"Model/embedding": [vocab, hidden]}
+  for layer in range(case["num_layers"]):
+    cell = lstm_numpy.CELL.format(layer)
+    shapes[cell + "kernel"] = [2 * hidden, 4 * hidden]
+    shapes[cell + "bias"] = [4 * hidden]
+  shapes["Model/softmax_w"] = [hidden, vocab]
+  shapes["Model/softmax_b"] = [vocab]
+  random, scale = np.random.RandomState(case["weight_seed"]), case["init_scale"]
+  return {n: random.uniform(-scale, scale, shapes[n]) for n in shapes}
+
+
+def run_trace(case, ids):
+  """Trains as a trace did; returns (costs, norms, last state, weights)."""
+  fields = {field.name for field in dataclasses.fields(configs.Config)}
+  config = configs.SmallConfig(**{k: case[k] for k in fields & set(case)})
+  costs, norms = [], []
+  with session_of(config, ids) as (session, model, _):
+    assert model.input.epoch_size == case["epoch_size"]
+    set_weights(session, draw_weights(case))
+    model.assign_lr(session, case["learning_rate"])
+    for step in range(case["steps"]):
+      if step % case["epoch_size"] == 0:
+        state = session.run(model.initial_state)
+      cost, norm, state, _ = session.run(
+        [model.cost, model.grad_norm, model.final_state, model.train_op],
+        ptb_word_lm._feed(model.initial_state, state),
+      )
+      costs.append(cost)
+      norms.append(norm)
+    variables = {v.op.name: v for v in tf1.trainable_variables()}
+    return np.array(costs), np.array(norms), state, session.run(variables)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_clipped", "tiny_one_layer"])
+def test_tiny_traces_of_tensorflow_1_15(name):
+  case = TRACES[name]
+  ids = np.random.RandomState(0).randint(0, 50, 2000)
+  costs, norms, state, weights = run_trace(case, ids)
+  np.testing.assert_allclose(costs, case["costs"], rtol=1e-6)
+  np.testing.assert_allclose(norms, case["grad_norms"], rtol=1e-6)
+  sums = [np.sum(layer.h, dtype=float) for layer in state]
+  np.testing.assert_allclose(sums, case["state_h_sum"], atol=2e-6)
+  assert weights.keys() == case["final_weights_sum_and_l2"].keys()
+  for variable, expected in case["final_weights_sum_and_l2"].items():
+    values = weights[variable].astype(float)
+    found = [values.sum(), np.sqrt((values**2).sum())]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=5e-6)
+
+
+@pytest.mark.parametrize("name", ["ptb_small", "ptb_medium_without_dropout"])
+def test_ptb_traces_of_tensorflow_1_15(name, ptb_data):
+  case = TRACES[name]
+  costs, norms, _, _ = run_trace(case, reader.read_corpus(ptb_data).train)
+  np.testing.assert_allclose(costs[:20], case["costs"][:20], rtol=1e-5)
+  np.testing.assert_allclose(norms[:20], case["grad_norms"][:20], rtol=1e-3)
+  words = case["steps"] * case["num_steps"]
+  perplexity, expected = np.exp(
+    [sum(costs) / words, sum(case["costs"]) / words]
+  )
+  assert perplexity == pytest.approx(expected, rel=0.02)
+
+
+def test_checkpoint_of_tensorflow_1_15():
+  folder = TESTDATA / "tf1_tiny"
+  expected = json.loads((folder / "expected.json").read_text())
+  corpus = reader.read_corpus(str(folder))
+  config = configs.SmallConfig(
+    num_steps=expected["valid"]["num_steps"],
+    batch_size=expected["valid"]["batch_size"],
+    hidden_size=expected["hidden_size"],
+    vocab_size=len(corpus.vocabulary),
+  )
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    _, valid, test = ptb_word_lm.build_models(config, corpus, 1, "basic")
+    shapes = {v.op.name: v.shape.as_list() for v in tf1.global_variables()}
+    assert shapes == expected["variables"]
+    tf1.train.Saver().restore(session, str(folder / expected["checkpoint"]))
+    for model, numbers in (
+      (valid, expected["valid"]),
+      (test, expected["test"]),
+    ):
+      steps = model.input.epoch_size * model.input.num_steps
+      assert steps == numbers["steps"]
+      perplexity = ptb_word_lm.run_epoch(session, model)
+      assert perplexity == pytest.approx(numbers["perplexity"], rel=1e-5)
+
+
+@pytest.mark.parametrize("keep_prob", [1.0, 0.6])
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_training_steps_against_numpy(num_layers, keep_prob):
+  """Cost, state, clipped gradient and update; dropout in its right places."""
+  config = dataclasses.replace(ODD, num_layers=num_layers, keep_prob=keep_prob)
+  batches = list(reader.ptb_iterator(IDS, config.batch_size, config.num_steps))
+  clipped = []
+  with session_of(config) as (session, model, weights):
+    weights = {n: w.astype(float) for n, w in weights.items()}
+    model.assign_lr(session, 0.7)
+    state = expected_state = session.run(model.initial_state)
+    for step, (ids, targets) in enumerate(batches):
+      masks = None
+      if keep_prob < 1:
+        masks = session.run(ptb_word_lm.dropout_masks(config, [1, step]))
+      expected_cost, expected_state, expected_norm = lstm_numpy.train_step(
+        weights, ids, targets, expected_state, 0.7, config.max_grad_norm, masks
+      )
+      cost, norm, state, _ = session.run(
+        [model.cost, model.grad_norm, model.final_state, model.train_op],
+        ptb_word_lm._feed(model.initial_state, state),
+      )
+      clipped.append(norm > config.max_grad_norm)
+      assert cost == pytest.approx(expected_cost, rel=1e-5)
+      assert norm == pytest.approx(expected_norm, rel=1e-4)
+      np.testing.assert_allclose(state, expected_state, atol=1e-5)
+    assert any(clipped) and not all(clipped)
+    for variable in tf1.trainable_variables():
+      np.testing.assert_allclose(
+        session.run(variable), weights[variable.op.name], atol=1e-5
+      )
+
+
+def test_numpy_gradient_is_the_slope_of_the_cost():
+  """What the other tests compare with is right itself."""
+  random = np.random.RandomState(1)
+  weights = draw_weights(
+    dict(vocab_size=5, hidden_size=3, num_layers=2, weight_seed=1, init_scale=1)
+  )
+  ids, targets = random.randint(0, 5, [2, 2, 4])
+  state = random.uniform(-1, 1, [2, 2, 2, 3])
+  masks = random.randint(0, 2, [3, 4, 2, 3]) / 0.5
+  _, _, trace = lstm_numpy.forward(weights, ids, targets, state, masks)
+  gradients = lstm_numpy.backward(weights, ids, targets, trace)
+  rows = gradients["Model/embedding"]
+  gradients["Model/embedding"] = np.zeros([5, 3])
+  np.add.at(gradients["Model/embedding"], ids.T, rows)
+  for name, values in weights.items():
+    slope = np.empty_like(values)
+    for place in np.ndindex(values.shape):
+      costs = []
+      for shift in (1e-5, -2e-5):
+        values[place] += shift
+        costs.append(lstm_numpy.forward(weights, ids, targets, state, masks)[0])
+      values[place] += 1e-5
+      slope[place] = (costs[0] - costs[1]) / 2e-5
+    np.testing.assert_allclose(gradients[name], slope, atol=1e-8)
+
+
+def test_run_epoch_carries_the_state_and_sums_over_time():
+  batches = list(reader.ptb_iterator(IDS, ODD.batch_size, ODD.num_steps))
+  config = dataclasses.replace(ODD, init_scale=1.0)
+  with session_of(config, is_training=False) as (session, model, weights):
+    perplexity = ptb_word_lm.run_epoch(session, model)
+    again = ptb_word_lm.run_epoch(session, model)
+    zeros = session.run(model.initial_state)
+  state, carried, forgotten = zeros, 0.0, 0.0
+  for ids, targets in batches:
+    cost, state, _ = lstm_numpy.forward(weights, ids, targets, state)
+    carried += cost
+    forgotten += lstm_numpy.forward(weights, ids, targets, zeros)[0]
+  words = len(batches) * ODD.num_steps
+  assert perplexity == pytest.approx(math.exp(carried / words), rel=1e-5)
+  assert perplexity != pytest.approx(math.exp(forgotten / words), rel=1e-2)
+  assert again == perplexity  # The second epoch starts at the first batch.
+
+
+def test_no_dropout_in_evaluation():
+  config = dataclasses.replace(ODD, keep_prob=0.5)
+  with session_of(config, is_training=False) as (session, model, weights):
+    cost = session.run(model.cost)
+    zeros = session.run(model.initial_state)
+  ids, targets = next(reader.ptb_iterator(IDS, ODD.batch_size, ODD.num_steps))
+  expected = lstm_numpy.forward(weights, ids, targets, zeros)[0]
+  assert cost == pytest.approx(expected, rel=1e-5)
+
+
+def test_dropout_masks_follow_from_seed_and_step_alone():
+  config = dataclasses.replace(
+    ODD, keep_prob=0.35, hidden_size=97, num_steps=31
+  )
+
+  def draw(seed, step):
+    with tf1.Graph().as_default(), tf1.Session() as session:
+      return session.run(ptb_word_lm.dropout_masks(config, [seed, step]))
+
+  masks = np.array(draw(3, 8))
+  assert masks.shape == (3, 31, 3, 97)
+  np.testing.assert_array_equal(masks, draw(3, 8))
+  for other in (draw(3, 9), draw(4, 8)):
+    assert 0.5 < (masks == other).mean() < 0.6  # 0.35^2 + 0.65^2 = 0.545
+  for one, other in ((0, 1), (0, 2), (1, 2)):  # No layer gets another's.
+    assert 0.5 < (masks[one] == masks[other]).mean() < 0.6
+  np.testing.assert_allclose(np.unique(masks), [0, 1 / 0.35], rtol=1e-6)
+  deviation = np.sqrt(0.35 * 0.65 / masks.size)
+  assert abs((masks > 0).mean() - 0.35) < 4 * deviation
+
+
+def test_initial_weights_follow_from_the_seed():
+  def draw(seed):
+    with session_of(ODD, seed=seed) as (_, _, weights):
+      return weights
+
+  weights = draw(5)
+  for name, values in draw(5).items():
+    np.testing.assert_array_equal(values, weights[name])
+  for name, values in draw(6).items():
+    if name.endswith("bias"):
+      assert not values.any() and not weights[name].any()
+    else:
+      assert (values != weights[name]).mean() > 0.99
+      scale = np.abs(weights[name]).max()
+      assert 0.09 < scale <= 0.1 or (scale <= 0.1 and values.size < 20)
+  cells = [lstm_numpy.CELL.format(layer) + "kernel" for layer in (0, 1)]
+  assert (weights[cells[0]] != weights[cells[1]]).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+  ("model", "count"),
+  [("small", 4_651_600), ("medium", 19_775_200), ("large", 66_022_000)],
+)
+def test_variables(model, count):
+  config = configs.CONFIGS[model]()
+  ids = np.zeros(2000, np.int32)
+  with tf1.Graph().as_default(), tf1.variable_scope("Model"):
+    ptb_word_lm.PTBModel(True, config, ptb_word_lm.PTBInput(config, ids))
+    shapes = {v.op.name: v.shape.as_list() for v in tf1.global_variables()}
+  vocab, hidden = config.vocab_size, config.hidden_size
+  assert shapes == {
+    "Model/embedding": [vocab, hidden],
+    "Model/RNN/multi_rnn_cell/cell_0/basic_lstm_cell/kernel": [
+      2 * hidden,
+      4 * hidden,
+    ],
+    "Model/RNN/multi_rnn_cell/cell_0/basic_lstm_cell/bias": [4 * hidden],
+    "Model/RNN/multi_rnn_cell/cell_1/basic_lstm_cell/kernel": [
+      2 * hidden,
+      4 * hidden,
+    ],
+    "Model/RNN/multi_rnn_cell/cell_1/basic_lstm_cell/bias": [4 * hidden],
+    "Model/softmax_w": [hidden, vocab],
+    "Model/softmax_b": [vocab],
+    "global_step": [],
+  }
+  del shapes["global_step"]
+  assert sum(math.prod(shape) for shape in shapes.values()) == count
+
+
+@pytest.mark.parametrize(
+  ("size", "steps"),
+  [
+    (2323, range(10, 2323, 232)),
+    (1327, range(10, 1327, 132)),
+    (110, range(10, 110, 11)),
+    (109, range(10, 109, 11)),
+    (50, range(4, 50, 5)),
+    (12, range(1, 12, 2)),
+    (3, range(3)),
+    (1, [0]),
+  ],
+)
+def test_lines_of_an_epoch(size, steps):
+  assert list(ptb_word_lm._lines_at(size)) == list(steps)
+  assert len(steps) <= 10
+
+
+def test_run_epoch_reports_each_step_and_stops():
+  reports = []
+
+  class Stop:
+    def __bool__(self):
+      return len(reports) == 4
+
+  with session_of(ODD) as (session, model, _):
+    model.assign_lr(session, 0.5)
+    perplexity = ptb_word_lm.run_epoch(
+      session,
+      model,
+      model.train_op,
+      on_step=lambda *report: reports.append(report),
+      stop=Stop(),
+    )
+    assert session.run(model.global_step) == 4
+  steps, losses, speeds = zip(*reports, strict=True)
+  assert steps == (1, 2, 3, 4)
+  assert perplexity == pytest.approx(math.exp(sum(losses) / 4))
+  assert min(speeds) > 0
+
+
+@pytest.mark.parametrize("learning_rate", [math.inf, 1e30])
+def test_run_epoch_tells_where_the_loss_diverged(learning_rate):
+  with session_of(ODD) as (session, model, _):
+    model.assign_lr(session, learning_rate)
+    with pytest.raises(
+      ptb_word_lm.DivergedError, match=r"^Epoch 7, step 2 of 6: the loss"
+    ):
+      ptb_word_lm.run_epoch(session, model, model.train_op, title="Epoch 7")

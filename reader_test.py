@@ -1,0 +1,181 @@
+"""Tests of reader.py."""
+
+import hashlib
+import time
+
+import numpy as np
+import pytest
+
+import reader
+import tf1
+
+# The drawing in reader.py.
+IDS = list(range(17))
+BATCHES = [
+  ([[0, 1, 2], [8, 9, 10]], [[1, 2, 3], [9, 10, 11]]),
+  ([[3, 4, 5], [11, 12, 13]], [[4, 5, 6], [12, 13, 14]]),
+]
+TEXT = " the cat saw the dog \n the dog ran \n"
+
+
+@pytest.fixture
+def write(tmp_path):
+  """Writes the three files, and returns their folder."""
+
+  def write_texts(train=TEXT, valid=TEXT, test=TEXT):
+    for part, text in (("train", train), ("valid", valid), ("test", test)):
+      content = text if isinstance(text, bytes) else text.encode()
+      (tmp_path / f"ptb.{part}.txt").write_bytes(content)
+    return str(tmp_path)
+
+  return write_texts
+
+
+def test_iterator_gives_the_drawing():
+  batches = list(reader.ptb_iterator(IDS, 2, 3))
+  np.testing.assert_array_equal(batches, BATCHES)
+  assert batches[0][0].dtype == np.int32
+
+
+def test_producer_goes_round_and_round_the_drawing():
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    x, y = reader.ptb_producer(IDS, 2, 3, name="Batches")
+    assert (x.dtype, x.shape, y.shape) == (tf1.int32, (2, 3), (2, 3))
+    assert x.op.name.startswith("Batches/")
+    fetched = [session.run((x, y)) for _ in range(5)]
+  expected = [BATCHES[i % 2] for i in range(5)]
+  np.testing.assert_array_equal(fetched, expected)
+
+
+def test_producer_works_as_the_tutorial_used_it():
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    x, y = reader.ptb_producer(np.array(IDS), 2, 3)
+    coordinator = tf1.train.Coordinator()
+    threads = tf1.train.start_queue_runners(session, coordinator)
+    np.testing.assert_array_equal(session.run([x, y]), BATCHES[0])
+    coordinator.request_stop()
+    coordinator.join(threads)
+
+
+def test_producer_of_one_batch_repeats_it():
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    batch = reader.ptb_producer([5, 6], 1, 1)
+    for _ in range(3):
+      np.testing.assert_array_equal(session.run(batch), [[[5]], [[6]]])
+
+
+@pytest.mark.parametrize(
+  ("words", "batch_size", "num_steps", "size"),
+  [
+    (929589, 20, 20, 2323),
+    (929589, 20, 35, 1327),
+    (73760, 20, 20, 184),
+    (73760, 20, 35, 105),
+    (82430, 1, 1, 82429),
+    (8, 2, 3, 1),  # Just long enough.
+  ],
+)
+def test_epoch_size(words, batch_size, num_steps, size):
+  assert reader.epoch_size(words, batch_size, num_steps) == size
+
+
+@pytest.mark.parametrize("words", [0, 1, 7])
+def test_too_few_words(words):
+  with pytest.raises(reader.DataError, match=r"2 x 4.*batch_size or num_steps"):
+    reader.epoch_size(words, 2, 3)
+  with pytest.raises(reader.DataError), tf1.Graph().as_default():
+    reader.ptb_producer(IDS[:words], 2, 3)
+  with pytest.raises(reader.DataError):
+    list(reader.ptb_iterator(IDS[:words], 2, 3))
+
+
+def test_raw_data_orders_words_by_count_then_alphabet(write):
+  data_path = write(valid=" dog \n", test=" saw the ran \n")
+  train, valid, test, vocabulary = reader.ptb_raw_data(data_path)
+  # the: 3; <eos>, dog: 2; cat, ran, saw: 1.
+  np.testing.assert_array_equal(train, [0, 3, 5, 0, 2, 1, 0, 2, 4, 1])
+  np.testing.assert_array_equal(valid, [2, 1])
+  np.testing.assert_array_equal(test, [5, 0, 4, 1])
+  assert vocabulary == 6
+  assert train.dtype == np.int32
+
+
+def test_corpus_has_the_words_and_checksums(write):
+  corpus = reader.read_corpus(write())
+  assert corpus.vocabulary == ["the", "<eos>", "dog", "cat", "ran", "saw"]
+  assert corpus.sha256["ptb.test.txt"] == (
+    hashlib.sha256(TEXT.encode()).hexdigest()
+  )
+  assert corpus.best_perplexity is None
+
+
+def test_words_that_train_lacks_are_dropped_and_counted(write, caplog):
+  data_path = write(valid=" the bird saw a bird \n")
+  with caplog.at_level("WARNING"):
+    corpus = reader.read_corpus(data_path)
+  np.testing.assert_array_equal(corpus.valid, [0, 5, 1])
+  assert "ptb.valid.txt: dropped 3 of 6 words" in caplog.text
+  assert "ptb.test.txt" not in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("text", "words"),
+  [
+    ("a b\nc\n", ["a", "b", "<eos>", "c", "<eos>"]),
+    ("a\r\nb\r\n", ["a", "<eos>", "b", "<eos>"]),
+    ("a\n\nb", ["a", "<eos>", "<eos>", "b"]),
+    ("\ufeffa\n", ["a", "<eos>"]),
+    ("é\u00a0ü\x00\n", ["é", "ü\x00", "<eos>"]),
+  ],
+)
+def test_newlines_spaces_and_marks(write, text, words):
+  corpus = reader.read_corpus(write(train=text, valid=text, test=text))
+  assert [corpus.vocabulary[i] for i in corpus.train] == words
+
+
+@pytest.mark.parametrize(
+  ("texts", "message"),
+  [
+    ({"valid": ""}, r"ptb\.valid\.txt is empty"),
+    ({"test": "  "}, r"ptb\.test\.txt is empty"),
+    ({"train": b"a \xff\n"}, r"train\.txt is not UTF-8.*0xff at offset 2"),
+    ({"valid": "x y"}, r"ptb\.valid\.txt has no word in common"),
+  ],
+)
+def test_bad_texts(write, texts, message):
+  with pytest.raises(reader.DataError, match=message):
+    reader.read_corpus(write(**texts))
+
+
+def test_missing_files(write, tmp_path):
+  for missing in (None, "", str(tmp_path / "none")):
+    with pytest.raises(reader.DataError, match="There is no folder"):
+      reader.ptb_raw_data(missing)
+  data_path = write()
+  (tmp_path / "ptb.valid.txt").unlink()
+  with pytest.raises(reader.DataError, match=r"ptb\.valid\.txt is missing"):
+    reader.read_corpus(data_path)
+  (tmp_path / "ptb.valid.txt").mkdir()
+  with pytest.raises(reader.DataError, match=r"ptb\.valid\.txt cannot be read"):
+    reader.read_corpus(data_path)
+
+
+def test_best_perplexity_of_a_made_text(write, tmp_path):
+  source = tmp_path / "source.json"
+  source.write_text('{"best_perplexity": 12.5}')
+  assert reader.read_corpus(write()).best_perplexity == 12.5
+  for damaged in ("", "[]", '{"best_perplexity": null}', "{}"):
+    source.write_text(damaged)
+    with pytest.raises(reader.DataError, match=r"source\.json is damaged"):
+      reader.read_corpus(write())
+
+
+def test_ptb(ptb_data):
+  start = time.perf_counter()
+  corpus = reader.read_corpus(ptb_data)
+  print(f"read in {time.perf_counter() - start:.2f} s")
+  sizes = [len(ids) for ids in (corpus.train, corpus.valid, corpus.test)]
+  assert sizes == [929589, 73760, 82430]
+  assert len(corpus.vocabulary) == 10000
+  assert corpus.vocabulary[:4] == ["the", "<unk>", "<eos>", "N"]
+  assert corpus.sha256["ptb.train.txt"].startswith("fcea919f6cf8")
