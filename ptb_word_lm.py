@@ -26,6 +26,7 @@ from absl import app, flags, logging
 import configs
 import reader
 import run_folder
+import sample_corpus
 import tf1
 from stop_request import StopRequest
 
@@ -572,6 +573,7 @@ def _main(args):
       "and ptb.test.txt (scripts/download_ptb.sh makes simple-examples/data)."
     )
   corpus = reader.read_corpus(args.data_path)
+  best_perplexity = sample_corpus.best_perplexity(args.data_path)
   config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
   check_sizes(config, corpus)
   folder = run_folder.NoRunFolder()
@@ -601,8 +603,8 @@ def _main(args):
     )
   if stop:
     return 128 + stop.signum
-  if corpus.best_perplexity is not None:
-    print(f"Best reachable test perplexity: {corpus.best_perplexity:.3f}")
+  if best_perplexity is not None:
+    print(f"Best reachable test perplexity: {best_perplexity:.3f}")
   return 0
 
 
@@ -621,6 +623,7 @@ _INPUT_ERRORS = (
   configs.ConfigError,
   reader.DataError,
   run_folder.SaveError,
+  sample_corpus.CorpusError,
   DivergedError,
 )
 

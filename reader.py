@@ -22,7 +22,6 @@ Dimensions in the comments: B = batch_size, T = num_steps.
 import collections
 import dataclasses
 import hashlib
-import json
 import os
 
 import numpy as np
@@ -40,9 +39,7 @@ class Corpus:
   """The three data sets as ids, and the words that the ids stand for.
 
   The ids are int32 arrays of one dimension. `vocabulary[i]` is the word with
-  id i. `sha256` has the checksum of each file by its name. `best_perplexity`
-  is what a perfect model has on the test text, where that is known: for a text
-  that sample_corpus.py made.
+  id i. `sha256` has the checksum of each file by its name.
   """
 
   train: np.ndarray
@@ -50,7 +47,6 @@ class Corpus:
   test: np.ndarray
   vocabulary: list[str]
   sha256: dict[str, str]
-  best_perplexity: float | None = None
 
 
 def read_corpus(data_path):
@@ -85,12 +81,7 @@ def read_corpus(data_path):
   ids = {
     part: _to_ids(f"ptb.{part}.txt", words[part], word_to_id) for part in words
   }
-  return Corpus(
-    **ids,
-    vocabulary=vocabulary,
-    sha256=sha256,
-    best_perplexity=_best_perplexity(os.path.join(data_path, "source.json")),
-  )
+  return Corpus(**ids, vocabulary=vocabulary, sha256=sha256)
 
 
 def ptb_raw_data(data_path=None):
@@ -146,19 +137,6 @@ def _to_ids(name, words, word_to_id):
       f"{len(words):,}",
     )
   return ids
-
-
-def _best_perplexity(path):
-  """Returns what a file of sample_corpus.py says, None if there is no file."""
-  try:
-    with open(path, encoding="utf-8") as f:
-      return float(json.load(f)["best_perplexity"])
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError, KeyError, TypeError):
-    raise DataError(
-      f"{path} is damaged. Remove it, or make the sample corpus anew."
-    ) from None
 
 
 def epoch_size(num_words, batch_size, num_steps):

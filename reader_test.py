@@ -106,7 +106,6 @@ def test_corpus_has_the_words_and_checksums(write):
   assert corpus.sha256["ptb.test.txt"] == (
     hashlib.sha256(TEXT.encode()).hexdigest()
   )
-  assert corpus.best_perplexity is None
 
 
 def test_words_that_train_lacks_are_dropped_and_counted(write, caplog):
@@ -158,16 +157,6 @@ def test_missing_files(write, tmp_path):
   (tmp_path / "ptb.valid.txt").mkdir()
   with pytest.raises(reader.DataError, match=r"ptb\.valid\.txt cannot be read"):
     reader.read_corpus(data_path)
-
-
-def test_best_perplexity_of_a_made_text(write, tmp_path):
-  source = tmp_path / "source.json"
-  source.write_text('{"best_perplexity": 12.5}')
-  assert reader.read_corpus(write()).best_perplexity == 12.5
-  for damaged in ("", "[]", '{"best_perplexity": null}', "{}"):
-    source.write_text(damaged)
-    with pytest.raises(reader.DataError, match=r"source\.json is damaged"):
-      reader.read_corpus(write())
 
 
 def test_ptb(ptb_data):

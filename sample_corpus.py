@@ -250,21 +250,21 @@ def _make_shares(rng, word_class):
   return np.stack([rng.permutation(share) for _ in range(_NUM_TOPICS)])
 
 
-def write_corpus(folder, seed=1, train_words=200_000):
+def write_corpus(folder, seed=1, train_words=150_000):
   """Makes a corpus: three ptb.*.txt files and source.json.
 
   Args:
     folder: made if it does not exist. A sample corpus in it is replaced.
     seed: the same one makes the same files.
     train_words: of ptb.train.txt, at least: it ends with the sentence. The
-      other two have a tenth of that. Below some 30,000 words the training text
-      is likely to lack words that the other two have.
+      other two have a tenth of that. Below some 10,000 words the training text
+      may lack words that the other two have.
 
   Returns:
     A dict, what source.json has. Its perplexities:
       best_perplexity: a perfect model's on ptb.test.txt, all of it but the
         first word. This is the one to compare a test perplexity to: the luck
-        of the draw, some 1% for 20,000 words, is the same in both.
+        of the draw, some 1% for 15,000 words, is the same in both.
       best_valid_perplexity: the same on ptb.valid.txt.
       expected_perplexity: a perfect model's on an endless text.
       bigram_perplexity: the best one on an endless text for a model that sees
@@ -302,7 +302,8 @@ def best_perplexity(data_path):
     a sample corpus, as there is no source.json.
 
   Raises:
-    CorpusError: for a damaged source.json, or one of another test text.
+    CorpusError: for a damaged source.json, one of another test text, or a
+      test text that cannot be read.
   """
   about = _read_about(data_path)
   if about is None:
@@ -364,16 +365,22 @@ def _sha256(content):
 
 
 def _sha256_of_file(path):
-  """Returns the checksum of a file, None if there is no such file."""
+  """Returns the checksum of a file, None if there is no such file.
+
+  Raises:
+    CorpusError: for a file that cannot be read.
+  """
   try:
     with open(path, "rb") as f:
       return _sha256(f.read())
   except FileNotFoundError:
     return None
+  except OSError as error:
+    raise CorpusError(f"{path} cannot be read: {error.strerror}.") from None
 
 
 def _check_replaceable(folder):
-  """Raises CorpusError for a file that is not of a sample corpus."""
+  """Raises CorpusError if a file in the way is not of a sample corpus."""
   about = _read_about(folder) or {"sha256": {}}
   for name in map(_file_name, _PARTS):
     path = os.path.join(folder, name)
@@ -402,7 +409,9 @@ def _read_about(folder):
   except (OSError, ValueError, KeyError, TypeError):
     whole = False
   if not whole:
-    raise CorpusError(f"{path} is damaged. Remove it, or name another folder.")
+    raise CorpusError(
+      f"{path} is damaged or unreadable. Remove it, or name another folder."
+    )
   return about
 
 
@@ -429,7 +438,7 @@ def define_flags():
   flags.DEFINE_integer("seed", 1, "The same one makes the same corpus.")
   flags.DEFINE_integer(
     "train_words",
-    200_000,
+    150_000,
     "Words of the training text; the other two have a tenth of that each.",
   )
 
@@ -446,8 +455,8 @@ def main(argv):
   words = about["words"]
   print(
     f"{argv[1]}: {words['train']:,} words to train on, {words['valid']:,} to "
-    f"validate, {words['test']:,} to test, {about['vocabulary']} different "
-    "ones.\n"
+    f"validate and {words['test']:,} to test, in a language of "
+    f"{about['vocabulary']}.\n"
     f"Best reachable test perplexity: {about['best_perplexity']:.3f} (knowing "
     f"only the previous word: {about['bigram_perplexity']:.1f}, no word: "
     f"{about['unigram_perplexity']:.1f})"

@@ -255,6 +255,14 @@ def test_damaged_source_json(corpus, damage):
     sample_corpus.write_corpus(corpus)
 
 
+def test_texts_that_cannot_be_read(corpus):
+  os.remove(os.path.join(corpus, "ptb.test.txt"))
+  os.mkdir(os.path.join(corpus, "ptb.test.txt"))
+  for use in (sample_corpus.best_perplexity, sample_corpus.write_corpus):
+    with pytest.raises(CorpusError, match=r"ptb\.test\.txt cannot be read"):
+      use(corpus)
+
+
 def test_source_json_of_another_test_text(corpus):
   write(corpus, "ptb.test.txt", " the cat \n")
   with pytest.raises(CorpusError, match=r"describes another ptb\.test\.txt"):

@@ -10,8 +10,8 @@ class StopRequest:
       while not stop:
         train_a_step()
 
-  The second signal raises KeyboardInterrupt at once. When the block ends, the
-  signals do again what they did before it.
+  The second signal ends the process at once. A block without a signal leaves
+  them as they were before it.
 
   Attributes:
     signum: the signal's number, or None as long as there was none.
@@ -30,11 +30,13 @@ class StopRequest:
     return self
 
   def __exit__(self, *exception):
-    for signum, handler in self._before.items():
-      signal.signal(signum, handler)
+    if not self:
+      for signum, handler in self._before.items():
+        signal.signal(signum, handler)
 
   def _receive(self, signum, frame):
     del frame
-    if self:
-      raise KeyboardInterrupt
     self.signum = signum
+    # Left to the operating system, which does not wait for a training step.
+    for each in self._SIGNALS:
+      signal.signal(each, signal.SIG_DFL)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes .venv in the project's root and installs a requirements file into it.
 #
-#   scripts/setup_venv.sh requirements.txt
+#   scripts/setup_venv.sh [requirements.txt]
 #
 # A copy of each requirements file that pip has installed stays in .venv. So a
 # second call finds nothing to do, and one that was interrupted is repaired.
@@ -11,7 +11,7 @@ set -euo pipefail
 scripts=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname -- "$scripts")
 venv="$root/.venv"
-requirements=$1
+requirements=${1-requirements.txt}
 
 fail() {
   echo "$*" >&2
@@ -55,7 +55,6 @@ make_venv() {
 }
 
 install_requirements() {
-  local file
   required_files | while read -r file; do rm -f "$venv/$file.installed"; done
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
     -r "$root/$requirements" ||

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Draws a run's train and valid perplexity against the published ones.
+
+  .venv/bin/python scripts/plot_run.py RUN [PICTURE.svg]
+
+RUN is a folder with config.json and epochs.jsonl, as --save_path leaves it.
+Needs matplotlib, from requirements-dev.txt.
+"""
+
+import json
+import pathlib
+import sys
+
+# The TensorFlow tutorial's final train and valid perplexity, and the valid one
+# of Zaremba et al. 2014, table 1.
+TUTORIAL = {"small": (37.99, 121.39), "medium": (48.45, 86.16)}
+TUTORIAL["large"] = (37.87, 82.62)
+PAPER = {"small": 120.7, "medium": 86.2, "large": 82.2}
+
+
+def read_run(folder):
+  """Returns the model's name and a list with a dictionary for each epoch."""
+  model = json.loads((folder / "config.json").read_text())["model"]
+  lines = (folder / "epochs.jsonl").read_text().splitlines()
+  return model, [json.loads(line) for line in lines]
+
+
+def draw(model, epochs, picture):
+  """Writes the picture; its format is that of its name's ending."""
+  # Imported here: the help above needs no matplotlib.
+  import matplotlib
+  from matplotlib import pyplot
+
+  matplotlib.use("agg")
+  matplotlib.rcParams["svg.hashsalt"] = model  # The same run, the same file.
+  figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+  numbers = [epoch["epoch"] for epoch in epochs]
+  for part, color in (("train", "tab:blue"), ("valid", "tab:orange")):
+    values = [epoch[f"{part}_perplexity"] for epoch in epochs]
+    label = f"{part}, ends at {values[-1]:.2f}"
+    axes.plot(numbers, values, "o-", color=color, markersize=4, label=label)
+  if model in PAPER:
+    train, valid = TUTORIAL[model]
+    for value, color in ((train, "tab:blue"), (valid, "tab:orange")):
+      label = f"the tutorial's final {value}"
+      axes.axhline(value, color=color, linestyle="--", label=label)
+    axes.axhline(
+      PAPER[model], color="gray", linestyle=":",
+      label=f"the paper's final valid {PAPER[model]}",
+    )  # fmt: skip
+  axes.set(
+    title=f"The {model} model", xlabel="epoch", ylabel="perplexity",
+    yscale="log", xticks=numbers[:: max(1, len(numbers) // 13)],
+  )  # fmt: skip
+  ticks = [40, 60, 80, 100, 120, 150, 200, 300]
+  axes.set_yticks(ticks, [str(tick) for tick in ticks], minor=False)
+  axes.minorticks_off()
+  axes.grid(alpha=0.3)
+  axes.legend()
+  figure.savefig(picture, metadata={"Date": None} if "svg" in picture else None)
+
+
+def main(argv):
+  """Draws the run that the command line names; returns the exit status."""
+  if len(argv) not in (2, 3):
+    print(__doc__, file=sys.stderr)
+    return 2
+  folder = pathlib.Path(argv[1])
+  picture = argv[2] if len(argv) == 3 else str(folder / "perplexity.svg")
+  try:
+    model, epochs = read_run(folder)
+  except (OSError, ValueError, KeyError) as error:
+    print(f"{folder} is not a run's folder: {error}", file=sys.stderr)
+    return 1
+  if not epochs:
+    print(f"{folder} has no finished epoch to draw.", file=sys.stderr)
+    return 1
+  draw(model, epochs, picture)
+  print(picture)
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv))
