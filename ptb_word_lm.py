@@ -331,8 +331,8 @@ def run_epoch(
       wps = iters * model.input.batch_size / (time.perf_counter() - start)
       if on_step:
         on_step(step + 1, cost / num_steps, wps)
-      bar.update()
       bar.set_postfix_str(f"perplexity {perplexity:.1f}, {wps:.0f} wps", False)
+      bar.update()
       if step in lines and bar.disable:
         print(
           f"{step / size:.3f} perplexity: {perplexity:.3f} "
