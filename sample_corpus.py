@@ -250,7 +250,7 @@ def _make_shares(rng, word_class):
   return np.stack([rng.permutation(share) for _ in range(_NUM_TOPICS)])
 
 
-def write_corpus(folder, seed=1, train_words=150_000):
+def write_corpus(folder, seed=1, train_words=100_000):
   """Makes a corpus: three ptb.*.txt files and source.json.
 
   Args:
@@ -438,7 +438,7 @@ def define_flags():
   flags.DEFINE_integer("seed", 1, "The same one makes the same corpus.")
   flags.DEFINE_integer(
     "train_words",
-    150_000,
+    100_000,
     "Words of the training text; the other two have a tenth of that each.",
   )
 
