@@ -6,7 +6,6 @@ toy, for trying out code in a second.
 """
 
 import dataclasses
-import math
 
 
 class ConfigError(ValueError):
@@ -159,13 +158,14 @@ def _check(field, value):
   whole = isinstance(value, int) and not isinstance(value, bool)
   if field.type is int:
     least = 0 if field.name == "max_epoch" else 1
-    right = whole and value >= least
-    wanted = f"a whole number from {least} up"
+    right = whole and least <= value <= 10**6
+    wanted = f"a whole number from {least} to a million"
   elif field.name in ("keep_prob", "lr_decay"):
     right = (whole or isinstance(value, float)) and 0 < value <= 1
     wanted = "a number above 0 and not above 1"
   else:
-    right = (whole or isinstance(value, float)) and 0 < value < math.inf
-    wanted = "a number above 0"
+    # What a float32 can hold, and more than anybody needs.
+    right = (whole or isinstance(value, float)) and 0 < value <= 1e30
+    wanted = "a number above 0 and not above 1e30"
   if not right:
     raise ConfigError(f"{field.name} must be {wanted}, not {value!r}.")

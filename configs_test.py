@@ -59,10 +59,20 @@ def test_override():
     ("keep_prob=0", "keep_prob must be a number above 0 and not above 1"),
     ("keep_prob=1.5", "keep_prob must be .* not 1.5"),
     ("lr_decay=2", "lr_decay must be .* not 2.0"),
-    ("batch_size=0", "batch_size must be a whole number from 1 up, not 0"),
-    ("max_epoch=-1", "max_epoch must be a whole number from 0 up, not -1"),
-    ("learning_rate=nan", "learning_rate must be a number above 0, not nan"),
-    ("init_scale=inf", "init_scale must be a number above 0, not inf"),
+    (
+      "batch_size=0",
+      "batch_size must be a whole number from 1 to a million, not 0",
+    ),
+    (
+      "max_epoch=-1",
+      "max_epoch must be a whole number from 0 to a million, not -1",
+    ),
+    ("hidden_size=10000000", "hidden_size must be .* to a million, not 1000"),
+    (
+      "learning_rate=nan",
+      "learning_rate must be a number above 0 and .*, not nan",
+    ),
+    ("init_scale=inf", "init_scale must be .* not above 1e30, not inf"),
   ],
 )
 def test_wrong_overrides(hparams, message):

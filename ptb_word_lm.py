@@ -325,8 +325,9 @@ def run_epoch(
       perplexity = _perplexity(costs / iters)
       if not math.isfinite(perplexity + values.get("grad_norm", 0.0)):
         raise DivergedError(
-          f"{title}, step {step + 1} of {size}: the loss is no longer a finite "
-          "number. Try a smaller learning_rate, init_scale or max_grad_norm."
+          f"{title}, step {step + 1} of {size}: the loss is not a finite "
+          "number, or far too large. Try a smaller learning_rate, init_scale "
+          "or max_grad_norm."
         )
       wps = iters * model.input.batch_size / (time.perf_counter() - start)
       if on_step:
@@ -488,14 +489,16 @@ def train_epoch(session, train_model, valid_model, config, epoch, folder, stop):
   seconds = time.perf_counter() - start
   global_step = int(session.run(train_model.global_step))
   steps = global_step - steps_before
-  folder.save(session, global_step)
-  if steps == size:
+  is_whole = steps == size
+  if is_whole:
     print(
       f"Epoch: {epoch} Train Perplexity: {train_perplexity:.3f}", flush=True
     )
   else:
+    folder.save(session, global_step)  # Before a second signal can come.
     _tell(f"Stopped in epoch {epoch}, after step {steps} of {size}.")
-  valid_perplexity = run_epoch(session, valid_model, title=f"Valid {epoch}")
+  title = f"Epoch {epoch}, valid"
+  valid_perplexity = run_epoch(session, valid_model, title=title)
   print(f"Epoch: {epoch} Valid Perplexity: {valid_perplexity:.3f}", flush=True)
   numbers = {
     "epoch": epoch,
@@ -505,7 +508,9 @@ def train_epoch(session, train_model, valid_model, config, epoch, folder, stop):
     "wps": round(steps * config.batch_size * config.num_steps / seconds, 1),
     "train_seconds": round(seconds, 3),
   }
-  if steps == size:
+  if is_whole:
+    # Not before they were validated: the last update may have ruined them.
+    folder.save(session, global_step)
     folder.add_epoch(global_step, numbers)
   return numbers
 
@@ -559,7 +564,9 @@ def main(argv):
   except KeyboardInterrupt:
     _tell("Interrupted.")
     return 128 + signal.SIGINT
-  except BrokenPipeError:  # As with "| head": nobody reads on.
+  except OSError as error:  # Of stdout: what it tells cannot be written.
+    if not isinstance(error, BrokenPipeError):  # As "| head": nobody reads on.
+      _tell(f"ptb_word_lm.py: cannot print: {error.strerror}.")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   return 1
 
@@ -593,15 +600,23 @@ def _main(args):
     " different ones."
   )
   with StopRequest() as stop:
-    train(
-      config,
-      corpus,
-      folder,
-      seed=args.seed,
-      rnn_mode=args.rnn_mode,
-      stop=stop,
-    )
+    try:
+      numbers = train(
+        config,
+        corpus,
+        folder,
+        seed=args.seed,
+        rnn_mode=args.rnn_mode,
+        stop=stop,
+      )
+    except tf1.errors.ResourceExhaustedError:
+      raise configs.ConfigError(
+        "The model does not fit into memory. Make hidden_size, num_layers, "
+        "batch_size or num_steps smaller."
+      ) from None
   if stop:
+    if not numbers:
+      _tell("Interrupted before the first step.")
     return 128 + stop.signum
   if best_perplexity is not None:
     print(f"Best reachable test perplexity: {best_perplexity:.3f}")

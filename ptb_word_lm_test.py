@@ -346,6 +346,6 @@ def test_run_epoch_tells_where_the_loss_diverged(learning_rate):
   with session_of(ODD) as (session, model, _):
     model.assign_lr(session, learning_rate)
     with pytest.raises(
-      ptb_word_lm.DivergedError, match=r"^Epoch 7, step 2 of 6: the loss"
+      ptb_word_lm.DivergedError, match=r"^Epoch 7, step 2 of 6: the loss is not"
     ):
       ptb_word_lm.run_epoch(session, model, model.train_op, title="Epoch 7")

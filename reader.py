@@ -29,6 +29,8 @@ from absl import logging
 
 import tf1
 
+EOS = "<eos>"  # The word that a newline is read as.
+
 
 class DataError(ValueError):
   """Text that is missing, cannot be read, or is too short for a batch."""
@@ -116,19 +118,19 @@ def _read_words(path):
       f"{path} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
       f"{error.start}. Convert it, or name the folder of another text."
     ) from None
-  words = text.replace("\n", " <eos> ").split()
-  if not words:
+  words = text.replace("\n", f" {EOS} ").split()
+  if not set(words) - {EOS}:
     raise DataError(f"{path} is empty: it must have at least one word.")
   return words, hashlib.sha256(content).hexdigest()
 
 
 def _to_ids(name, words, word_to_id):
   """Returns the ids of the words that have one, an int32 array."""
+  if not set(words) & set(word_to_id) - {EOS}:
+    raise DataError(f"{name} has no word in common with ptb.train.txt.")
   ids = np.array(
     [word_to_id[word] for word in words if word in word_to_id], np.int32
   )
-  if not len(ids):
-    raise DataError(f"{name} has no word in common with ptb.train.txt.")
   if len(ids) < len(words):
     logging.warning(
       "%s: dropped %s of %s words, which ptb.train.txt lacks.",
@@ -149,10 +151,12 @@ def epoch_size(num_words, batch_size, num_steps):
   # a target only, and a stream of n words has n - 1 inputs.
   size = (num_words // batch_size - 1) // num_steps
   if size < 1:
+    advice = "Make batch_size or num_steps smaller."
+    if batch_size == num_steps == 1:
+      advice = "Take a longer text."
     raise DataError(
-      f"{num_words:,} words are too few for a batch: batch_size x (num_steps + "
-      f"1) = {batch_size} x {num_steps + 1} are needed. Make batch_size or "
-      "num_steps smaller."
+      f"too few words for a batch: {num_words:,}, where batch_size x "
+      f"(num_steps + 1) = {batch_size} x {num_steps + 1} are needed. {advice}"
     )
   return size
 

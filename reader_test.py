@@ -81,12 +81,19 @@ def test_epoch_size(words, batch_size, num_steps, size):
 
 @pytest.mark.parametrize("words", [0, 1, 7])
 def test_too_few_words(words):
-  with pytest.raises(reader.DataError, match=r"2 x 4.*batch_size or num_steps"):
+  with pytest.raises(
+    reader.DataError, match=r"2 x 4 .*batch_size or num_steps"
+  ):
     reader.epoch_size(words, 2, 3)
   with pytest.raises(reader.DataError), tf1.Graph().as_default():
     reader.ptb_producer(IDS[:words], 2, 3)
   with pytest.raises(reader.DataError):
     list(reader.ptb_iterator(IDS[:words], 2, 3))
+
+
+def test_too_short_for_the_least_batch():
+  with pytest.raises(reader.DataError, match=r"1 x 2 .*Take a longer text"):
+    reader.epoch_size(1, 1, 1)
 
 
 def test_raw_data_orders_words_by_count_then_alphabet(write):
@@ -137,6 +144,8 @@ def test_newlines_spaces_and_marks(write, text, words):
   [
     ({"valid": ""}, r"ptb\.valid\.txt is empty"),
     ({"test": "  "}, r"ptb\.test\.txt is empty"),
+    ({"train": "\n\n"}, r"ptb\.train\.txt is empty"),
+    ({"test": "x y\n"}, r"ptb\.test\.txt has no word in common"),
     ({"train": b"a \xff\n"}, r"train\.txt is not UTF-8.*0xff at offset 2"),
     ({"valid": "x y"}, r"ptb\.valid\.txt has no word in common"),
   ],

@@ -1,6 +1,6 @@
 """What a run leaves in the folder that --save_path names.
 
-config.json       the model's name, config, seed, data checksums, versions
+config.json       the model's name, rnn_mode, seed, config, data checksums
 vocabulary.txt    a word a line; the line's number, from 0, is the word's id
 checkpoint, model.ckpt-*   the weights after each of the last epochs
 events.out.tfevents.*      summaries for TensorBoard
@@ -51,14 +51,16 @@ class RunFolder(NoRunFolder):
       vocabulary: the words in the order of their ids.
 
     Raises:
-      SaveError: also if the folder has a run in it already.
+      SaveError: also if the folder has a run with a checkpoint already.
     """
     self.path = path
+    if not path:
+      raise SaveError("--save_path is empty; name a folder, or leave it out.")
     if os.path.exists(path) and not os.path.isdir(path):
       raise SaveError(f"--save_path={path} is a file; name a folder.")
     with self._saving("anything"):
       os.makedirs(path, exist_ok=True)
-    if os.path.exists(os.path.join(path, "config.json")):
+    if os.path.exists(os.path.join(path, "checkpoint")):
       raise SaveError(
         f"{path} holds a run already. Give --save_path another folder, or "
         "remove this one."
@@ -124,11 +126,16 @@ class RunFolder(NoRunFolder):
     """Writes a file as a whole or not at all."""
     path = os.path.join(self.path, name)
     with self._saving(name):
-      with open(path + ".tmp", "w", encoding="utf-8", newline="\n") as f:
-        f.write(text)
-        f.flush()
-        os.fsync(f.fileno())
-      os.replace(path + ".tmp", path)
+      try:
+        with open(path + ".tmp", "w", encoding="utf-8", newline="\n") as f:
+          f.write(text)
+          f.flush()
+          os.fsync(f.fileno())
+        os.replace(path + ".tmp", path)
+      except OSError:
+        with contextlib.suppress(OSError):
+          os.remove(path + ".tmp")
+        raise
 
   @contextlib.contextmanager
   def _saving(self, what):
@@ -139,4 +146,7 @@ class RunFolder(NoRunFolder):
     except OSError as error:
       raise SaveError(f"{where}: {error.strerror}.") from None
     except tf1.errors.OpError as error:
-      raise SaveError(f"{where}: {error.message}") from None
+      # Its own words stand before the name of the node, after a stack trace.
+      lines = error.message.partition("[[{{node")[0].split("\n")
+      reason = [line.strip() for line in lines if line.strip()][-1]
+      raise SaveError(f"{where}: {reason}.") from None
