@@ -157,6 +157,8 @@ def test_a_seed_gives_the_same_again_and_needs_no_folder(finished, tmp_path):
   again = run(*args, "--seed=3", cwd=tmp_path)
   other = run(*args, "--seed=4", cwd=tmp_path)
   assert not list(tmp_path.iterdir())
+  run(*args, "--seed=3", f"--save_path={tmp_path}")
+  assert epochs_of(tmp_path) == epochs_of(finished[1])  # To the last bit.
 
   def perplexities(text):
     return re.findall(r"erplexity: (\S+)", text)

@@ -156,16 +156,17 @@ def override(config, hparams):
 def _check(field, value):
   """Raises ConfigError unless the value is of the field's type and range."""
   whole = isinstance(value, int) and not isinstance(value, bool)
+  number = whole or isinstance(value, float)
   if field.type is int:
     least = 0 if field.name == "max_epoch" else 1
     right = whole and least <= value <= 10**6
     wanted = f"a whole number from {least} to a million"
   elif field.name in ("keep_prob", "lr_decay"):
-    right = (whole or isinstance(value, float)) and 0 < value <= 1
+    right = number and 0 < value <= 1
     wanted = "a number above 0 and not above 1"
   else:
     # What a float32 can hold, and more than anybody needs.
-    right = (whole or isinstance(value, float)) and 0 < value <= 1e30
+    right = number and 0 < value <= 1e30
     wanted = "a number above 0 and not above 1e30"
   if not right:
     raise ConfigError(f"{field.name} must be {wanted}, not {value!r}.")

@@ -126,7 +126,7 @@ def _read_words(path):
 
 def _to_ids(name, words, word_to_id):
   """Returns the ids of the words that have one, an int32 array."""
-  if not set(words) & set(word_to_id) - {EOS}:
+  if not set(words) & word_to_id.keys() - {EOS}:
     raise DataError(f"{name} has no word in common with ptb.train.txt.")
   ids = np.array(
     [word_to_id[word] for word in words if word in word_to_id], np.int32

@@ -31,7 +31,8 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
-_EOS = "<eos>"  # What a newline is read as.
+from reader import EOS
+
 _PARTS = ("train", "valid", "test")
 _ABOUT = "source.json"
 
@@ -47,7 +48,7 @@ _GRAMMAR = {
   "end": {
     "preposition": (0.48, "object"),
     "conjunction": (0.32, "subject"),
-    _EOS: (0.2, "start"),
+    EOS: (0.2, "start"),
   },
 }
 _INSIDE = ("subject", "predicate", "object", "end")
@@ -74,7 +75,7 @@ _WORD_CLASSES = {
   "adjective": _WordClass(40, "l", by_topic=True),
   "preposition": _WordClass(10, ""),
   "conjunction": _WordClass(4, "t"),
-  _EOS: _WordClass(1, ""),
+  EOS: _WordClass(1, ""),
 }
 
 _SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in "aeiou"]
@@ -209,7 +210,7 @@ def make_source(rng):
   words, spans = [], {}
   for name, word_class in _WORD_CLASSES.items():
     spans[name] = slice(len(words), len(words) + word_class.size)
-    words += [_EOS] if name == _EOS else _make_words(rng, word_class)
+    words += [EOS] if name == EOS else _make_words(rng, word_class)
   shares = {name: _make_shares(rng, c) for name, c in _WORD_CLASSES.items()}
   num_states = 1 + _NUM_TOPICS * len(_INSIDE)
   emission = np.zeros((num_states, len(words)))  # [S, V]
@@ -357,7 +358,7 @@ def _file_name(part):
 
 def _to_bytes(text):
   """Returns the words as PTB has them, a sentence a line and spaces around."""
-  return (" " + " ".join(text)).replace(_EOS, "\n").encode()
+  return (" " + " ".join(text)).replace(EOS, "\n").encode()
 
 
 def _sha256(content):
