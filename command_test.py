@@ -13,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+import types
 
 import numpy as np
 import pytest
@@ -74,14 +75,35 @@ def test_prints_what_the_tutorial_printed(finished):
   for line, pattern in zip(lines, expected, strict=True):
     assert re.fullmatch(pattern, line), (line, pattern)
   assert re.fullmatch(
-    r"Training the small model on .* with TensorFlow 2\.\d+\.\d+: 12,825 "
-    r"words, 50 different ones\.\n",
+    r"Training the small model on .* with TensorFlow 2\.\d+\.\d+, rnn_mode "
+    r"block, in float32: 12,825 words, 50 different ones\.\n",
     process.stderr,
   )
   assert process.returncode == 0
   result = json.loads((folder / "result.json").read_text())
   assert f"{result['test_perplexity']:.3f}" == lines[-1].split()[-1]
   assert f"{result['valid_perplexity']:.3f}" == lines[-2].split()[-1]
+
+
+@pytest.mark.parametrize("has_units", [False, True])
+def test_16_bits_in_the_basic_mode(monkeypatch, capfd, has_units):
+  """It says which 16 bits, and whether they will be slower."""
+  features = {"amx_bf16"} if has_units else {"avx2"}
+  monkeypatch.setattr(ptb_word_lm, "_cpu_features", lambda: features)
+  args = types.SimpleNamespace(
+    data_path=TINY,
+    model="test",
+    hparams="hidden_size=8",
+    rnn_mode="basic",
+    use_fp16=True,
+    seed=1,
+    save_path=None,
+  )
+  assert ptb_word_lm._main(args) == 0
+  out, err = capfd.readouterr()
+  assert "rnn_mode basic, in bfloat16" in err
+  assert ("no units for bfloat16: " in err) != has_units
+  assert re.search(r"^Test Perplexity: \d+\.\d+$", out, re.MULTILINE)
 
 
 def test_the_folder_has_all_of_the_run(finished):
@@ -105,9 +127,10 @@ def test_the_folder_has_all_of_the_run(finished):
   words = (folder / "vocabulary.txt").read_text().split("\n")
   assert words == [*corpus.vocabulary, ""]
   assert about["data_sha256"] == corpus.sha256
-  assert (about["model"], about["rnn_mode"], about["seed"]) == (
-    ("small", "basic", 3)
+  assert (about["model"], about["use_fp16"], about["seed"]) == (
+    ("small", False, 3)
   )
+  assert about["config"]["rnn_mode"] == "block"
   assert about["config"]["hidden_size"] == 8
   assert about["config"]["vocab_size"] == 50
   configs.SmallConfig(**about["config"])
@@ -140,12 +163,13 @@ def test_the_checkpoint_gives_the_perplexities_again(finished):
   result = json.loads((folder / "result.json").read_text())
   config, corpus = configs.Config(**about["config"]), reader.read_corpus(TINY)
   with tf1.Graph().as_default(), tf1.Session() as session:
-    _, valid, test = ptb_word_lm.build_models(config, corpus, 9, "basic")
+    _, model = ptb_word_lm.build_models(config, corpus, 9)
     saver = tf1.train.Saver()
     saver.restore(session, tf1.train.latest_checkpoint(str(folder)))
-    for model, part in ((valid, "valid"), (test, "test")):
-      perplexity = ptb_word_lm.run_epoch(session, model)
-      assert perplexity == pytest.approx(result[f"{part}_perplexity"], 1e-6)
+    perplexity = ptb_word_lm.run_epoch(session, model)
+    assert perplexity == pytest.approx(result["valid_perplexity"], 1e-6)
+    perplexity = ptb_word_lm.stream_perplexity(session, model, corpus.test)
+    assert perplexity == pytest.approx(result["test_perplexity"], 1e-6)
   names = {n for n, _ in tf1.train.list_variables(str(folder))}
   expected = json.loads(pathlib.Path(TINY, "expected.json").read_text())
   assert names == set(expected["variables"])
@@ -197,7 +221,13 @@ def test_bad_input_gets_one_sentence(args, status, message):
 
 @pytest.mark.parametrize(
   "flag",
-  ["--use_fp16", "--num_gpus=2", "--model=huge", "--seed=-1", "--hparams=a=1"],
+  [
+    "--rnn_mode=cudnn",
+    "--num_gpus=2",
+    "--model=huge",
+    "--seed=-1",
+    "--hparams=a=1",
+  ],
 )
 def test_wrong_flags_do_not_start_tensorflow(tmp_path, flag):
   (tmp_path / "tensorflow.py").write_text("raise SystemExit('loaded')")
@@ -365,7 +395,7 @@ def test_the_last_good_checkpoint_outlives_a_diverged_loss(tmp_path):
   folder = run_folder.RunFolder(str(tmp_path), {}, corpus.vocabulary)
   config = configs.override(config, "num_steps=5")
   with tf1.Graph().as_default(), tf1.Session() as session:
-    train, valid, _ = ptb_word_lm.build_models(config, corpus, 1, "basic")
+    train, valid = ptb_word_lm.build_models(config, corpus, 1)
     session.run(tf1.global_variables_initializer())
     ptb_word_lm.train_epoch(session, train, valid, config, 1, folder, False)
     good = tf1.train.latest_checkpoint(str(tmp_path))

@@ -7,6 +7,8 @@ toy, for trying out code in a second.
 
 import dataclasses
 
+RNN_MODES = ("basic", "block")
+
 
 class ConfigError(ValueError):
   """A hyper-parameter that does not exist or cannot have that value."""
@@ -32,6 +34,7 @@ class Config:
   lr_decay: float  # Factor on the learning rate, each epoch after max_epoch.
   batch_size: int  # B: streams the text is cut into, trained side by side.
   vocab_size: int  # V: words the model knows. Follows the data.
+  rnn_mode: str  # How the LSTM is computed; see README. --rnn_mode sets it.
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -58,6 +61,7 @@ class SmallConfig(Config):
   lr_decay: float = 0.5
   batch_size: int = 20
   vocab_size: int = 10000
+  rnn_mode: str = "block"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,7 @@ class MediumConfig(Config):
   lr_decay: float = 0.8
   batch_size: int = 20
   vocab_size: int = 10000
+  rnn_mode: str = "block"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,6 +99,7 @@ class LargeConfig(Config):
   lr_decay: float = 1 / 1.15
   batch_size: int = 20
   vocab_size: int = 10000
+  rnn_mode: str = "block"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,6 +118,7 @@ class TestConfig(Config):
   lr_decay: float = 0.5
   batch_size: int = 20
   vocab_size: int = 10000
+  rnn_mode: str = "block"
 
 
 CONFIGS = {
@@ -128,20 +135,25 @@ def override(config, hparams):
   Args:
     config: a Config.
     hparams: "field=value" pairs with commas between them, such as
-      "max_max_epoch=1,hidden_size=300"; "" changes nothing.
+      "max_max_epoch=1,hidden_size=300"; "" changes nothing. All but
+      vocab_size and rnn_mode can be changed.
 
   Raises:
     ConfigError: for a field there is not, a value of another type or out of
-      range, and for vocab_size, which follows the data.
+      range.
   """
   types = {field.name: field.type for field in dataclasses.fields(config)}
-  del types["vocab_size"]
+  fixed = {
+    "vocab_size": "follows the data",
+    "rnn_mode": "has a flag of its own, --rnn_mode",
+  }
+  types = {n: t for n, t in types.items() if n not in fixed}
   changes = {}
   for pair in filter(None, (part.strip() for part in hparams.split(","))):
     name, equals, value = (part.strip() for part in pair.partition("="))
     if not equals or name not in types:
       fields = ", ".join(f"{n} ({t.__name__})" for n, t in types.items())
-      what = "follows the data" if name == "vocab_size" else "is not a field"
+      what = fixed.get(name, "is not a field")
       if not equals:
         what = "lacks an '=', as in max_max_epoch=1"
       raise ConfigError(f"'{name}' {what}; the fields to set are {fields}.")
@@ -161,6 +173,9 @@ def _check(field, value):
     least = 0 if field.name == "max_epoch" else 1
     right = whole and least <= value <= 10**6
     wanted = f"a whole number from {least} to a million"
+  elif field.type is str:
+    right = value in RNN_MODES
+    wanted = f"one of {', '.join(RNN_MODES)}"
   elif field.name in ("keep_prob", "lr_decay"):
     right = number and 0 < value <= 1
     wanted = "a number above 0 and not above 1"

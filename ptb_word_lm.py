@@ -11,6 +11,7 @@ V = vocab_size, L = num_layers. Tensors are time-major, [T, B, ...], as the
 unrolled steps take them.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import math
@@ -20,10 +21,12 @@ import sys
 import time
 import warnings
 
+import numpy as np
 import tqdm
 from absl import app, flags, logging
 
 import configs
+import layers
 import reader
 import run_folder
 import sample_corpus
@@ -66,22 +69,23 @@ class PTBModel:
   """The graph: embedding, LSTM layers, softmax, loss, and in training SGD.
 
   Build it in a variable scope "Model"; build those for evaluation in the same
-  scope with reuse=True, after the one for training.
+  scope with reuse=True, after the one for training. The variables, the state
+  and the cost are float32, whatever dtype the products are computed in.
 
   Attributes:
     input: the PTBInput.
     initial_state: a tuple with a pair (c, h) for each layer, each [B, H] and
       zero unless it is fed.
     final_state: the same after T steps; feed it as the next initial_state.
-    cost: float32, the cross-entropy in nats, summed over time and averaged
-      over the batch.
+    losses: float32 [T, B], the cross-entropy of each target in nats.
+    cost: float32, the losses summed over time and averaged over the batch.
     global_step: int64, how many steps the variables were trained.
     lr: the learning rate (training only, like the rest).
     grad_norm: float32, the gradient's global norm before it is clipped.
     train_op: one step of SGD.
   """
 
-  def __init__(self, is_training, config, input_, *, seed=0, rnn_mode="basic"):
+  def __init__(self, is_training, config, input_, *, seed=0, dtype="float32"):
     """Adds the model to the default graph.
 
     Args:
@@ -89,7 +93,7 @@ class PTBModel:
       config: a configs.Config.
       input_: a PTBInput.
       seed: of the dropout masks, a whole number.
-      rnn_mode: a key of RNN_MODES.
+      dtype: "float32", "bfloat16" or "float16": of the products.
     """
     self.input = input_
     # Created before the model's variables, and at the root of the names.
@@ -99,18 +103,25 @@ class PTBModel:
     if is_training and config.keep_prob < 1:
       masks = dropout_masks(config, [seed, self.global_step])
 
-    inputs = embed(config, input_.input_data, masks[0])  # [T, B, H]
-    outputs, self.initial_state, self.final_state = RNN_MODES[rnn_mode](
-      config, inputs, masks[1:]
-    )  # [T, B, H]
-    losses = softmax_loss(config, outputs, input_.targets)  # [T, B]
+    with tf1.variable_scope(
+      tf1.get_variable_scope(), custom_getter=_cast_once(dtype)
+    ):
+      inputs = embed(config, input_.input_data, masks[0], dtype)  # [T, B, H]
+      unroll = {"basic": unroll_basic, "block": unroll_block}[config.rnn_mode]
+      outputs, self.initial_state, self.final_state = unroll(
+        config, inputs, masks[1:]
+      )  # [T, B, H]
+      self.losses = softmax_loss(config, outputs, input_.targets)  # [T, B]
     # Averaged over the batch but summed over time: the paper's learning rate
     # and clipping norm are for this gradient, T times that of the mean.
-    self.cost = tf1.reduce_sum(tf1.reduce_mean(losses, axis=1))
+    self.cost = tf1.reduce_sum(tf1.reduce_mean(self.losses, axis=1))
     if is_training:
-      self._add_training(config.max_grad_norm)
+      # A float16 has no numbers below 6e-8: the small gradients are lost,
+      # unless all are larger by a factor, until they are float32.
+      loss_scale = 1024.0 if dtype == "float16" else 1.0
+      self._add_training(config.max_grad_norm, loss_scale)
 
-  def _add_training(self, max_grad_norm):
+  def _add_training(self, max_grad_norm, loss_scale):
     """Adds a step of SGD with a clipped gradient (the paper's section 4.1)."""
     # A local variable: which epoch has which rate is the config's matter, so
     # the rate is not a part of a checkpoint.
@@ -125,16 +136,60 @@ class PTBModel:
     variables = tf1.trainable_variables()
     # The embedding's gradient is sparse: a row for each of the T * B words
     # read. In the norm a word read twice counts as two rows, as TF1 had it.
-    gradients, self.grad_norm = tf1.clip_by_global_norm(
-      tf1.gradients(self.cost, variables), max_grad_norm
-    )
-    self.train_op = tf1.train.GradientDescentOptimizer(self.lr).apply_gradients(
-      zip(gradients, variables, strict=True), self.global_step
-    )
+    gradients = gradients_of(self.cost * loss_scale, variables)
+    self.grad_norm = tf1.global_norm(gradients) / loss_scale
+    # Clipping is a factor on all gradients. On the learning rate it does the
+    # same without a pass over them.
+    factor = max_grad_norm / tf1.maximum(self.grad_norm, max_grad_norm)
+    self.train_op = tf1.train.GradientDescentOptimizer(
+      self.lr * factor / loss_scale
+    ).apply_gradients(zip(gradients, variables, strict=True), self.global_step)
 
   def assign_lr(self, session, lr_value):
     """Sets the learning rate of the steps to come."""
     session.run(self._lr_update, {self._new_lr: lr_value})
+
+
+def gradients_of(cost, variables):
+  """Returns what tf.gradients does, faster for the kernels of unrolled cells.
+
+  A kernel that T steps share gets T products x^T dz from tf.gradients, each as
+  large as the kernel, and their sum. Here it is one product, of all the steps'
+  x and dz, one below the other.
+  """
+  shared = [_products_of(variable) for variable in variables]
+  shared = [ops if len(ops) > 1 else [] for ops in shared]
+  outputs = [op.outputs[0] for ops in shared for op in ops]  # z [B, 4H]
+  others = [v for v, ops in zip(variables, shared, strict=True) if not ops]
+  found = tf1.gradients(cost, outputs + others)
+  d_outputs, d_others = iter(found[: len(outputs)]), iter(found[len(outputs) :])
+  gradients = []
+  for ops in shared:
+    if not ops:
+      gradients.append(next(d_others))
+      continue
+    x = tf1.concat([op.inputs[0] for op in ops], axis=0)  # [T * B, 2H]
+    d_z = tf1.concat([next(d_outputs) for _ in ops], axis=0)  # [T * B, 4H]
+    product = tf1.matmul(x, d_z, transpose_a=True)  # [2H, 4H]
+    gradients.append(tf1.cast(product, tf1.float32))
+  return gradients
+
+
+def _products_of(variable):
+  """Returns the MatMul operations x W whose W is the variable, read or cast."""
+  products, reads = [], [variable.handle]
+  for tensor in reads:
+    for op in tensor.consumers():
+      if op.type in ("ReadVariableOp", "Identity", "Cast"):
+        reads.append(op.outputs[0])
+      elif (
+        op.type == "MatMul"
+        and op.inputs[1] is tensor
+        and not op.get_attr("transpose_b")  # That is a gradient, d_z W^T.
+      ):
+        products.append(op)
+  # consumers() has no order, but the order of a sum is seen in its last bits.
+  return sorted(products, key=lambda op: op.name)
 
 
 def dropout_masks(config, seed_and_step):
@@ -163,13 +218,30 @@ def dropout_masks(config, seed_and_step):
   return tf1.unstack(kept / config.keep_prob)
 
 
-def embed(config, ids, mask):
+def _cast_once(dtype):
+  """Makes variables float32 and reads them, cast to dtype, once for all uses.
+
+  Returns:
+    a custom_getter for variable scopes.
+  """
+
+  def get(getter, *args, **kwargs):
+    kwargs["dtype"] = tf1.float32
+    variable = getter(*args, **kwargs)
+    if variable.op.name.endswith("embedding"):
+      return variable  # Few of its rows are used, so those are cast.
+    return tf1.cast(variable.read_value(), dtype)
+
+  return get
+
+
+def embed(config, ids, mask, dtype):
   """Looks up the embeddings of ids [B, T]; returns them as [T, B, H]."""
   embedding = tf1.get_variable(
     "embedding", [config.vocab_size, config.hidden_size], tf1.float32
   )
   inputs = tf1.nn.embedding_lookup(embedding, tf1.transpose(ids))  # [T, B, H]
-  return inputs if mask is None else inputs * mask
+  return tf1.cast(inputs if mask is None else inputs * mask, dtype)
 
 
 def unroll_basic(config, inputs, masks):
@@ -177,18 +249,20 @@ def unroll_basic(config, inputs, masks):
 
   Args:
     config: a Config.
-    inputs: float32 [T, B, H].
+    inputs: [T, B, H].
     masks: for each layer, the dropout mask of its outputs [T, B, H], or None.
 
   Returns:
-    (outputs, initial_state, final_state): float32 [T, B, H], and the states as
-    PTBModel has them.
+    (outputs, initial_state, final_state): [T, B, H] of the inputs' type, and
+    the states as PTBModel has them.
   """
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
     cells = [
       # No bias on the forget gate: the paper's equations have none.
-      tf1.nn.rnn_cell.BasicLSTMCell(config.hidden_size, forget_bias=0.0)
+      tf1.nn.rnn_cell.BasicLSTMCell(
+        config.hidden_size, forget_bias=0.0, dtype=inputs.dtype
+      )
       for _ in range(config.num_layers)
     ]
   stack = tf1.nn.rnn_cell.MultiRNNCell(
@@ -197,16 +271,48 @@ def unroll_basic(config, inputs, masks):
       for cell, mask in zip(cells, masks, strict=True)
     ]
   )
-  initial_state = state = stack.zero_state(config.batch_size, tf1.float32)
+  initial_state = _zero_state(config)
+  state = _cast_state(initial_state, inputs.dtype)
   outputs = []
   with tf1.variable_scope("RNN"):
     for x in tf1.unstack(inputs):  # [B, H]
       output, state = stack(x, state)  # [B, H]
       outputs.append(output)
-  return tf1.stack(outputs), initial_state, state
+  return tf1.stack(outputs), initial_state, _cast_state(state, tf1.float32)
 
 
-RNN_MODES = {"basic": unroll_basic}  # What --rnn_mode chooses from.
+def unroll_block(config, inputs, masks):
+  """Runs each LSTM layer over all T steps: `unroll_basic`, but faster."""
+  initial_state, final_state = _zero_state(config), []
+  size = config.hidden_size
+  for layer, (c, h) in enumerate(initial_state):
+    # The cell's own names: a checkpoint of one mode fits the other.
+    with tf1.variable_scope(f"RNN/multi_rnn_cell/cell_{layer}/basic_lstm_cell"):
+      kernel = tf1.get_variable("kernel", [2 * size, 4 * size])
+      bias = tf1.get_variable(
+        "bias", [4 * size], initializer=tf1.zeros_initializer()
+      )
+    inputs, c, h = layers.lstm_layer(inputs, c, h, kernel, bias)
+    final_state.append(tf1.nn.rnn_cell.LSTMStateTuple(c, h))
+    if masks[layer] is not None:
+      inputs *= tf1.cast(masks[layer], inputs.dtype)
+  return inputs, initial_state, tuple(final_state)
+
+
+def _zero_state(config):
+  """Returns a state of zeros, as PTBModel has it."""
+  zeros = tf1.zeros([config.batch_size, config.hidden_size])
+  return tuple(
+    tf1.nn.rnn_cell.LSTMStateTuple(tf1.identity(zeros), tf1.identity(zeros))
+    for _ in range(config.num_layers)
+  )
+
+
+def _cast_state(state, dtype):
+  return tuple(
+    tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
+    for c, h in state
+  )
 
 
 class OutputDropout:
@@ -226,7 +332,7 @@ class OutputDropout:
   def __call__(self, inputs, state, scope=None):
     """Returns the cell's output [B, H], dropped out, and its state."""
     output, state = self._cell(inputs, state, scope)
-    return output * next(self._masks), state
+    return output * tf1.cast(next(self._masks), output.dtype), state
 
 
 def softmax_loss(config, outputs, targets):
@@ -234,7 +340,7 @@ def softmax_loss(config, outputs, targets):
 
   Args:
     config: a Config.
-    outputs: float32 [T, B, H], of the last layer.
+    outputs: [T, B, H], of the last layer.
     targets: int32 [B, T].
 
   Returns:
@@ -244,11 +350,8 @@ def softmax_loss(config, outputs, targets):
   softmax_w = tf1.get_variable("softmax_w", size, tf1.float32)
   softmax_b = tf1.get_variable("softmax_b", size[1:], tf1.float32)
   rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [T * B, H]
-  logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [T * B, V]
   labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
-  losses = tf1.nn.sparse_softmax_cross_entropy_with_logits(
-    labels=labels, logits=logits
-  )
+  losses = layers.softmax_losses(rows, softmax_w, softmax_b, labels)
   return tf1.reshape(losses, [config.num_steps, config.batch_size])
 
 
@@ -324,11 +427,7 @@ def run_epoch(
       iters += num_steps
       perplexity = _perplexity(costs / iters)
       if not math.isfinite(perplexity + values.get("grad_norm", 0.0)):
-        raise DivergedError(
-          f"{title}, step {step + 1} of {size}: the loss is not a finite "
-          "number, or far too large. Try a smaller learning_rate, init_scale "
-          "or max_grad_norm."
-        )
+        raise DivergedError(_DIVERGED.format(title, step + 1, size))
       wps = iters * model.input.batch_size / (time.perf_counter() - start)
       if on_step:
         on_step(step + 1, cost / num_steps, wps)
@@ -343,6 +442,85 @@ def run_epoch(
       if stop:
         break
   return perplexity
+
+
+_DIVERGED = (
+  "{}, step {} of {}: the loss is not a finite number, or far too large. Try a "
+  "smaller learning_rate, init_scale or max_grad_norm."
+)
+
+
+def stream_perplexity(session, model, ids, *, title="", stop=False):
+  """Reads a text as one stream; predicts each word from all words before it.
+
+  It returns what run_epoch does with batch_size 1 and num_steps 1, and leaves
+  out no tail, but it takes B * T words at a time. For that the stream is cut
+  into B pieces, read side by side. Each has to start from the state that the
+  piece before it leaves, which is not known yet but can be guessed: an LSTM
+  forgets, so a piece's last words leave nearly the same state, whatever was
+  before them. When all is read, the states that the pieces left are compared
+  with the guesses. If one was wrong, all is read again, from the states found.
+  This ends, since the first n pieces are right after n times; a trained model
+  takes one.
+
+  Args:
+    session: a Session with the model's variables initialized.
+    model: a PTBModel for evaluation. Its own input is not read.
+    ids: of one dimension, at least two.
+    title: of the progress bar, and of the pass in an error.
+    stop: asked for its truth after each step; if true, the reading ends there.
+
+  Returns:
+    The perplexity: exp of the mean loss of the len(ids) - 1 targets.
+
+  Raises:
+    DivergedError: if the loss is not a finite number.
+  """
+  batch_size, num_steps = model.input.batch_size, model.input.num_steps
+  targets = len(ids) - 1
+  size = math.ceil(targets / (batch_size * num_steps))
+  shape = [batch_size, size, num_steps]
+  stream = np.zeros(math.prod(shape) + 1, np.int32)  # With zeros at its end,
+  stream[: len(ids)] = ids
+  x, y = stream[:-1].reshape(shape), stream[1:].reshape(shape)
+  counts = np.arange(len(stream) - 1).reshape(shape) < targets  # not counted.
+  in_use = counts[:, 0, 0]  # Pieces that have words.
+
+  def read(step, state, *fetches):
+    feed = _feed(model.initial_state, state)
+    feed.update({model.input.input_data: x[:, step]})
+    feed.update({model.input.targets: y[:, step]})
+    return session.run([model.final_state, *fetches], feed)
+
+  def next_starts(state):
+    starts = np.roll(state, 1, axis=2)  # [L, 2, B, H]
+    starts[:, :, 0] = 0
+    return starts
+
+  state = np.array(session.run(model.initial_state))
+  for step in range(max(0, size - _WARM_UP_STEPS), size):
+    (state,) = read(step, state)
+  starts = next_starts(state)
+  while True:
+    nats, state = 0.0, starts
+    for step in tqdm.trange(
+      size, desc=title, disable=None, leave=False, file=sys.stdout
+    ):
+      state, losses = read(step, state, model.losses)
+      nats += losses.T[counts[:, step]].sum(dtype=float)
+      if not math.isfinite(nats):
+        raise DivergedError(_DIVERGED.format(title, step + 1, size))
+      if stop:
+        return _perplexity(nats / targets)
+    found = next_starts(state)
+    error = np.abs(found - starts)[:, :, in_use].max()
+    if error <= _STATE_TOLERANCE:
+      return _perplexity(nats / targets)
+    starts = found
+
+
+_WARM_UP_STEPS = 10  # Pieces' last steps that the states are guessed from.
+_STATE_TOLERANCE = 1e-4
 
 
 def _feed(initial_state, state):
@@ -372,53 +550,40 @@ def _lines_at(size):
   return range(every - 1, size, every)
 
 
-def build_models(config, corpus, seed, rnn_mode):
-  """Adds the three models to the default graph, with shared variables.
+def build_models(config, corpus, seed, dtype="float32"):
+  """Adds the two models to the default graph, with shared variables.
 
   Returns:
-    (train_model, valid_model, test_model).
+    (train_model, eval_model): of the training and the valid text. The latter
+    computes in float32.
   """
   initializer = uniform_initializer(config.init_scale, seed)
-  models = []
-  for part, part_config, ids in _parts(config, corpus):
-    with tf1.name_scope(part.capitalize()):
-      input_ = PTBInput(part_config, ids, name="Input")
-      with tf1.variable_scope(
-        "Model", reuse=bool(models), initializer=initializer
-      ):
-        is_training = part == "train"
-        models.append(
-          PTBModel(
-            is_training, part_config, input_, seed=seed, rnn_mode=rnn_mode
-          )
-        )
-  return models
-
-
-def _parts(config, corpus):
-  """Returns the name, the config and the ids of train, valid and test.
-
-  The test text is read as one stream, word by word, so that each word but the
-  first is predicted, from all words before it: no tail is left over.
-  """
-  test_config = dataclasses.replace(config, batch_size=1, num_steps=1)
-  return [
-    ("train", config, corpus.train),
-    ("valid", config, corpus.valid),
-    ("test", test_config, corpus.test),
-  ]
+  with tf1.name_scope("Train"):
+    input_ = PTBInput(config, corpus.train, name="Input")
+    with tf1.variable_scope("Model", initializer=initializer):
+      train_model = PTBModel(True, config, input_, seed=seed, dtype=dtype)
+  with tf1.name_scope("Eval"):
+    input_ = PTBInput(config, corpus.valid, name="Input")
+    with tf1.variable_scope("Model", reuse=True):
+      eval_model = PTBModel(False, config, input_)
+  return train_model, eval_model
 
 
 def check_sizes(config, corpus):
   """Raises reader.DataError if a text is too short for a single batch."""
-  for part, part_config, ids in _parts(config, corpus):
+  sizes = (config.batch_size, config.num_steps)
+  for part, ids, size in (
+    ("train", corpus.train, sizes),
+    ("valid", corpus.valid, sizes),
+    ("test", corpus.test, (1, 1)),
+  ):
     try:
-      reader.epoch_size(len(ids), part_config.batch_size, part_config.num_steps)
+      reader.epoch_size(len(ids), *size)
     except reader.DataError as error:
       raise reader.DataError(f"ptb.{part}.txt: {error}") from None
 
 
-def train(config, corpus, folder, *, seed, rnn_mode="basic", stop=False):
+def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
   """Trains a model for all its epochs, then tests it; prints what it reaches.
 
   Args:
@@ -426,7 +591,7 @@ def train(config, corpus, folder, *, seed, rnn_mode="basic", stop=False):
     corpus: a reader.Corpus, with as many words as config.vocab_size says.
     folder: a RunFolder or NoRunFolder, to keep the results.
     seed: of the initial weights and the dropout masks.
-    rnn_mode: a key of RNN_MODES.
+    dtype: that of the products in training, as PTBModel takes it.
     stop: asked for its truth after each step; if true, the weights are saved,
       the valid perplexity is printed, and that is the end.
 
@@ -440,18 +605,18 @@ def train(config, corpus, folder, *, seed, rnn_mode="basic", stop=False):
   """
   numbers = {}
   with tf1.Graph().as_default():
-    train_model, valid_model, test_model = build_models(
-      config, corpus, seed, rnn_mode
-    )
+    train_model, eval_model = build_models(config, corpus, seed, dtype)
     with tf1.Session() as session:
       session.run(tf1.global_variables_initializer())
       for epoch in range(1, config.max_max_epoch + 1):
         if stop:
           return numbers
         numbers = train_epoch(
-          session, train_model, valid_model, config, epoch, folder, stop
+          session, train_model, eval_model, config, epoch, folder, stop
         )
-      perplexity = run_epoch(session, test_model, title="Test", stop=stop)
+      perplexity = stream_perplexity(
+        session, eval_model, corpus.test, title="Test", stop=stop
+      )
       if stop:
         return numbers
       print(f"Test Perplexity: {perplexity:.3f}", flush=True)
@@ -460,7 +625,7 @@ def train(config, corpus, folder, *, seed, rnn_mode="basic", stop=False):
   return numbers
 
 
-def train_epoch(session, train_model, valid_model, config, epoch, folder, stop):
+def train_epoch(session, train_model, eval_model, config, epoch, folder, stop):
   """Trains for one epoch (the first is 1), saves the weights, validates them.
 
   The other arguments, what it returns and raises: as in `train`.
@@ -498,7 +663,7 @@ def train_epoch(session, train_model, valid_model, config, epoch, folder, stop):
     folder.save(session, global_step)  # Before a second signal can come.
     _tell(f"Stopped in epoch {epoch}, after step {steps} of {size}.")
   title = f"Epoch {epoch}, valid"
-  valid_perplexity = run_epoch(session, valid_model, title=title)
+  valid_perplexity = run_epoch(session, eval_model, title=title)
   print(f"Epoch: {epoch} Valid Perplexity: {valid_perplexity:.3f}", flush=True)
   numbers = {
     "epoch": epoch,
@@ -532,9 +697,16 @@ def define_flags():
   )
   flags.DEFINE_enum(
     "rnn_mode",
-    "basic",
-    list(RNN_MODES),
-    "How the LSTM is computed: basic unrolls TensorFlow's BasicLSTMCell.",
+    None,
+    list(configs.RNN_MODES),
+    "How the LSTM is computed: basic unrolls TensorFlow's BasicLSTMCell, block "
+    "does the same as one layer over all steps, faster. (default: the model's)",
+  )
+  flags.DEFINE_boolean(
+    "use_fp16",
+    False,
+    "Train in 16 bits: bfloat16 on a CPU, on a GPU that or float16. Weights, "
+    "loss and evaluation stay in float32.",
   )
   flags.DEFINE_integer(
     "seed",
@@ -581,24 +753,34 @@ def _main(args):
     )
   corpus = reader.read_corpus(args.data_path)
   best_perplexity = sample_corpus.best_perplexity(args.data_path)
-  config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
+  config = dataclasses.replace(
+    config,
+    vocab_size=len(corpus.vocabulary),
+    rnn_mode=args.rnn_mode or config.rnn_mode,
+  )
   check_sizes(config, corpus)
   folder = run_folder.NoRunFolder()
   if args.save_path is not None:
     about = {
       "model": args.model,
-      "rnn_mode": args.rnn_mode,
       "seed": args.seed,
+      "use_fp16": args.use_fp16,
       "config": dataclasses.asdict(config),
       "data_sha256": corpus.sha256,
     }
     folder = run_folder.RunFolder(args.save_path, about, corpus.vocabulary)
   tf1.logging.set_verbosity(tf1.logging.ERROR)
+  dtype = half_precision() if args.use_fp16 else "float32"
   _tell(
     f"Training the {args.model} model on {_device()} with TensorFlow "
-    f"{tf1.version.VERSION}: {len(corpus.train):,} words, {config.vocab_size:,}"
-    " different ones."
+    f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
+    f"{len(corpus.train):,} words, {config.vocab_size:,} different ones."
   )
+  if args.use_fp16 and not _has_units_for(dtype):
+    _tell(
+      f"This processor has no units for {dtype}: training will be slower than "
+      "without --use_fp16."
+    )
   with StopRequest() as stop:
     try:
       numbers = train(
@@ -606,7 +788,7 @@ def _main(args):
         corpus,
         folder,
         seed=args.seed,
-        rnn_mode=args.rnn_mode,
+        dtype=dtype,
         stop=stop,
       )
     except tf1.errors.ResourceExhaustedError:
@@ -627,6 +809,34 @@ def _device():
   """Says in words what TensorFlow will compute on."""
   gpus = tf1.config.list_physical_devices("GPU")
   return f"{len(gpus)} GPU" if gpus else f"a CPU with {os.cpu_count()} cores"
+
+
+def half_precision():
+  """Returns the 16-bit type that --use_fp16 takes on this machine.
+
+  That is bfloat16, which has the range of a float32; float16 on GPUs too old
+  to compute with it (before compute capability 8.0).
+  """
+  for gpu in tf1.config.list_physical_devices("GPU"):
+    details = tf1.config.experimental.get_device_details(gpu)
+    if details.get("compute_capability", (8, 0)) < (8, 0):
+      return "float16"
+  return "bfloat16"
+
+
+def _has_units_for(dtype):
+  """Says whether the device multiplies this 16-bit type in hardware."""
+  if tf1.config.list_physical_devices("GPU"):
+    return True
+  units = {"amx_bf16", "avx512_bf16", "bf16"}  # The last: of an ARM.
+  return dtype == "bfloat16" and not units.isdisjoint(_cpu_features())
+
+
+def _cpu_features():
+  """Returns what Linux lists of the processor; nothing on other systems."""
+  with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
+    return set(f.read().split())
+  return set()
 
 
 def _tell(sentence):

@@ -20,6 +20,7 @@ TRACES = {
   case["name"]: case
   for case in json.loads((TESTDATA / "tf1_trace.json").read_text())["cases"]
 }
+MODES = pytest.mark.parametrize("rnn_mode", configs.RNN_MODES)
 # Odd and all different, so that a wrong axis does not fit.
 ODD = configs.SmallConfig(
   num_steps=5, batch_size=3, hidden_size=7, vocab_size=11, max_grad_norm=0.8
@@ -28,7 +29,7 @@ IDS = np.random.RandomState(0).randint(0, ODD.vocab_size, 3 * 5 * 6 + 3)
 
 
 @contextlib.contextmanager
-def session_of(config, ids=IDS, is_training=True, seed=1):
+def session_of(config, ids=IDS, is_training=True, seed=1, dtype="float32"):
   """Builds a model in a graph of its own, with random weights.
 
   Yields (session, model, weights), the weights as lstm_numpy has them.
@@ -36,8 +37,9 @@ def session_of(config, ids=IDS, is_training=True, seed=1):
   with tf1.Graph().as_default(), tf1.Session() as session:
     initializer = ptb_word_lm.uniform_initializer(config.init_scale, seed)
     with tf1.variable_scope("Model", initializer=initializer):
+      input_ = ptb_word_lm.PTBInput(config, ids)
       model = ptb_word_lm.PTBModel(
-        is_training, config, ptb_word_lm.PTBInput(config, ids), seed=seed
+        is_training, config, input_, seed=seed, dtype=dtype
       )
     session.run(tf1.global_variables_initializer())
     variables = {v.op.name: v for v in tf1.trainable_variables()}
@@ -66,10 +68,12 @@ def draw_weights(case):
   return {n: random.uniform(-scale, scale, shapes[n]) for n in shapes}
 
 
-def run_trace(case, ids):
+def run_trace(case, ids, rnn_mode):
   """Trains as a trace did; returns (costs, norms, last state, weights)."""
   fields = {field.name for field in dataclasses.fields(configs.Config)}
-  config = configs.SmallConfig(**{k: case[k] for k in fields & set(case)})
+  config = configs.SmallConfig(
+    **{k: case[k] for k in fields & set(case)} | {"rnn_mode": rnn_mode}
+  )
   costs, norms = [], []
   with session_of(config, ids) as (session, model, _):
     assert model.input.epoch_size == case["epoch_size"]
@@ -88,11 +92,12 @@ def run_trace(case, ids):
     return np.array(costs), np.array(norms), state, session.run(variables)
 
 
+@MODES
 @pytest.mark.parametrize("name", ["tiny", "tiny_clipped", "tiny_one_layer"])
-def test_tiny_traces_of_tensorflow_1_15(name):
+def test_tiny_traces_of_tensorflow_1_15(name, rnn_mode):
   case = TRACES[name]
   ids = np.random.RandomState(0).randint(0, 50, 2000)
-  costs, norms, state, weights = run_trace(case, ids)
+  costs, norms, state, weights = run_trace(case, ids, rnn_mode)
   np.testing.assert_allclose(costs, case["costs"], rtol=1e-6)
   np.testing.assert_allclose(norms, case["grad_norms"], rtol=1e-6)
   sums = [np.sum(layer.h, dtype=float) for layer in state]
@@ -104,10 +109,12 @@ def test_tiny_traces_of_tensorflow_1_15(name):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=5e-6)
 
 
+@MODES
 @pytest.mark.parametrize("name", ["ptb_small", "ptb_medium_without_dropout"])
-def test_ptb_traces_of_tensorflow_1_15(name, ptb_data):
+def test_ptb_traces_of_tensorflow_1_15(name, rnn_mode, ptb_data):
   case = TRACES[name]
-  costs, norms, _, _ = run_trace(case, reader.read_corpus(ptb_data).train)
+  ids = reader.read_corpus(ptb_data).train
+  costs, norms, _, _ = run_trace(case, ids, rnn_mode)
   np.testing.assert_allclose(costs[:20], case["costs"][:20], rtol=1e-5)
   np.testing.assert_allclose(norms[:20], case["grad_norms"][:20], rtol=1e-3)
   words = case["steps"] * case["num_steps"]
@@ -117,36 +124,41 @@ def test_ptb_traces_of_tensorflow_1_15(name, ptb_data):
   assert perplexity == pytest.approx(expected, rel=0.02)
 
 
-def test_checkpoint_of_tensorflow_1_15():
+@MODES
+def test_checkpoint_of_tensorflow_1_15(rnn_mode):
   folder = TESTDATA / "tf1_tiny"
   expected = json.loads((folder / "expected.json").read_text())
+  valid, test = expected["valid"], expected["test"]
   corpus = reader.read_corpus(str(folder))
   config = configs.SmallConfig(
-    num_steps=expected["valid"]["num_steps"],
-    batch_size=expected["valid"]["batch_size"],
+    num_steps=valid["num_steps"],
+    batch_size=valid["batch_size"],
     hidden_size=expected["hidden_size"],
     vocab_size=len(corpus.vocabulary),
+    rnn_mode=rnn_mode,
   )
   with tf1.Graph().as_default(), tf1.Session() as session:
-    _, valid, test = ptb_word_lm.build_models(config, corpus, 1, "basic")
+    _, model = ptb_word_lm.build_models(config, corpus, 1)
     shapes = {v.op.name: v.shape.as_list() for v in tf1.global_variables()}
     assert shapes == expected["variables"]
     tf1.train.Saver().restore(session, str(folder / expected["checkpoint"]))
-    for model, numbers in (
-      (valid, expected["valid"]),
-      (test, expected["test"]),
-    ):
-      steps = model.input.epoch_size * model.input.num_steps
-      assert steps == numbers["steps"]
-      perplexity = ptb_word_lm.run_epoch(session, model)
-      assert perplexity == pytest.approx(numbers["perplexity"], rel=1e-5)
+    steps = model.input.epoch_size * model.input.num_steps
+    assert steps == valid["steps"]
+    perplexity = ptb_word_lm.run_epoch(session, model)
+    assert perplexity == pytest.approx(valid["perplexity"], rel=1e-5)
+    assert len(corpus.test) - 1 == test["steps"]
+    perplexity = ptb_word_lm.stream_perplexity(session, model, corpus.test)
+    assert perplexity == pytest.approx(test["perplexity"], rel=1e-5)
 
 
+@MODES
 @pytest.mark.parametrize("keep_prob", [1.0, 0.6])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_training_steps_against_numpy(num_layers, keep_prob):
+def test_training_steps_against_numpy(num_layers, keep_prob, rnn_mode):
   """Cost, state, clipped gradient and update; dropout in its right places."""
-  config = dataclasses.replace(ODD, num_layers=num_layers, keep_prob=keep_prob)
+  config = dataclasses.replace(
+    ODD, num_layers=num_layers, keep_prob=keep_prob, rnn_mode=rnn_mode
+  )
   batches = list(reader.ptb_iterator(IDS, config.batch_size, config.num_steps))
   clipped = []
   with session_of(config) as (session, model, weights):
@@ -173,6 +185,120 @@ def test_training_steps_against_numpy(num_layers, keep_prob):
       np.testing.assert_allclose(
         session.run(variable), weights[variable.op.name], atol=1e-5
       )
+
+
+def first_step(config, dtype="float32"):
+  """Returns the first step's cost and its gradients, dense, of a new model."""
+  with session_of(config, dtype=dtype) as (session, model, _):
+    model.assign_lr(session, 1.0)
+    variables = tf1.trainable_variables()
+    gradients = ptb_word_lm.gradients_of(model.cost, variables)
+    assert all(g.dtype == tf1.float32 for g in gradients)
+    gradients = [tf1.convert_to_tensor(g) for g in gradients]
+    names = [v.op.name for v in variables]
+    cost, gradients, _ = session.run([model.cost, gradients, model.train_op])
+    return cost, dict(zip(names, gradients, strict=True))
+
+
+@pytest.mark.parametrize("keep_prob", [1.0, 0.6])
+def test_block_computes_what_basic_does(keep_prob):
+  config = dataclasses.replace(ODD, keep_prob=keep_prob, init_scale=0.5)
+  cost, gradients = first_step(dataclasses.replace(config, rnn_mode="basic"))
+  other, others = first_step(dataclasses.replace(config, rnn_mode="block"))
+  assert other == pytest.approx(cost, rel=1e-6)
+  assert list(others) == list(gradients)
+  for name, gradient in gradients.items():
+    scale = np.abs(gradient).max()
+    assert scale > 1e-3
+    np.testing.assert_allclose(others[name], gradient, atol=1e-5 * scale)
+
+
+def test_block_computes_what_basic_does_at_full_size():
+  """All of it at the small model's size, with dropout; 1e-5 of each norm."""
+  config = dataclasses.replace(
+    ODD, hidden_size=200, num_steps=20, keep_prob=0.5
+  )
+  config = dataclasses.replace(config, batch_size=4, vocab_size=997)
+  cost, gradients = first_step(dataclasses.replace(config, rnn_mode="basic"))
+  other, others = first_step(dataclasses.replace(config, rnn_mode="block"))
+  assert other == pytest.approx(cost, rel=1e-6)
+  for name, gradient in gradients.items():
+    error = np.linalg.norm(others[name] - gradient)
+    assert error < 1e-5 * np.linalg.norm(gradient)
+
+
+@MODES
+@pytest.mark.parametrize("keep_prob", [1.0, 0.6])
+@pytest.mark.parametrize(
+  ("dtype", "tolerance"), [("bfloat16", 0.02), ("float16", 0.004)]
+)
+def test_16_bits(dtype, tolerance, keep_prob, rnn_mode):
+  """Near to float32, and not the same: it did compute in 16 bits."""
+  config = dataclasses.replace(
+    ODD, keep_prob=keep_prob, rnn_mode=rnn_mode, init_scale=0.5
+  )
+  cost, gradients = first_step(config)
+  other, others = first_step(config, dtype)
+  assert other == pytest.approx(cost, rel=tolerance)
+  for name, gradient in gradients.items():
+    error = np.linalg.norm(others[name] - gradient) / np.linalg.norm(gradient)
+    assert 1e-5 < error < 2 * tolerance
+
+
+@MODES
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_16_bits_learn(dtype, rnn_mode):
+  """The words of a text that counts are soon known, in 16 bits as in 32."""
+  ids = np.arange(400, dtype=np.int32) % ODD.vocab_size
+  config = dataclasses.replace(
+    ODD, rnn_mode=rnn_mode, max_grad_norm=5.0, hidden_size=31, init_scale=0.5
+  )
+  perplexities = []
+  for kind in ("float32", dtype):
+    with session_of(config, ids, dtype=kind) as (session, model, _):
+      model.assign_lr(session, 1.0)
+      for _ in range(2):
+        perplexity = ptb_word_lm.run_epoch(session, model, model.train_op)
+      perplexities.append(perplexity)
+      for variable in tf1.trainable_variables():
+        assert variable.dtype == tf1.float32
+  assert perplexities[0] < 1.1
+  assert perplexities[1] == pytest.approx(perplexities[0], rel=0.05)
+
+
+def test_half_precision_follows_the_hardware(monkeypatch):
+  assert ptb_word_lm.half_precision() in ("bfloat16", "float16")
+  for capability, dtype in (((7, 5), "float16"), ((9, 0), "bfloat16")):
+    monkeypatch.setattr(
+      tf1.config, "list_physical_devices", lambda kind: ["a GPU"]
+    )
+    monkeypatch.setattr(
+      tf1.config.experimental,
+      "get_device_details",
+      lambda gpu, capability=capability: {"compute_capability": capability},
+    )
+    assert ptb_word_lm.half_precision() == dtype
+
+
+@pytest.mark.parametrize("keep_prob", [1.0, 0.6])
+def test_basic_multiplies_for_a_kernel_gradient_once(keep_prob):
+  """And gets what tf.gradients does."""
+  config = dataclasses.replace(ODD, rnn_mode="basic", keep_prob=keep_prob)
+  with session_of(config) as (session, model, _):
+    variables = tf1.trainable_variables()
+    kernels = [v for v in variables if v.op.name.endswith("kernel")]
+    for kernel in kernels:
+      assert len(ptb_word_lm._products_of(kernel)) == ODD.num_steps
+    gradients = ptb_word_lm.gradients_of(model.cost, variables)
+    expected = tf1.gradients(model.cost, variables)
+    for gradient, other, variable in zip(
+      gradients, expected, variables, strict=True
+    ):
+      if variable.op.name.endswith("kernel"):
+        assert (gradient.op.type, other.op.type) == ("MatMul", "AddN")
+    found, expected = session.run([gradients, expected])
+    for one, other in zip(found[1:], expected[1:], strict=True):
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_numpy_gradient_is_the_slope_of_the_cost():
@@ -217,6 +343,48 @@ def test_run_epoch_carries_the_state_and_sums_over_time():
   assert perplexity == pytest.approx(math.exp(carried / words), rel=1e-5)
   assert perplexity != pytest.approx(math.exp(forgotten / words), rel=1e-2)
   assert again == perplexity  # The second epoch starts at the first batch.
+
+
+@pytest.mark.parametrize("count", [2, 7, 16, 17, 91, 92])
+def test_stream_perplexity_is_that_of_word_after_word(count):
+  ids = IDS[:count]
+  config = dataclasses.replace(ODD, init_scale=1.0)
+  one_by_one = dataclasses.replace(config, batch_size=1, num_steps=1)
+  with session_of(one_by_one, ids, False) as (session, model, weights):
+    expected = ptb_word_lm.run_epoch(session, model)
+  with session_of(config, IDS, False) as (session, model, _):
+    set_weights(session, weights)
+    perplexity = ptb_word_lm.stream_perplexity(session, model, ids)
+  assert perplexity == pytest.approx(expected, rel=1e-5)
+
+
+def test_stream_perplexity_of_a_model_that_never_forgets():
+  """No guess of a state is right then: it is read until all are."""
+  ids = np.tile(IDS, 12)[:1100]
+  config = dataclasses.replace(ODD, init_scale=0.3)
+  one_by_one = dataclasses.replace(config, batch_size=1, num_steps=1)
+  with session_of(one_by_one, ids, False) as (session, model, weights):
+    for name, values in weights.items():
+      if name.endswith("bias"):
+        values[2 * ODD.hidden_size : 3 * ODD.hidden_size] = 20  # Of f.
+    set_weights(session, weights)
+    expected = ptb_word_lm.run_epoch(session, model)
+  with session_of(config, IDS, False) as (session, model, _):
+    set_weights(session, weights)
+    perplexity = ptb_word_lm.stream_perplexity(session, model, ids)
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(ptb_word_lm, "_STATE_TOLERANCE", np.inf)
+      guessed = ptb_word_lm.stream_perplexity(session, model, ids)
+  assert perplexity == pytest.approx(expected, rel=1e-5)
+  assert guessed != pytest.approx(expected, rel=1e-4)
+
+
+def test_stream_perplexity_tells_of_a_loss_that_is_no_number():
+  with session_of(ODD, is_training=False) as (session, model, weights):
+    weights["Model/softmax_b"][:] = np.nan
+    set_weights(session, weights)
+    with pytest.raises(ptb_word_lm.DivergedError, match=r"^Test, step 1 of 7"):
+      ptb_word_lm.stream_perplexity(session, model, IDS, title="Test")
 
 
 def test_no_dropout_in_evaluation():
@@ -273,8 +441,9 @@ def test_initial_weights_follow_from_the_seed():
   ("model", "count"),
   [("small", 4_651_600), ("medium", 19_775_200), ("large", 66_022_000)],
 )
-def test_variables(model, count):
-  config = configs.CONFIGS[model]()
+@MODES
+def test_variables(model, count, rnn_mode):
+  config = dataclasses.replace(configs.CONFIGS[model](), rnn_mode=rnn_mode)
   ids = np.zeros(2000, np.int32)
   with tf1.Graph().as_default(), tf1.variable_scope("Model"):
     ptb_word_lm.PTBModel(True, config, ptb_word_lm.PTBInput(config, ids))

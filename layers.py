@@ -1,0 +1,187 @@
+"""The LSTM layer and the softmax loss, with gradients written by hand.
+
+TensorFlow could derive both. By hand, what it would compute once a time step
+becomes one product over all time steps, and passes over large tensors go.
+
+Dimensions: B = batch_size, T = num_steps, H = hidden_size, V = vocab_size, and
+N = T * B rows, those of the first time step first. The names in the code:
+
+  x       what comes from the layer below
+  h, c    the layer's output and its cell; a time step later h' and c'
+  i j f o the gates; z [B, 4H] what they are computed from, in this order
+  d_...   the gradient of the cost with respect to ...
+
+Inputs and weights have the type that products are computed in, float32 or one
+of 16 bits. What is no product, the gates, the cell and the loss, is float32.
+"""
+
+import tf1
+
+
+def lstm_layer(inputs, c, h, kernel, bias):
+  """Runs one LSTM layer over all time steps.
+
+  Its equations are those of BasicLSTMCell without a forget bias (section 3.1
+  of the paper, where j is called g):
+
+    z  = [x, h] kernel + bias
+    c' = sigm(f) * c + sigm(i) * tanh(j)
+    h' = sigm(o) * tanh(c')
+
+  Only the product of h waits for the time step before. That of x is computed
+  for all of them at once, with the upper half of the kernel.
+
+  Args:
+    inputs: [T, B, H].
+    c: float32 [B, H], the cell before the first step.
+    h: float32 [B, H], the output before the first step.
+    kernel: [2H, 4H], of the inputs' type.
+    bias: [4H], of the inputs' type.
+
+  Returns:
+    (outputs, c, h): [T, B, H] of the inputs' type, and c and h after the last
+    step, float32 [B, H].
+  """
+  steps, batch, hidden = inputs.shape.as_list()
+  dtype = inputs.dtype
+
+  @tf1.custom_gradient
+  def layer(inputs, c, h, kernel, bias):
+    kernel_x, kernel_h = tf1.split(kernel, 2)  # Each [H, 4H].
+    x = tf1.reshape(inputs, [-1, hidden])  # [N, H]
+    z_x = tf1.nn.xw_plus_b(x, kernel_x, bias)  # [N, 4H]
+    z_x = tf1.unstack(tf1.reshape(z_x, [steps, batch, -1]))  # T of [B, 4H]
+    # Before step t: cs[t] and hs[t]. Of step t: gates[t], tanh_c[t]. [B, H].
+    cs, hs, gates, tanh_c = [c], [tf1.cast(h, dtype)], [], []
+    for t in range(steps):
+      z = tf1.cast(z_x[t] + tf1.matmul(hs[t], kernel_h), tf1.float32)
+      i, j, f, o = tf1.split(z, 4, axis=1)
+      i, j, f, o = tf1.sigmoid(i), tf1.tanh(j), tf1.sigmoid(f), tf1.sigmoid(o)
+      c = f * c + i * j
+      gates.append((i, j, f, o))
+      tanh_c.append(tf1.tanh(c))
+      h = o * tanh_c[t]
+      cs.append(c)
+      hs.append(tf1.cast(h, dtype))
+
+    def gradient(d_outputs, d_c, d_h):
+      d_z, d_c, d_h = _lstm_layer_gradient(
+        kernel_h, cs[:-1], gates, tanh_c, tf1.unstack(d_outputs), d_c, d_h
+      )
+      # As z = x kernel_x + h kernel_h + bias, for all steps at once:
+      d_z = tf1.concat(d_z, axis=0)  # [N, 4H]
+      x_h = tf1.concat([x, tf1.concat(hs[:-1], axis=0)], axis=1)  # [N, 2H]
+      d_kernel = tf1.matmul(x_h, d_z, transpose_a=True)  # [2H, 4H]
+      d_bias = tf1.reduce_sum(d_z, axis=0)  # [4H]
+      d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
+      d_inputs = tf1.reshape(d_x, [steps, batch, hidden])
+      return d_inputs, d_c, d_h, d_kernel, d_bias
+
+    return (tf1.stack(hs[1:]), c, h), gradient
+
+  return layer(inputs, c, h, kernel, bias)
+
+
+def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
+  """Goes back through the time steps of `lstm_layer`.
+
+  Back through one step, with d_h' what comes from above and from the step
+  after it, and d_c' what comes from the step after it:
+
+    d_c' += d_h' * o * (1 - tanh(c')^2)             as h' = o * tanh(c')
+    d_zo  = d_h' * tanh(c') * o * (1 - o)           as o  = sigm(zo)
+    d_zi  = d_c' * j * i * (1 - i)                  as c' = f * c + i * j
+    d_zj  = d_c' * i * (1 - j^2)                    as j  = tanh(zj)
+    d_zf  = d_c' * c * f * (1 - f)
+    d_c   = d_c' * f
+    d_h   = d_z kernel_h^T                          as z  = h kernel_h + ...
+
+  Each line but the last is a factor times d_c' or d_h', and the factors are
+  known from the way forward: they are computed for all steps at once.
+
+  Args:
+    kernel_h: [H, 4H].
+    cs: the cells before each step, a list of T [B, H], like the next three.
+    gates: (i, j, f, o) of each step.
+    tanh_c: tanh(c') of each step.
+    d_outputs: of the type of kernel_h; the others are float32.
+    d_c: float32 [B, H], of the cell after the last step.
+    d_h: float32 [B, H], of the output after the last step.
+
+  Returns:
+    (d_z, d_c, d_h): a list of T [B, 4H] of the type of kernel_h, and d_c and
+    d_h before the first step, float32 [B, H].
+  """
+  dtype = kernel_h.dtype
+  i, j, f, o = (tf1.stack(gate) for gate in zip(*gates, strict=True))
+  c, tanh_cs = tf1.stack(cs), tf1.stack(tanh_c)  # [T, B, H], as the gates.
+  cell_factors = tf1.unstack(o * (1 - tanh_cs * tanh_cs))  # T of [B, H]
+  z_factors = tf1.stack(
+    [
+      j * i * (1 - i),
+      i * (1 - j * j),
+      c * f * (1 - f),
+      tanh_cs * o * (1 - o),
+    ],
+    axis=2,
+  )
+  z_factors = tf1.unstack(z_factors)  # T of [B, 4, H]
+  d_z = [None] * len(gates)
+  for t in reversed(range(len(gates))):
+    d_h += tf1.cast(d_outputs[t], tf1.float32)
+    d_c += d_h * cell_factors[t]
+    d_gates = tf1.stack([d_c, d_c, d_c, d_h], axis=1)  # [B, 4, H]
+    d_gates = tf1.reshape(d_gates * z_factors[t], [d_h.shape[0], -1])
+    d_z[t] = tf1.cast(d_gates, dtype)  # [B, 4H]
+    d_c *= gates[t][2]  # f
+    d_h = tf1.cast(tf1.matmul(d_z[t], kernel_h, transpose_b=True), tf1.float32)
+  return d_z, d_c, d_h
+
+
+def softmax_losses(rows, softmax_w, softmax_b, targets):
+  """Computes the cross-entropy of the softmax of rows softmax_w + softmax_b.
+
+  The logits have a row of V for each word read and are the largest tensors of
+  a step, so each pass over them counts. The softmax is exp(logits - max) / sum;
+  it is never divided, neither here nor on the way back: the sums are applied to
+  the small factors of each product instead.
+
+    loss     = log(sum) + max - logits[target]
+    d_logits = d_loss * (softmax - one_hot(target))
+             = d_loss / sum * (exp(logits - max) - sum * one_hot(target))
+
+  Args:
+    rows: [N, H].
+    softmax_w: [H, V], of the same type.
+    softmax_b: [V], of the same type.
+    targets: int32 [N].
+
+  Returns:
+    float32 [N], in nats.
+  """
+  places = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
+
+  @tf1.custom_gradient
+  def losses(rows, softmax_w, softmax_b):
+    logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [N, V]
+    hits = tf1.gather_nd(logits, places)  # [N]
+    largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
+    exps = tf1.exp(logits - largest)  # [N, V], at most 1.
+    sums = tf1.reduce_sum(exps, axis=1)  # [N], from 1 to V.
+
+    def gradient(d_losses):
+      factors = d_losses / tf1.cast(sums, tf1.float32)  # [N]
+      factors = tf1.cast(factors, rows.dtype)[:, tf1.newaxis]  # [N, 1]
+      # d_logits is factors * d_exps, [N, V].
+      d_exps = tf1.tensor_scatter_nd_sub(exps, places, sums)
+      d_rows = factors * tf1.matmul(d_exps, softmax_w, transpose_b=True)
+      d_w = tf1.matmul(factors * rows, d_exps, transpose_a=True)  # [H, V]
+      d_b = tf1.matmul(factors, d_exps, transpose_a=True)[0]  # [V]
+      return d_rows, d_w, d_b
+
+    distances = tf1.cast(largest[:, 0], tf1.float32) - tf1.cast(
+      hits, tf1.float32
+    )
+    return tf1.log(tf1.cast(sums, tf1.float32)) + distances, gradient
+
+  return losses(rows, softmax_w, softmax_b)
