@@ -73,13 +73,20 @@ def lstm_layer(inputs, c, h, kernel, bias):
       x_h = tf1.concat([x, tf1.concat(hs[:-1], axis=0)], axis=1)  # [N, 2H]
       d_kernel = tf1.matmul(x_h, d_z, transpose_a=True)  # [2H, 4H]
       d_bias = tf1.reduce_sum(d_z, axis=0)  # [4H]
-      d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
+      # The layer below can start on d_x while d_kernel is computed, but not if
+      # its kernel has to come from memory at every step: both would wait.
+      fits_into_cache = kernel_h.shape.num_elements() < _CACHED_ELEMENTS
+      with tf1.control_dependencies([] if fits_into_cache else [d_kernel]):
+        d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
       d_inputs = tf1.reshape(d_x, [steps, batch, hidden])
       return d_inputs, d_c, d_h, d_kernel, d_bias
 
     return (tf1.stack(hs[1:]), c, h), gradient
 
   return layer(inputs, c, h, kernel, bias)
+
+
+_CACHED_ELEMENTS = 4 * 2**20  # Of a matrix, 16 MiB in float32.
 
 
 def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):

@@ -1,0 +1,126 @@
+"""Tests of benchmark.py, on models so small that it takes seconds."""
+
+import importlib.util
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import configs
+
+SCRIPTS = pathlib.Path(__file__).parent
+TOY = {"hidden_size": 8, "vocab_size": 50, "num_steps": 3}
+
+
+def load(name):
+  """Imports a script."""
+  spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+benchmark, worker = load("benchmark"), load("benchmark_worker")
+
+
+def work(kind, **options):
+  """Returns what a worker measures, once."""
+  with benchmark.workers_of([("it", kind, options)]) as workers:
+    workers[0].measure()
+    return workers[0].results[0]
+
+
+def run(*args):
+  """Runs the command to its end."""
+  return subprocess.run(
+    [sys.executable, SCRIPTS / "benchmark.py", *args],
+    capture_output=True,
+    text=True,
+    cwd="/",
+    check=False,
+  )
+
+
+@pytest.mark.parametrize("rnn_mode", configs.RNN_MODES)
+def test_training_is_measured(rnn_mode):
+  root = str(SCRIPTS.parent)
+  hparams = {**TOY, "rnn_mode": rnn_mode}
+  result = work(
+    "train", model="small", hparams=hparams, dtype="bfloat16", root=root
+  )
+  assert 0 < result["seconds"] < worker.ROUND_SECONDS
+  assert result["peak_mib"] > 100
+
+
+def test_the_floor_is_the_sum_of_its_products():
+  result = work("floor", model="small", hparams=TOY, dtype="float32")
+  counts = [n for n, _ in worker.products(worker.read_config("small", TOY))]
+  total = sum(n * s for n, s in zip(counts, result["each"], strict=True))
+  assert result["seconds"] == pytest.approx(total) and min(result["each"]) > 0
+
+
+@pytest.mark.parametrize("model", benchmark.MODELS)
+def test_products_are_those_of_a_step(model):
+  config = configs.CONFIGS[model]()
+  found = 0
+  for times, ways in worker.products(config):
+    operations = set()
+    for a, b, transpose_a, transpose_b in ways:
+      assert a[0 if transpose_a else 1] == b[1 if transpose_b else 0]
+      operations.add(2 * math.prod(a) * b[0 if transpose_b else 1])
+    assert len(operations) == 1  # The same work, however it is arranged.
+    found += times * operations.pop()
+  assert found == benchmark.operations_of(config)
+
+
+def test_a_worker_tells_what_went_wrong():
+  result = work("floor", model="huge", hparams={}, dtype="float32")
+  assert result["error"] == "KeyError: 'huge'"
+
+
+def test_ratios_are_medians_of_the_rounds():
+  rows = []
+  for seconds in ([1, 2, 3], [2, 2, 9]):
+    it = benchmark.Worker.__new__(benchmark.Worker)
+    it.results = [{"seconds": s, "peak_mib": s} for s in seconds]
+    rows.append(it)
+  assert rows[0].speed_over(rows[1]) == 2
+  assert rows[0].seconds() == 2 and rows[0].peak_mib() == 3
+  rows[1].results = [{"error": "no"}]
+  assert rows[0].speed_over(rows[1]) is None
+  assert rows[0].speed_over(None) is None
+
+
+def test_table_and_json(tmp_path):
+  process = run(
+    "--model=small",
+    "--rnn_mode=block",
+    "--dtype=float32",
+    "--rounds=1",
+    f"--json={tmp_path / 'it.json'}",
+  )
+  assert process.returncode == 0 and not process.stderr
+  report = json.loads((tmp_path / "it.json").read_text())
+  assert report["about"]["tensorflow"].startswith("2.")
+  rows = {row["what"]: row for row in report["rows"]}
+  assert set(rows) == {"floor float32", "block float32"}
+  share = rows["block float32"]["of_floor"]
+  assert f"| {share:.0%} |" in process.stdout
+
+
+@pytest.mark.parametrize(
+  ("args", "status", "message"),
+  [
+    (["small"], 2, "'small' is not a flag; --help lists them"),
+    (["--old=/nowhere"], 1, "--old=/nowhere has no ptb_word_lm.py; name the"),
+    (["--json=/no/x"], 1, "cannot write --json=/no/x: No such file or direct"),
+  ],
+)
+def test_bad_input_gets_one_sentence(args, status, message):
+  process = run(*args)
+  assert process.returncode == status
+  assert process.stderr.startswith(f"benchmark.py: {message}")
+  assert process.stderr.count("\n") == 1 and not process.stdout
