@@ -103,10 +103,10 @@ class PTBModel:
     if is_training and config.keep_prob < 1:
       masks = dropout_masks(config, [seed, self.global_step])
 
+    inputs = embed(config, input_.input_data, masks[0], dtype)  # [T, B, H]
     with tf1.variable_scope(
       tf1.get_variable_scope(), custom_getter=_cast_once(dtype)
     ):
-      inputs = embed(config, input_.input_data, masks[0], dtype)  # [T, B, H]
       unroll = {"basic": unroll_basic, "block": unroll_block}[config.rnn_mode]
       outputs, self.initial_state, self.final_state = unroll(
         config, inputs, masks[1:]
@@ -136,7 +136,7 @@ class PTBModel:
     variables = tf1.trainable_variables()
     # The embedding's gradient is sparse: a row for each of the T * B words
     # read. In the norm a word read twice counts as two rows, as TF1 had it.
-    gradients = gradients_of(self.cost * loss_scale, variables)
+    gradients = layers.gradients_of(self.cost * loss_scale, variables)
     self.grad_norm = tf1.global_norm(gradients) / loss_scale
     # Clipping is a factor on all gradients. On the learning rate it does the
     # same without a pass over them.
@@ -148,48 +148,6 @@ class PTBModel:
   def assign_lr(self, session, lr_value):
     """Sets the learning rate of the steps to come."""
     session.run(self._lr_update, {self._new_lr: lr_value})
-
-
-def gradients_of(cost, variables):
-  """Returns what tf.gradients does, faster for the kernels of unrolled cells.
-
-  A kernel that T steps share gets T products x^T dz from tf.gradients, each as
-  large as the kernel, and their sum. Here it is one product, of all the steps'
-  x and dz, one below the other.
-  """
-  shared = [_products_of(variable) for variable in variables]
-  shared = [ops if len(ops) > 1 else [] for ops in shared]
-  outputs = [op.outputs[0] for ops in shared for op in ops]  # z [B, 4H]
-  others = [v for v, ops in zip(variables, shared, strict=True) if not ops]
-  found = tf1.gradients(cost, outputs + others)
-  d_outputs, d_others = iter(found[: len(outputs)]), iter(found[len(outputs) :])
-  gradients = []
-  for ops in shared:
-    if not ops:
-      gradients.append(next(d_others))
-      continue
-    x = tf1.concat([op.inputs[0] for op in ops], axis=0)  # [T * B, 2H]
-    d_z = tf1.concat([next(d_outputs) for _ in ops], axis=0)  # [T * B, 4H]
-    product = tf1.matmul(x, d_z, transpose_a=True)  # [2H, 4H]
-    gradients.append(tf1.cast(product, tf1.float32))
-  return gradients
-
-
-def _products_of(variable):
-  """Returns the MatMul operations x W whose W is the variable, read or cast."""
-  products, reads = [], [variable.handle]
-  for tensor in reads:
-    for op in tensor.consumers():
-      if op.type in ("ReadVariableOp", "Identity", "Cast"):
-        reads.append(op.outputs[0])
-      elif (
-        op.type == "MatMul"
-        and op.inputs[1] is tensor
-        and not op.get_attr("transpose_b")  # That is a gradient, d_z W^T.
-      ):
-        products.append(op)
-  # consumers() has no order, but the order of a sum is seen in its last bits.
-  return sorted(products, key=lambda op: op.name)
 
 
 def dropout_masks(config, seed_and_step):
@@ -227,10 +185,7 @@ def _cast_once(dtype):
 
   def get(getter, *args, **kwargs):
     kwargs["dtype"] = tf1.float32
-    variable = getter(*args, **kwargs)
-    if variable.op.name.endswith("embedding"):
-      return variable  # Few of its rows are used, so those are cast.
-    return tf1.cast(variable.read_value(), dtype)
+    return tf1.cast(getter(*args, **kwargs).read_value(), dtype)
 
   return get
 
@@ -240,6 +195,7 @@ def embed(config, ids, mask, dtype):
   embedding = tf1.get_variable(
     "embedding", [config.vocab_size, config.hidden_size], tf1.float32
   )
+  # Few of its rows are used, so those are cast, and not the whole of it.
   inputs = tf1.nn.embedding_lookup(embedding, tf1.transpose(ids))  # [T, B, H]
   return tf1.cast(inputs if mask is None else inputs * mask, dtype)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import configs
+import layers
 import lstm_numpy
 import ptb_word_lm
 import reader
@@ -192,7 +193,7 @@ def first_step(config, dtype="float32"):
   with session_of(config, dtype=dtype) as (session, model, _):
     model.assign_lr(session, 1.0)
     variables = tf1.trainable_variables()
-    gradients = ptb_word_lm.gradients_of(model.cost, variables)
+    gradients = layers.gradients_of(model.cost, variables)
     assert all(g.dtype == tf1.float32 for g in gradients)
     gradients = [tf1.convert_to_tensor(g) for g in gradients]
     names = [v.op.name for v in variables]
@@ -288,8 +289,8 @@ def test_basic_multiplies_for_a_kernel_gradient_once(keep_prob):
     variables = tf1.trainable_variables()
     kernels = [v for v in variables if v.op.name.endswith("kernel")]
     for kernel in kernels:
-      assert len(ptb_word_lm._products_of(kernel)) == ODD.num_steps
-    gradients = ptb_word_lm.gradients_of(model.cost, variables)
+      assert len(layers._products_of(kernel)) == ODD.num_steps
+    gradients = layers.gradients_of(model.cost, variables)
     expected = tf1.gradients(model.cost, variables)
     for gradient, other, variable in zip(
       gradients, expected, variables, strict=True
