@@ -127,8 +127,8 @@ def test_the_folder_has_all_of_the_run(finished):
   words = (folder / "vocabulary.txt").read_text().split("\n")
   assert words == [*corpus.vocabulary, ""]
   assert about["data_sha256"] == corpus.sha256
-  assert (about["model"], about["use_fp16"], about["seed"]) == (
-    ("small", False, 3)
+  assert (about["model"], about["dtype"], about["seed"]) == (
+    ("small", "float32", 3)
   )
   assert about["config"]["rnn_mode"] == "block"
   assert about["config"]["hidden_size"] == 8

@@ -34,7 +34,7 @@ class Config:
   lr_decay: float  # Factor on the learning rate, each epoch after max_epoch.
   batch_size: int  # B: streams the text is cut into, trained side by side.
   vocab_size: int  # V: words the model knows. Follows the data.
-  rnn_mode: str  # How the LSTM is computed; see README. --rnn_mode sets it.
+  rnn_mode: str = "block"  # How the LSTM is computed: one of RNN_MODES.
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -61,7 +61,6 @@ class SmallConfig(Config):
   lr_decay: float = 0.5
   batch_size: int = 20
   vocab_size: int = 10000
-  rnn_mode: str = "block"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,6 @@ class MediumConfig(Config):
   lr_decay: float = 0.8
   batch_size: int = 20
   vocab_size: int = 10000
-  rnn_mode: str = "block"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +97,6 @@ class LargeConfig(Config):
   lr_decay: float = 1 / 1.15
   batch_size: int = 20
   vocab_size: int = 10000
-  rnn_mode: str = "block"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,7 +115,6 @@ class TestConfig(Config):
   lr_decay: float = 0.5
   batch_size: int = 20
   vocab_size: int = 10000
-  rnn_mode: str = "block"
 
 
 CONFIGS = {

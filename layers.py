@@ -6,16 +6,20 @@ becomes one product over all time steps, and passes over large tensors go.
 Dimensions: B = batch_size, T = num_steps, H = hidden_size, V = vocab_size, and
 N = T * B rows, those of the first time step first. The names in the code:
 
-  x       what comes from the layer below
-  h, c    the layer's output and its cell; a time step later h' and c'
-  i j f o the gates; z [B, 4H] what they are computed from, in this order
-  d_...   the gradient of the cost with respect to ...
+  x        what comes from the layer below
+  h, c     the layer's output and its cell before a time step; h', c' after it
+  z        [B, 4H], what the gates are computed from: zi, zj, zf and zo
+  i, f, o  the gates, sigm(zi), sigm(zf), sigm(zo); j is the new input, tanh(zj)
+  d_...    the gradient of the cost with respect to ...
 
 Inputs and weights have the type that products are computed in, float32 or one
 of 16 bits. What is no product, the gates, the cell and the loss, is float32.
 """
 
 import tf1
+
+# A kernel of more bytes does not stay in the cache from step to step.
+_CACHE_BYTES = 16 * 2**20
 
 
 def lstm_layer(inputs, c, h, kernel, bias):
@@ -24,9 +28,9 @@ def lstm_layer(inputs, c, h, kernel, bias):
   Its equations are those of BasicLSTMCell without a forget bias (section 3.1
   of the paper, where j is called g):
 
-    z  = [x, h] kernel + bias
-    c' = sigm(f) * c + sigm(i) * tanh(j)
-    h' = sigm(o) * tanh(c')
+    zi, zj, zf, zo = [x, h] kernel + bias
+    c' = sigm(zf) * c + sigm(zi) * tanh(zj)
+    h' = sigm(zo) * tanh(c')
 
   Only the product of h waits for the time step before. That of x is computed
   for all of them at once, with the upper half of the kernel.
@@ -49,14 +53,16 @@ def lstm_layer(inputs, c, h, kernel, bias):
   def layer(inputs, c, h, kernel, bias):
     kernel_x, kernel_h = tf1.split(kernel, 2)  # Each [H, 4H].
     x = tf1.reshape(inputs, [-1, hidden])  # [N, H]
-    z_x = tf1.nn.xw_plus_b(x, kernel_x, bias)  # [N, 4H]
+    z_x = tf1.nn.xw_plus_b(x, kernel_x, bias)
+    z_x = tf1.cast(z_x, tf1.float32)  # [N, 4H]
     z_x = tf1.unstack(tf1.reshape(z_x, [steps, batch, -1]))  # T of [B, 4H]
     # Before step t: cs[t] and hs[t]. Of step t: gates[t], tanh_c[t]. [B, H].
     cs, hs, gates, tanh_c = [c], [tf1.cast(h, dtype)], [], []
     for t in range(steps):
-      z = tf1.cast(z_x[t] + tf1.matmul(hs[t], kernel_h), tf1.float32)
-      i, j, f, o = tf1.split(z, 4, axis=1)
-      i, j, f, o = tf1.sigmoid(i), tf1.tanh(j), tf1.sigmoid(f), tf1.sigmoid(o)
+      z = z_x[t] + tf1.cast(tf1.matmul(hs[t], kernel_h), tf1.float32)
+      zi, zj, zf, zo = tf1.split(z, 4, axis=1)
+      i, j = tf1.sigmoid(zi), tf1.tanh(zj)
+      f, o = tf1.sigmoid(zf), tf1.sigmoid(zo)
       c = f * c + i * j
       gates.append((i, j, f, o))
       tanh_c.append(tf1.tanh(c))
@@ -73,10 +79,11 @@ def lstm_layer(inputs, c, h, kernel, bias):
       x_h = tf1.concat([x, tf1.concat(hs[:-1], axis=0)], axis=1)  # [N, 2H]
       d_kernel = tf1.matmul(x_h, d_z, transpose_a=True)  # [2H, 4H]
       d_bias = tf1.reduce_sum(d_z, axis=0)  # [4H]
-      # The layer below can start on d_x while d_kernel is computed, but not if
-      # its kernel has to come from memory at every step: both would wait.
-      fits_into_cache = kernel_h.shape.num_elements() < _CACHED_ELEMENTS
-      with tf1.control_dependencies([] if fits_into_cache else [d_kernel]):
+      # The layer below goes on with d_x while d_kernel is computed. Where its
+      # kernel comes from memory at each step, both are slower together (large
+      # by 10%), so there it waits.
+      size = kernel_h.shape.num_elements() * dtype.size
+      with tf1.control_dependencies([d_kernel] if size > _CACHE_BYTES else []):
         d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
       d_inputs = tf1.reshape(d_x, [steps, batch, hidden])
       return d_inputs, d_c, d_h, d_kernel, d_bias
@@ -84,9 +91,6 @@ def lstm_layer(inputs, c, h, kernel, bias):
     return (tf1.stack(hs[1:]), c, h), gradient
 
   return layer(inputs, c, h, kernel, bias)
-
-
-_CACHED_ELEMENTS = 4 * 2**20  # Of a matrix, 16 MiB in float32.
 
 
 def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
@@ -166,43 +170,45 @@ def softmax_losses(rows, softmax_w, softmax_b, targets):
   Returns:
     float32 [N], in nats.
   """
-  places = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
+  indices = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
 
   @tf1.custom_gradient
   def losses(rows, softmax_w, softmax_b):
     logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [N, V]
-    hits = tf1.gather_nd(logits, places)  # [N]
     largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
     exps = tf1.exp(logits - largest)  # [N, V], at most 1.
-    sums = tf1.reduce_sum(exps, axis=1)  # [N], from 1 to V.
+    sums = tf1.reduce_sum(tf1.cast(exps, tf1.float32), axis=1)  # [N], 1 to V.
+    target_logits = tf1.cast(tf1.gather_nd(logits, indices), tf1.float32)  # [N]
 
     def gradient(d_losses):
-      factors = d_losses / tf1.cast(sums, tf1.float32)  # [N]
-      factors = tf1.cast(factors, rows.dtype)[:, tf1.newaxis]  # [N, 1]
+      factors = tf1.cast(d_losses / sums, rows.dtype)[:, tf1.newaxis]  # [N, 1]
       # d_logits is factors * d_exps, [N, V].
-      d_exps = tf1.tensor_scatter_nd_sub(exps, places, sums)
+      # At a target it is the sum of all others, negative: small for a word
+      # that is nearly sure, so the difference is taken in float32.
+      target_exps = tf1.cast(tf1.gather_nd(exps, indices), tf1.float32)  # [N]
+      d_exps = tf1.tensor_scatter_nd_update(
+        exps, indices, tf1.cast(target_exps - sums, rows.dtype)
+      )
       d_rows = factors * tf1.matmul(d_exps, softmax_w, transpose_b=True)
       d_w = tf1.matmul(factors * rows, d_exps, transpose_a=True)  # [H, V]
       d_b = tf1.matmul(factors, d_exps, transpose_a=True)[0]  # [V]
       return d_rows, d_w, d_b
 
-    distances = tf1.cast(largest[:, 0], tf1.float32) - tf1.cast(
-      hits, tf1.float32
-    )
-    return tf1.log(tf1.cast(sums, tf1.float32)) + distances, gradient
+    distances = tf1.cast(largest[:, 0], tf1.float32) - target_logits
+    return tf1.log(sums) + distances, gradient
 
   return losses(rows, softmax_w, softmax_b)
 
 
 def gradients_of(cost, variables):
-  """Returns what tf.gradients does, faster for the kernels of unrolled cells.
+  """Does what tf.gradients does, faster for the kernels of unrolled cells.
 
-  A kernel that T steps share gets T products x^T dz from tf.gradients, each as
-  large as the kernel, and their sum. Here it is one product, of all the steps'
-  x and dz, one below the other.
+  A kernel W that T steps share gets T products x^T dz from tf.gradients, each
+  as large as the kernel, and their sum. Here it is one product, of all the
+  steps' x and dz, one below the other. Call it before the graph has another
+  model or gradient: it takes all products of a kernel for those of the cost.
   """
   shared = [_products_of(variable) for variable in variables]
-  shared = [ops if len(ops) > 1 else [] for ops in shared]
   outputs = [op.outputs[0] for ops in shared for op in ops]  # z [B, 4H]
   others = [v for v, ops in zip(variables, shared, strict=True) if not ops]
   found = tf1.gradients(cost, outputs + others)
@@ -212,25 +218,35 @@ def gradients_of(cost, variables):
     if not ops:
       gradients.append(next(d_others))
       continue
-    x = tf1.concat([op.inputs[0] for op in ops], axis=0)  # [T * B, 2H]
-    d_z = tf1.concat([next(d_outputs) for _ in ops], axis=0)  # [T * B, 4H]
+    x = tf1.concat([op.inputs[0] for op in ops], axis=0)  # [N, 2H]
+    d_z = tf1.concat([next(d_outputs) for _ in ops], axis=0)  # [N, 4H]
     product = tf1.matmul(x, d_z, transpose_a=True)  # [2H, 4H]
     gradients.append(tf1.cast(product, tf1.float32))
   return gradients
 
 
 def _products_of(variable):
-  """Returns the MatMul operations x W whose W is the variable, read or cast."""
-  products, reads = [], [variable.handle]
-  for tensor in reads:
-    for op in tensor.consumers():
-      if op.type in ("ReadVariableOp", "Identity", "Cast"):
-        reads.append(op.outputs[0])
-      elif (
-        op.type == "MatMul"
-        and op.inputs[1] is tensor
-        and not op.get_attr("transpose_b")  # That is a gradient, d_z W^T.
-      ):
-        products.append(op)
-  # consumers() has no order, but the order of a sum is seen in its last bits.
-  return sorted(products, key=lambda op: op.name)
+  """Returns the operations x W whose W is the variable, if it has several.
+
+  If it is used in any other way too, the list is empty.
+  """
+  uses = list(_uses_of(variable.handle))
+  is_product = [
+    op.type == "MatMul"
+    and op.inputs[1] is tensor
+    and not op.get_attr("transpose_b")
+    for op, tensor in uses
+  ]
+  if len(uses) < 2 or not all(is_product):
+    return []
+  # Consumers have no order, but the order of a sum is seen in its last bits.
+  return sorted((op for op, _ in uses), key=lambda op: op.name)
+
+
+def _uses_of(tensor):
+  """Yields (operation, tensor) for each use of a tensor, as it is or cast."""
+  for op in tensor.consumers():
+    if op.type in ("ReadVariableOp", "Identity", "Cast"):
+      yield from _uses_of(op.outputs[0])
+    elif op.type not in ("AssignVariableOp", "VarIsInitializedOp"):
+      yield op, tensor

@@ -69,8 +69,9 @@ class PTBModel:
   """The graph: embedding, LSTM layers, softmax, loss, and in training SGD.
 
   Build it in a variable scope "Model"; build those for evaluation in the same
-  scope with reuse=True, after the one for training. The variables, the state
-  and the cost are float32, whatever dtype the products are computed in.
+  scope with reuse=True, after the one for training. The variables, the losses
+  and the state that is fed and fetched are float32. The rest of the LSTM may be
+  of 16 bits: in the mode basic all of the cells, in block only the products.
 
   Attributes:
     input: the PTBInput.
@@ -81,7 +82,9 @@ class PTBModel:
     cost: float32, the losses summed over time and averaged over the batch.
     global_step: int64, how many steps the variables were trained.
     lr: the learning rate (training only, like the rest).
-    grad_norm: float32, the gradient's global norm before it is clipped.
+    gradients: float32, of each trainable variable, before they are clipped.
+      Those of float16 are scaled as the loss is.
+    grad_norm: float32, their global norm, not scaled.
     train_op: one step of SGD.
   """
 
@@ -93,7 +96,8 @@ class PTBModel:
       config: a configs.Config.
       input_: a PTBInput.
       seed: of the dropout masks, a whole number.
-      dtype: "float32", "bfloat16" or "float16": of the products.
+      dtype: "float32", "bfloat16" or "float16", what to compute in. The loss is
+        scaled by 1024 for float16, or small gradients would be lost.
     """
     self.input = input_
     # Created before the model's variables, and at the root of the names.
@@ -116,8 +120,8 @@ class PTBModel:
     # and clipping norm are for this gradient, T times that of the mean.
     self.cost = tf1.reduce_sum(tf1.reduce_mean(self.losses, axis=1))
     if is_training:
-      # A float16 has no numbers below 6e-8: the small gradients are lost,
-      # unless all are larger by a factor, until they are float32.
+      # float16 rounds what is below 6e-8 to zero. With the loss scaled up,
+      # small gradients survive; they are scaled down again in float32.
       loss_scale = 1024.0 if dtype == "float16" else 1.0
       self._add_training(config.max_grad_norm, loss_scale)
 
@@ -136,14 +140,15 @@ class PTBModel:
     variables = tf1.trainable_variables()
     # The embedding's gradient is sparse: a row for each of the T * B words
     # read. In the norm a word read twice counts as two rows, as TF1 had it.
-    gradients = layers.gradients_of(self.cost * loss_scale, variables)
-    self.grad_norm = tf1.global_norm(gradients) / loss_scale
+    self.gradients = layers.gradients_of(self.cost * loss_scale, variables)
+    self.grad_norm = tf1.global_norm(self.gradients) / loss_scale
     # Clipping is a factor on all gradients. On the learning rate it does the
     # same without a pass over them.
     factor = max_grad_norm / tf1.maximum(self.grad_norm, max_grad_norm)
-    self.train_op = tf1.train.GradientDescentOptimizer(
-      self.lr * factor / loss_scale
-    ).apply_gradients(zip(gradients, variables, strict=True), self.global_step)
+    sgd = tf1.train.GradientDescentOptimizer(self.lr * factor / loss_scale)
+    self.train_op = sgd.apply_gradients(
+      zip(self.gradients, variables, strict=True), self.global_step
+    )
 
   def assign_lr(self, session, lr_value):
     """Sets the learning rate of the steps to come."""
@@ -257,14 +262,15 @@ def unroll_block(config, inputs, masks):
 
 def _zero_state(config):
   """Returns a state of zeros, as PTBModel has it."""
-  zeros = tf1.zeros([config.batch_size, config.hidden_size])
+  shape = [config.batch_size, config.hidden_size]
   return tuple(
-    tf1.nn.rnn_cell.LSTMStateTuple(tf1.identity(zeros), tf1.identity(zeros))
+    tf1.nn.rnn_cell.LSTMStateTuple(tf1.zeros(shape), tf1.zeros(shape))
     for _ in range(config.num_layers)
   )
 
 
 def _cast_state(state, dtype):
+  """Returns the state in another type."""
   return tuple(
     tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
     for c, h in state
@@ -415,8 +421,8 @@ def stream_perplexity(session, model, ids, *, title="", stop=False):
   the state that the piece before it left, and so on until no state changes. An
   LSTM forgets: a trained one has after some hundred words the state that it
   had the first time, whatever it started from. Then the rest of the losses
-  stand and the second reading can end. An LSTM that does not forget takes more
-  readings, B at most: the first n pieces are right after n of them.
+  stand, and the second reading can end. An LSTM that does not forget takes more
+  readings, B at most, since after n of them the first n pieces are right.
 
   Args:
     session: a Session with the model's variables initialized.
@@ -426,49 +432,63 @@ def stream_perplexity(session, model, ids, *, title="", stop=False):
     stop: asked for its truth after each step; if true, the reading ends there.
 
   Returns:
-    The perplexity: exp of the mean loss of the len(ids) - 1 targets.
+    The perplexity: exp of the mean loss of the len(ids) - 1 targets; None if it
+    was stopped.
 
   Raises:
-    DivergedError: if a loss is not a finite number.
+    DivergedError: if a loss is not a finite number, or the perplexity too large
+      for one.
   """
-  num_targets = len(ids) - 1
-  batch_size, num_steps = model.input.batch_size, model.input.num_steps
-  size = math.ceil(num_targets / (batch_size * num_steps))
-  shape = [batch_size, size, num_steps]
-  stream = np.zeros(math.prod(shape) + 1, np.int32)  # Zeros fill its end.
-  stream[: len(ids)] = ids
-  inputs, targets = stream[:-1].reshape(shape), stream[1:].reshape(shape)
-  counted = np.arange(targets.size).reshape(shape) < num_targets
-  used = counted[:, 0, 0]  # The pieces with targets.
-
+  inputs, targets, is_real = reader.side_by_side(
+    ids, model.input.batch_size, model.input.num_steps
+  )  # Each [steps, B, T].
+  size = len(inputs)
+  is_used = is_real[0, :, 0]  # [B], the pieces that have a target.
+  check_each = size // 100 + 1  # Steps. A state for each would fill the memory.
   nats = np.zeros(size)  # Of each step.
-  states = [np.inf] * size  # After each step, when last read: [L, 2, B, H].
+  states = {}  # After a step, when last read: [L, 2, B, H].
   start = np.array(session.run(model.initial_state))
-  for _ in range(batch_size):
+  is_settled = False
+  for reading in range(model.input.batch_size):
     state = start
-    for step in tqdm.trange(
-      size, desc=title, disable=None, leave=False, file=sys.stdout
-    ):
+    for step in _progress(size, f"{title}, reading {reading + 1}"):
       feed = _feed(model.initial_state, state)
-      feed[model.input.input_data] = inputs[:, step]
-      feed[model.input.targets] = targets[:, step]
+      feed[model.input.input_data] = inputs[step]
+      feed[model.input.targets] = targets[step]
       state, losses = session.run([model.final_state, model.losses], feed)
-      nats[step] = losses.T[counted[:, step]].sum(dtype=float)
+      nats[step] = losses.T[is_real[step]].sum(dtype=float)
       if not math.isfinite(nats[step]):
         raise DivergedError(_DIVERGED.format(title, step + 1, size))
-      state = np.array(state)
-      change = np.abs(state - states[step])[:, :, used].max()
-      states[step] = state
-      if stop or change <= _STATE_TOLERANCE:
-        return _perplexity(nats.sum() / num_targets)
+      if stop:
+        return None
+      if step % check_each == 0 or step == size - 1:
+        state = np.array(state)
+        is_settled = step in states and np.allclose(
+          *(s[:, :, is_used] for s in (state, states[step])), *_SAME_STATE
+        )
+        states[step] = state
+        if is_settled:
+          break
+    if is_settled:
+      break
     start = np.roll(state, 1, axis=2)
     start[:, :, 0] = 0  # Before the first piece there is nothing.
-  return _perplexity(nats.sum() / num_targets)
+  perplexity = _perplexity(nats.sum() / (len(ids) - 1))
+  if math.isinf(perplexity):
+    raise DivergedError(_DIVERGED.format(title, size, size))
+  return perplexity
 
 
-# Of the c and h that a stream's state is taken to be the same. What it changes
-# in the perplexity of a trained model is in the ninth digit.
-_STATE_TOLERANCE = 1e-3
+# How much the states of two readings may differ, relatively and absolutely.
+_SAME_STATE = (1e-4, 1e-4)
+
+
+def _progress(size, title):
+  """Yields 0 to size - 1; shows on a terminal a progress bar."""
+  with tqdm.trange(
+    size, desc=title, disable=None, leave=False, file=sys.stdout
+  ) as bar:
+    yield from bar
 
 
 def _feed(initial_state, state):
@@ -648,13 +668,13 @@ def define_flags():
     None,
     list(configs.RNN_MODES),
     "How the LSTM is computed: basic unrolls TensorFlow's BasicLSTMCell, block "
-    "does the same as one layer over all steps, faster. (default: the model's)",
+    "does the same as one layer over all steps, faster. (default: block)",
   )
   flags.DEFINE_boolean(
     "use_fp16",
     False,
     "Train in 16 bits: bfloat16 on a CPU, on a GPU that or float16. Weights, "
-    "loss and evaluation stay in float32.",
+    "loss and evaluation stay float32.",
   )
   flags.DEFINE_integer(
     "seed",
@@ -707,18 +727,18 @@ def _main(args):
     rnn_mode=args.rnn_mode or config.rnn_mode,
   )
   check_sizes(config, corpus)
+  dtype = half_precision(config.vocab_size) if args.use_fp16 else "float32"
   folder = run_folder.NoRunFolder()
   if args.save_path is not None:
     about = {
       "model": args.model,
       "seed": args.seed,
-      "use_fp16": args.use_fp16,
+      "dtype": dtype,
       "config": dataclasses.asdict(config),
       "data_sha256": corpus.sha256,
     }
     folder = run_folder.RunFolder(args.save_path, about, corpus.vocabulary)
   tf1.logging.set_verbosity(tf1.logging.ERROR)
-  dtype = half_precision() if args.use_fp16 else "float32"
   _tell(
     f"Training the {args.model} model on {_device()} with TensorFlow "
     f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
@@ -759,15 +779,17 @@ def _device():
   return f"{len(gpus)} GPU" if gpus else f"a CPU with {os.cpu_count()} cores"
 
 
-def half_precision():
+def half_precision(vocab_size):
   """Returns the 16-bit type that --use_fp16 takes on this machine.
 
-  That is bfloat16, which has the range of a float32; float16 on GPUs too old
-  to compute with it (before compute capability 8.0).
+  That is bfloat16, which has the range of a float32. GPUs that are too old for
+  it (before compute capability 8.0) take float16, unless a sum over the
+  vocabulary is too large for one.
   """
   for gpu in tf1.config.list_physical_devices("GPU"):
     details = tf1.config.experimental.get_device_details(gpu)
-    if details.get("compute_capability", (8, 0)) < (8, 0):
+    is_old = details.get("compute_capability", (8, 0)) < (8, 0)
+    if is_old and vocab_size < 60000:
       return "float16"
   return "bfloat16"
 

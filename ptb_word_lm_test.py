@@ -189,23 +189,34 @@ def test_training_steps_against_numpy(num_layers, keep_prob, rnn_mode):
 
 
 def first_step(config, dtype="float32"):
-  """Returns the first step's cost and its gradients, dense, of a new model."""
+  """Takes a new model's first step, at the learning rate 1.
+
+  Returns:
+    (cost, gradients, norm, weights): the gradients dense, not scaled.
+  """
   with session_of(config, dtype=dtype) as (session, model, _):
     model.assign_lr(session, 1.0)
-    variables = tf1.trainable_variables()
-    gradients = layers.gradients_of(model.cost, variables)
-    assert all(g.dtype == tf1.float32 for g in gradients)
-    gradients = [tf1.convert_to_tensor(g) for g in gradients]
-    names = [v.op.name for v in variables]
-    cost, gradients, _ = session.run([model.cost, gradients, model.train_op])
-    return cost, dict(zip(names, gradients, strict=True))
+    variables = {v.op.name: v for v in tf1.trainable_variables()}
+    assert all(g.dtype == tf1.float32 for g in model.gradients)
+    gradients = {
+      name: tf1.convert_to_tensor(gradient)
+      / (1024 if dtype == "float16" else 1)
+      for name, gradient in zip(variables, model.gradients, strict=True)
+    }
+    cost, gradients, norm = session.run(
+      [model.cost, gradients, model.grad_norm]
+    )
+    session.run(model.train_op)
+    return cost, gradients, norm, session.run(variables)
 
 
 @pytest.mark.parametrize("keep_prob", [1.0, 0.6])
 def test_block_computes_what_basic_does(keep_prob):
   config = dataclasses.replace(ODD, keep_prob=keep_prob, init_scale=0.5)
-  cost, gradients = first_step(dataclasses.replace(config, rnn_mode="basic"))
-  other, others = first_step(dataclasses.replace(config, rnn_mode="block"))
+  cost, gradients, *_ = first_step(
+    dataclasses.replace(config, rnn_mode="basic")
+  )
+  other, others, *_ = first_step(dataclasses.replace(config, rnn_mode="block"))
   assert other == pytest.approx(cost, rel=1e-6)
   assert list(others) == list(gradients)
   for name, gradient in gradients.items():
@@ -220,8 +231,10 @@ def test_block_computes_what_basic_does_at_full_size():
     ODD, hidden_size=200, num_steps=20, keep_prob=0.5
   )
   config = dataclasses.replace(config, batch_size=4, vocab_size=997)
-  cost, gradients = first_step(dataclasses.replace(config, rnn_mode="basic"))
-  other, others = first_step(dataclasses.replace(config, rnn_mode="block"))
+  cost, gradients, *_ = first_step(
+    dataclasses.replace(config, rnn_mode="basic")
+  )
+  other, others, *_ = first_step(dataclasses.replace(config, rnn_mode="block"))
   assert other == pytest.approx(cost, rel=1e-6)
   for name, gradient in gradients.items():
     error = np.linalg.norm(others[name] - gradient)
@@ -238,12 +251,31 @@ def test_16_bits(dtype, tolerance, keep_prob, rnn_mode):
   config = dataclasses.replace(
     ODD, keep_prob=keep_prob, rnn_mode=rnn_mode, init_scale=0.5
   )
-  cost, gradients = first_step(config)
-  other, others = first_step(config, dtype)
+  cost, gradients, norm, weights = first_step(config)
+  other, others, other_norm, other_weights = first_step(config, dtype)
   assert other == pytest.approx(cost, rel=tolerance)
+  assert norm > config.max_grad_norm  # It is clipped.
+  assert other_norm == pytest.approx(norm, rel=tolerance)
   for name, gradient in gradients.items():
     error = np.linalg.norm(others[name] - gradient) / np.linalg.norm(gradient)
     assert 1e-5 < error < 2 * tolerance
+    step = config.max_grad_norm / norm * np.abs(gradient).max()
+    np.testing.assert_allclose(
+      other_weights[name], weights[name], atol=3 * tolerance * step
+    )
+
+
+def test_small_gradients_survive_float16():
+  """With a bias that makes the target nearly sure: 1e-7, most of it."""
+  config = dataclasses.replace(ODD, max_grad_norm=1e30)
+  ids = np.zeros_like(IDS)
+  norms = []
+  for dtype in ("float32", "float16"):
+    with session_of(config, ids, dtype=dtype) as (session, model, weights):
+      weights["Model/softmax_b"][0] = 9
+      set_weights(session, weights)
+      norms.append(session.run(model.grad_norm))
+  assert norms[1] == pytest.approx(norms[0], rel=0.1) and norms[0] < 0.02
 
 
 @MODES
@@ -268,8 +300,11 @@ def test_16_bits_learn(dtype, rnn_mode):
 
 
 def test_half_precision_follows_the_hardware(monkeypatch):
-  assert ptb_word_lm.half_precision() in ("bfloat16", "float16")
-  for capability, dtype in (((7, 5), "float16"), ((9, 0), "bfloat16")):
+  for capability, words, dtype in (
+    ((7, 5), 10000, "float16"),
+    ((7, 5), 70000, "bfloat16"),
+    ((9, 0), 10000, "bfloat16"),
+  ):
     monkeypatch.setattr(
       tf1.config, "list_physical_devices", lambda kind: ["a GPU"]
     )
@@ -278,18 +313,14 @@ def test_half_precision_follows_the_hardware(monkeypatch):
       "get_device_details",
       lambda gpu, capability=capability: {"compute_capability": capability},
     )
-    assert ptb_word_lm.half_precision() == dtype
+    assert ptb_word_lm.half_precision(words) == dtype
 
 
-@pytest.mark.parametrize("keep_prob", [1.0, 0.6])
-def test_basic_multiplies_for_a_kernel_gradient_once(keep_prob):
+def test_basic_multiplies_for_a_kernel_gradient_once():
   """And gets what tf.gradients does."""
-  config = dataclasses.replace(ODD, rnn_mode="basic", keep_prob=keep_prob)
-  with session_of(config) as (session, model, _):
+  config = dataclasses.replace(ODD, rnn_mode="basic")
+  with session_of(config, is_training=False) as (session, model, _):
     variables = tf1.trainable_variables()
-    kernels = [v for v in variables if v.op.name.endswith("kernel")]
-    for kernel in kernels:
-      assert len(layers._products_of(kernel)) == ODD.num_steps
     gradients = layers.gradients_of(model.cost, variables)
     expected = tf1.gradients(model.cost, variables)
     for gradient, other, variable in zip(
@@ -300,6 +331,18 @@ def test_basic_multiplies_for_a_kernel_gradient_once(keep_prob):
     found, expected = session.run([gradients, expected])
     for one, other in zip(found[1:], expected[1:], strict=True):
       np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kernel_used_otherwise_too_gets_its_whole_gradient():
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    w = tf1.get_variable("w", initializer=np.float32([[1, 2], [3, 4]]))
+    x = tf1.constant([[1.0, 1.0]])
+    cost = tf1.reduce_sum(tf1.matmul(tf1.matmul(x, w), w) + tf1.square(w))
+    session.run(tf1.global_variables_initializer())
+    found = session.run(layers.gradients_of(cost, [w]))
+    np.testing.assert_array_equal(
+      *found, session.run(tf1.gradients(cost, w)[0])
+    )
 
 
 def test_numpy_gradient_is_the_slope_of_the_cost():
@@ -374,10 +417,30 @@ def test_stream_perplexity_of_a_model_that_never_forgets():
     set_weights(session, weights)
     perplexity = ptb_word_lm.stream_perplexity(session, model, ids)
     with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(ptb_word_lm, "_STATE_TOLERANCE", np.inf)
+      patch.setattr(ptb_word_lm, "_SAME_STATE", (0, 1e30))
       guessed = ptb_word_lm.stream_perplexity(session, model, ids)
   assert perplexity == pytest.approx(expected, rel=1e-5)
   assert guessed != pytest.approx(expected, rel=1e-4)
+
+
+def test_stream_perplexity_stops():
+  with session_of(ODD, is_training=False) as (session, model, _):
+    assert ptb_word_lm.stream_perplexity(session, model, IDS, stop=True) is None
+
+
+def test_stream_perplexity_is_fast():
+  """It takes some calls of session.run more than the batches there are."""
+  with session_of(ODD, is_training=False) as (session, model, _):
+    calls = []
+
+    class Session:
+      def run(self, *args):
+        calls.append(args)
+        return session.run(*args)
+
+    ids = np.tile(IDS, 40)  # 3720 words are 248 batches.
+    ptb_word_lm.stream_perplexity(Session(), model, ids)
+    assert 248 < len(calls) < 248 + 20
 
 
 def test_stream_perplexity_tells_of_a_loss_that_is_no_number():

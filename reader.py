@@ -212,6 +212,29 @@ def ptb_iterator(raw_data, batch_size, num_steps):
     yield streams[:, begin:end], streams[:, begin + 1 : end + 1]
 
 
+def side_by_side(raw_data, batch_size, num_steps):
+  """Cuts one stream into pieces that are read side by side, without a rest.
+
+  Args:
+    raw_data: the ids of a text, of one dimension, at least two.
+    batch_size: B, the pieces.
+    num_steps: T, the words of a step.
+
+  Returns:
+    (x, y, is_real), each [steps, B, T]: the ids int32, those that follow, and
+    whether y is a word of the text. Zeros fill up the last piece, or more.
+  """
+  steps = -(-(len(raw_data) - 1) // (batch_size * num_steps))  # Rounded up.
+  shape = [batch_size, steps, num_steps]
+  stream = np.zeros(batch_size * steps * num_steps + 1, np.int32)
+  stream[: len(raw_data)] = raw_data
+  is_real = np.arange(1, len(stream)) < len(raw_data)
+  return tuple(
+    words.reshape(shape).transpose(1, 0, 2)
+    for words in (stream[:-1], stream[1:], is_real)
+  )
+
+
 def _streams(raw_data, batch_size):
   """Returns the ids as an int32 array [batch_size, words of a stream]."""
   length = len(raw_data) // batch_size

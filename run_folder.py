@@ -1,6 +1,6 @@
 """What a run leaves in the folder that --save_path names.
 
-config.json       the model's name, rnn_mode, seed, config, data checksums
+config.json       the model's name, seed, dtype, config, data checksums
 vocabulary.txt    a word a line; the line's number, from 0, is the word's id
 checkpoint, model.ckpt-*   the weights after each of the last epochs
 events.out.tfevents.*      summaries for TensorBoard

@@ -6,9 +6,8 @@ seconds that TensorFlow takes to load, and this is the one place that says how
 it is loaded:
 
 * with the Keras that still has `BasicLSTMCell` (package tf-keras);
-* with the oneDNN library, which multiplies matrices faster, on processors too
-  where TensorFlow leaves it off, unless the environment does:
-  TF_ENABLE_ONEDNN_OPTS=0;
+* with the oneDNN library, which multiplies matrices faster, also on processors
+  where TensorFlow leaves it off; TF_ENABLE_ONEDNN_OPTS=0 turns it off;
 * without the start-up messages of its C++ libraries, unless the environment
   asks for them: TF_CPP_MIN_LOG_LEVEL=0 shows all.
 """
