@@ -3,23 +3,26 @@
   python scripts/benchmark.py [--model=small] [--rnn_mode=block] [--peers]
 
 For each model, rnn_mode and type it prints the words per second, the share of
-the floor, and the peak of memory. The floor is the time of a step's matrix
-products, each computed alone in its best arrangement: no step in TensorFlow can
-be faster. With --peers also the same model in PyTorch (nn.LSTM), for which
-requirements-bench.txt has to be installed.
+the floor, and the process's peak of memory. The floor is the sum of a step's
+matrix products, each timed alone in its best arrangement. With --peers also the
+same model in PyTorch (nn.LSTM), for which requirements-bench.txt has to be
+installed.
 
 All is measured in turn, for some rounds, and each ratio is taken within a round
 and is the median of the rounds: a machine's speed changes from minute to
-minute. Nothing else should run meanwhile. Words are drawn at random, as
+minute. Nothing else should run meanwhile, and all processes of a model must fit
+into memory together (large with --peers: 10 GB). Words are drawn at random, as
 frequent as in a text; no data is needed.
 """
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -46,10 +49,11 @@ SCALES = {
 class Worker:
   """A process of benchmark_worker.py and what it measured, round by round."""
 
-  def __init__(self, name, kind, **options):
-    self.name, self.options, self.results = name, options, []
+  def __init__(self, name, kind, root=ROOT, **options):
+    self.name, self.kind, self.options = name, kind, options
+    self.results = []
     self._process = subprocess.Popen(
-      [sys.executable, WORKER, kind, json.dumps(options)],
+      [sys.executable, WORKER, kind, json.dumps(options), root],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.DEVNULL,
@@ -62,13 +66,18 @@ class Worker:
     """Waits for one more result, unless the last one was an error."""
     if self.results and "error" in self.results[-1]:
       return
-    result = ""
+    line = ""
     with contextlib.suppress(BrokenPipeError):
       self._process.stdin.write("\n")
       self._process.stdin.flush()
-      result = self._process.stdout.readline()
-    ended = '{"error": "its process ended: is there enough memory?"}'
-    self.results.append(json.loads(result or ended))
+      line = self._process.stdout.readline()
+    if line:
+      self.results.append(json.loads(line))
+    else:
+      status = self._process.wait()
+      error = f"its process ended with status {status}"
+      error += " (is there enough memory?)" if status == -9 else ""
+      self.results.append({"error": error})
 
   def close(self):
     """Ends the process."""
@@ -110,17 +119,33 @@ def operations_of(config):
   return 6 * words_of(config) * weights
 
 
-@contextlib.contextmanager
-def workers_of(specifications):
-  """Starts a worker for each (name, kind, options); ends them at last."""
+def measured(specifications, rounds, title):
+  """Starts workers and measures them in turn; the first round warms up.
+
+  Args:
+    specifications: (name, kind, options) of each worker, as Worker takes them.
+    rounds: how often to measure each.
+    title: of all, to show on a terminal.
+
+  Returns:
+    The Workers, their processes ended.
+  """
   workers = []
   try:
     for name, kind, options in specifications:
       workers.append(Worker(name, kind, **options))
-    yield workers
+    for i in range(rounds + 1):
+      first = i % len(workers)  # So that none always comes after the same.
+      for worker in workers[first:] + workers[:first]:
+        tell(f"{title}: round {i} of {rounds}, {worker.name}")
+        worker.measure()
+        if i == 0 and not worker.error:
+          worker.results.clear()
   finally:
     for worker in workers:
       worker.close()
+    tell("")
+  return workers
 
 
 def compare(model, modes, dtypes, rounds, peers, old):
@@ -132,75 +157,60 @@ def compare(model, modes, dtypes, rounds, peers, old):
     if peers:
       specifications.append((f"PyTorch {dtype}", "pytorch", options))
     for mode in modes:
-      ours = {**options, "hparams": {"rnn_mode": mode}, "root": str(ROOT)}
+      ours = {**options, "hparams": {"rnn_mode": mode}}
       specifications.append((f"{mode} {dtype}", "train", ours))
-  if old:
-    options = {"model": model, "hparams": {}, "dtype": "float32", "root": old}
-    specifications.append(("old float32", "train", options))
-  with workers_of(specifications) as workers:
-    for i in range(rounds + 1):
-      for worker in workers:
-        tell(f"{model}: round {i} of {rounds}, {worker.name}")
-        worker.measure()
-        if i == 0 and not worker.error:
-          worker.results.clear()  # Of the first round, which warms up.
+    if old and dtype == "float32":
+      options = {**options, "root": old}
+      specifications.append(("old float32", "train", options))
+  workers = measured(specifications, rounds, model)
   by_name = {worker.name: worker for worker in workers}
   config = configs.CONFIGS[model]()
   rows = []
   for worker in workers:
-    row = {"model": model, "what": worker.name}
+    row = {"model": model, **row_of(worker, config)}
     rows.append(row)
-    if worker.error:
-      row["error"] = worker.error
-      continue
-    dtype = worker.options["dtype"]
-    seconds = worker.seconds()
-    row["ms"] = 1000 * seconds
-    row["wps"] = words_of(config) / seconds
-    row["gflops"] = operations_of(config) / seconds / 1e9
-    row["of_floor"] = worker.speed_over(by_name[f"floor {dtype}"])
-    row["over_pytorch"] = worker.speed_over(by_name.get(f"PyTorch {dtype}"))
-    row["over_old"] = worker.speed_over(by_name.get("old float32"))
-    row["peak_mib"] = worker.peak_mib()
-    row["rounds_ms"] = [1000 * result["seconds"] for result in worker.results]
+    if "error" not in row:
+      dtype = worker.options["dtype"]
+      row["of_floor"] = worker.speed_over(by_name[f"floor {dtype}"])
+      row["over_pytorch"] = worker.speed_over(by_name.get(f"PyTorch {dtype}"))
+      row["over_old"] = worker.speed_over(by_name.get("old float32"))
+      row["rounds_ms"] = [1000 * r["seconds"] for r in worker.results]
   return rows
 
 
 def scale(mode, rounds):
   """Measures the small model with one hyper-parameter changed at a time."""
   rows = []
-  for name, values in SCALES.items():
-    specifications = [
-      (
-        f"{name} {value}",
-        "train",
-        {
-          "model": "small",
-          "hparams": {"rnn_mode": mode, name: value},
-          "dtype": "float32",
-          "root": str(ROOT),
-        },
-      )
-      for value in values
-    ]
-    with workers_of(specifications) as workers:
-      for i in range(rounds):
-        for worker in workers:
-          tell(f"round {i + 1} of {rounds}, {worker.name}")
-          worker.measure()
-    for worker, value in zip(workers, values, strict=True):
-      config = dataclasses.replace(configs.SmallConfig(), **{name: value})
-      row = {"model": "small", "what": worker.name}
+  for field, values in SCALES.items():
+    specifications = []
+    for value in values:
+      hparams = {"rnn_mode": mode, field: value}
+      options = {"model": "small", "hparams": hparams, "dtype": "float32"}
+      name = f"{mode} float32, {field} {value:,}"
+      specifications.append((name, "train", options))
+    for worker in measured(specifications, rounds, f"{mode} {field}"):
+      hparams = worker.options["hparams"]
+      config = dataclasses.replace(configs.SmallConfig(), **hparams)
+      row = {"model": "small", **row_of(worker, config)}
+      row["gflop"] = operations_of(config) / 1e9
       rows.append(row)
-      if worker.error:
-        row["error"] = worker.error
-        continue
-      operations = operations_of(config)
-      row["ms"] = 1000 * worker.seconds()
-      row["gflop"] = operations / 1e9
-      row["gflops"] = operations / worker.seconds() / 1e9
-      row["peak_mib"] = worker.peak_mib()
   return rows
+
+
+def row_of(worker, config):
+  """Returns what a worker measured by itself, for a row of the table."""
+  if worker.error:
+    return {"what": worker.name, "error": worker.error}
+  seconds = worker.seconds()
+  row = {
+    "what": worker.name,
+    "wps": words_of(config) / seconds,
+    "ms": 1000 * seconds,
+    "gflops": operations_of(config) / seconds / 1e9,
+  }
+  if worker.kind != "floor":  # Whose process is not that of a model.
+    row["peak_mib"] = worker.peak_mib()
+  return row
 
 
 COLUMNS = {  # The heading and the format of each number of a row.
@@ -211,7 +221,7 @@ COLUMNS = {  # The heading and the format of each number of a row.
   "of_floor": ("of floor", "{:.0%}"),
   "over_pytorch": ("/ PyTorch", "{:.2f}x"),
   "over_old": ("/ old", "{:.2f}x"),
-  "peak_mib": ("peak MiB", "{:,}"),
+  "peak_mib": ("process MiB", "{:,}"),
 }
 
 
@@ -220,16 +230,18 @@ def print_table(rows):
   keys = [
     key for key in COLUMNS if any(row.get(key) is not None for row in rows)
   ]
-  print("| model | |", " | ".join(COLUMNS[key][0] for key in keys), "|")
-  print("| --- | --- |", " | ".join("---:" for _ in keys), "|")
+  headings = ["model", "", *(COLUMNS[key][0] for key in keys)]
+  print("|", " | ".join(headings), "|")
+  print("| --- | --- |" + " ---: |" * len(keys))
   for row in rows:
-    cells = [
-      "" if row.get(key) is None else COLUMNS[key][1].format(row[key])
-      for key in keys
-    ]
+    cells = [row["model"], row["what"]]
+    for key in keys:
+      number = row.get(key)
+      cells.append("" if number is None else COLUMNS[key][1].format(number))
     if "error" in row:
-      cells[0] = f"not possible here: {row['error']}"
-    print(f"| {row['model']} | {row['what']} |", " | ".join(cells), "|")
+      cells[1] += f": not possible here ({row['error']})"
+    print("|", " | ".join(cells), "|")
+  print(flush=True)
 
 
 def about():
@@ -244,24 +256,25 @@ def about():
   with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
     names = [line.split(":")[1] for line in f if line.startswith("model name")]
     processor = names[0].strip() if names else processor
-  commit = subprocess.run(
-    ["git", "-C", ROOT, "describe", "--always", "--dirty"],
-    capture_output=True,
-    text=True,
-    check=False,
-  ).stdout.strip()
+  commit = "unknown"
+  with contextlib.suppress(OSError, subprocess.CalledProcessError):
+    commit = subprocess.check_output(
+      ["git", "-C", ROOT, "describe", "--always", "--dirty"],
+      stderr=subprocess.DEVNULL,
+      text=True,
+    ).strip()
   return {
     "date": time.strftime("%Y-%m-%d"),
     "commit": commit,
     "processor": processor,
-    "cores": os.cpu_count(),
+    "cores": len(os.sched_getaffinity(0)),
     "python": platform.python_version(),
     **versions,
   }
 
 
 def tell(what):
-  """Shows on a terminal what is being done."""
+  """Shows on a terminal what is being done, in place of what was."""
   if sys.stderr.isatty():
     print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
 
@@ -283,7 +296,8 @@ def define_flags():
   flags.DEFINE_boolean(
     "scaling",
     False,
-    "Measure instead how the cost of the small model grows with its size.",
+    "Measure instead how the cost of the small model grows with its size. Of "
+    "the other flags it heeds --rnn_mode, --rounds and --json.",
   )
   flags.DEFINE_string(
     "old", None, "The folder of an older checkout to measure beside it."
@@ -292,39 +306,61 @@ def define_flags():
   flags.DEFINE_string("json", None, "The file to write all numbers to.")
 
 
+def check(args):
+  """Returns what is wrong with the flags, a sentence, or None."""
+  if args.scaling:
+    for name in ("model", "dtype", "peers", "old"):
+      if args[name].present:
+        return f"--{name} does not go together with --scaling; leave it out."
+  if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
+    return (
+      f"--old={args.old} has no ptb_word_lm.py; name the folder of a checkout."
+    )
+  if args.peers and importlib.util.find_spec("torch") is None:
+    return "--peers needs PyTorch; install requirements-bench.txt."
+  if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
+    return f"cannot write --json={args.json}: there is no such folder."
+  return None
+
+
+def reports(args):
+  """Yields the rows of one table after the other."""
+  if args.scaling:
+    for mode in args.rnn_mode:
+      yield scale(mode, args.rounds)
+    return
+  old = args.old and os.path.abspath(args.old)
+  for model in args.model:
+    yield compare(
+      model, args.rnn_mode, args.dtype, args.rounds, args.peers, old
+    )
+
+
 def main(argv):
   """Measures as the flags say; returns the exit status."""
   args = flags.FLAGS
   if len(argv) > 1:
     fail(f"'{argv[1]}' is not a flag; --help lists them.")
     return 2
-  if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
-    return fail(
-      f"--old={args.old} has no ptb_word_lm.py; name the folder of a checkout."
-    )
-  with contextlib.ExitStack() as stack:
-    f = None
-    if args.json:  # Before all the work, lest it be lost.
-      try:
-        f = stack.enter_context(open(args.json, "w"))
-      except OSError as error:
-        return fail(f"cannot write --json={args.json}: {error.strerror}.")
-    rows = []
-    if args.scaling:
-      rows = scale(args.rnn_mode[0], args.rounds)
-    else:
-      for model in args.model:
-        rows += compare(
-          model, args.rnn_mode, args.dtype, args.rounds, args.peers, args.old
-        )
-    tell("")
-    facts = about()
-    print(", ".join(f"{key} {value}" for key, value in facts.items()) + "\n")
-    print_table(rows)
-    if f:
-      json.dump({"about": facts, "rows": rows}, f, indent=2)
-      f.write("\n")
-  return 0
+  if wrong := check(args):
+    return fail(wrong)
+  facts, all_rows = about(), []
+  print(", ".join(f"{k} {v}" for k, v in facts.items()), end="\n\n", flush=True)
+  try:
+    for rows in reports(args):
+      print_table(rows)
+      all_rows += rows
+      if args.json:  # After each table, so that a later one cannot lose it.
+        with open(args.json + ".tmp", "w") as f:
+          json.dump({"about": facts, "rows": all_rows}, f, indent=2)
+          f.write("\n")
+        os.replace(args.json + ".tmp", args.json)
+  except OSError as error:
+    return fail(f"cannot write --json={args.json}: {error.strerror}.")
+  except KeyboardInterrupt:
+    fail("Interrupted.")
+    return 128 + signal.SIGINT
+  return int(all("error" in row for row in all_rows))
 
 
 if __name__ == "__main__":

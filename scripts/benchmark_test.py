@@ -3,9 +3,12 @@
 import importlib.util
 import json
 import math
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -28,9 +31,8 @@ benchmark, worker = load("benchmark"), load("benchmark_worker")
 
 def work(kind, **options):
   """Returns what a worker measures, once."""
-  with benchmark.workers_of([("it", kind, options)]) as workers:
-    workers[0].measure()
-    return workers[0].results[0]
+  (it,) = benchmark.measured([("it", kind, options)], 1, "test")
+  return it.results[0]
 
 
 def run(*args):
@@ -46,13 +48,16 @@ def run(*args):
 
 @pytest.mark.parametrize("rnn_mode", configs.RNN_MODES)
 def test_training_is_measured(rnn_mode):
-  root = str(SCRIPTS.parent)
   hparams = {**TOY, "rnn_mode": rnn_mode}
-  result = work(
-    "train", model="small", hparams=hparams, dtype="bfloat16", root=root
-  )
+  result = work("train", model="small", hparams=hparams, dtype="bfloat16")
   assert 0 < result["seconds"] < worker.ROUND_SECONDS
   assert result["peak_mib"] > 100
+
+
+def test_pytorch_is_measured():
+  pytest.importorskip("torch")
+  result = work("pytorch", model="small", hparams=TOY, dtype="float32")
+  assert 0 < result["seconds"] < worker.ROUND_SECONDS
 
 
 def test_the_floor_is_the_sum_of_its_products():
@@ -74,6 +79,8 @@ def test_products_are_those_of_a_step(model):
     assert len(operations) == 1  # The same work, however it is arranged.
     found += times * operations.pop()
   assert found == benchmark.operations_of(config)
+  million = {"small": 15.84, "medium": 79.56, "large": 306.0}[model]
+  assert found / benchmark.words_of(config) == pytest.approx(1e6 * million)
 
 
 def test_a_worker_tells_what_went_wrong():
@@ -108,7 +115,45 @@ def test_table_and_json(tmp_path):
   rows = {row["what"]: row for row in report["rows"]}
   assert set(rows) == {"floor float32", "block float32"}
   share = rows["block float32"]["of_floor"]
+  floor_ms, block_ms = (rows[f"{n} float32"]["ms"] for n in ("floor", "block"))
+  assert share == pytest.approx(floor_ms / block_ms)
   assert f"| {share:.0%} |" in process.stdout
+
+
+def test_scaling(monkeypatch):
+  monkeypatch.setattr(benchmark, "SCALES", {"num_steps": (2, 4)})
+  rows = benchmark.scale("block", 1)
+  assert [row["what"] for row in rows] == [
+    "block float32, num_steps 2",
+    "block float32, num_steps 4",
+  ]
+  assert rows[1]["gflop"] == 2 * rows[0]["gflop"] > 0
+
+
+def test_a_table_of_errors_only(capsys):
+  benchmark.print_table([{"model": "small", "what": "it", "error": "no"}])
+  assert "| small | it: not possible here (no) |" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_it_and_its_processes():
+  process = subprocess.Popen(
+    [sys.executable, SCRIPTS / "benchmark.py", "--model=small"],
+    stderr=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+  )
+  assert process.stdout.readline().startswith("date ")
+  os.killpg(process.pid, signal.SIGINT)
+  assert process.communicate()[1] == "benchmark.py: Interrupted.\n"
+  assert process.returncode == 130
+  for _ in range(100):  # One that was just starting has got the signal too.
+    time.sleep(0.1)
+    try:
+      os.killpg(process.pid, 0)
+    except ProcessLookupError:
+      return
+  pytest.fail("a process is left")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +161,8 @@ def test_table_and_json(tmp_path):
   [
     (["small"], 2, "'small' is not a flag; --help lists them"),
     (["--old=/nowhere"], 1, "--old=/nowhere has no ptb_word_lm.py; name the"),
-    (["--json=/no/x"], 1, "cannot write --json=/no/x: No such file or direct"),
+    (["--json=/no/x"], 1, "cannot write --json=/no/x: there is no such folder"),
+    (["--scaling", "--peers"], 1, "--peers does not go together with --scal"),
   ],
 )
 def test_bad_input_gets_one_sentence(args, status, message):

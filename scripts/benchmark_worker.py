@@ -1,8 +1,9 @@
 """A process of scripts/benchmark.py: measures one thing, as often as asked.
 
-  python benchmark_worker.py KIND OPTIONS
+  python benchmark_worker.py KIND OPTIONS ROOT
 
-KIND is a key of KINDS, OPTIONS are its arguments in JSON. For each line on
+KIND is a key of KINDS, OPTIONS are its arguments in JSON, ROOT is the folder of
+the project, or of an older checkout. For each line on
 stdin it takes a measure and prints it as a line of JSON; {"error": "..."} if it
 cannot. Each thing has a process of its own, so that its peak of memory is its
 own, and so that all can be measured in turn without starting anew each time.
@@ -11,31 +12,34 @@ own, and so that all can be measured in turn without starting anew each time.
 import dataclasses
 import json
 import math
-import pathlib
+import os
 import resource
 import sys
 import time
 
 import numpy as np
 
-ROUND_SECONDS = 3.0  # How long a measure takes, at least two steps though.
+ROUND_SECONDS = 3.0  # How long training is measured in a round, at least.
+PRODUCT_SECONDS = 0.1  # And each product of the floor, about.
 
 
-class Enough:
-  """Collects the time of each step, and is true when there are enough."""
+class Clock:
+  """Takes the time of each step; is true when there are enough of them."""
 
   def __init__(self):
     self._times = [time.perf_counter()]
-    self.reached = False
+
+  def tick(self, *_):
+    """Call it after each step."""
+    self._times.append(time.perf_counter())
 
   def __bool__(self):
-    self._times.append(time.perf_counter())
+    # The first step warms up; of one more alone there is no median.
     seconds = self._times[-1] - self._times[0]
-    self.reached = len(self._times) > 3 and seconds > ROUND_SECONDS
-    return self.reached
+    return len(self._times) > 3 and seconds > ROUND_SECONDS
 
   def median(self):
-    """Returns the seconds of a step, without the first, which warms up."""
+    """Returns the seconds of a step, without the first."""
     return float(np.median(np.diff(self._times)[1:]))
 
 
@@ -50,39 +54,36 @@ def draw_ids(config):
 
 
 def read_config(model, hparams):
-  """Returns the config of a model, with hparams changed, vocab_size too."""
+  """Returns the config of a model with some fields changed."""
   import configs
 
-  fields = {
-    field.name: field.type for field in dataclasses.fields(configs.Config)
-  }
-  changes = {name: fields[name](value) for name, value in hparams.items()}
-  return dataclasses.replace(configs.CONFIGS[model](), **changes)
+  return dataclasses.replace(configs.CONFIGS[model](), **hparams)
 
 
-def train(model, hparams, dtype, root):
-  """Measures the training steps of ptb_word_lm.py in the folder `root`."""
-  sys.path.insert(0, root)
+def train(model, hparams, dtype):
+  """Measures the training steps of ptb_word_lm.py."""
   import ptb_word_lm
   import tf1
 
   tf1.disable_eager_execution()  # The default graph serves.
   tf1.logging.set_verbosity(tf1.logging.ERROR)
   config = read_config(model, hparams)
-  options = {"seed": 1} if dtype == "float32" else {"seed": 1, "dtype": dtype}
+  options = {} if dtype == "float32" else {"dtype": dtype}
   initializer = ptb_word_lm.uniform_initializer(config.init_scale, 1)
   with tf1.variable_scope("Model", initializer=initializer):
     input_ = ptb_word_lm.PTBInput(config, draw_ids(config))
-    model = ptb_word_lm.PTBModel(True, config, input_, **options)
+    lm = ptb_word_lm.PTBModel(True, config, input_, seed=1, **options)
   session = tf1.Session()
   session.run(tf1.global_variables_initializer())
-  model.assign_lr(session, 0.1)
+  lm.assign_lr(session, 0.1)
 
   def measure():
-    enough = Enough()
-    while not enough.reached:
-      ptb_word_lm.run_epoch(session, model, model.train_op, stop=enough)
-    return {"seconds": enough.median()}
+    clock = Clock()
+    while not clock:
+      ptb_word_lm.run_epoch(
+        session, lm, lm.train_op, on_step=clock.tick, stop=clock
+      )
+    return {"seconds": clock.median()}
 
   return measure
 
@@ -133,56 +134,65 @@ def products(config):
 
 def floor(model, hparams, dtype):
   """Measures the matrix products of a training step, each alone."""
-  sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
   import tf1
 
   tf1.disable_eager_execution()
-  parts = products(read_config(model, hparams))
   options = tf1.ConfigProto()
   # Else the products, whose results nobody reads, would be left out.
   options.graph_options.rewrite_options.disable_meta_optimizer = True
   session = tf1.Session(config=options)
 
   def prepare(a_shape, b_shape, transpose_a, transpose_b):
-    """Returns a function that computes the product some times; how many."""
+    """Returns a function that computes the product once and returns seconds."""
     a, b = (
       tf1.Variable(tf1.cast(tf1.random.uniform(shape, -0.5, 0.5), dtype))
       for shape in (a_shape, b_shape)
     )
     session.run([a.initializer, b.initializer])
-    operations = 2 * math.prod(a_shape) * b_shape[0 if transpose_b else 1]
-    times = max(2, min(20, round(5e9 / operations)))
-    a, b, y = a.read_value(), b.read_value(), tf1.no_op()
-    for _ in range(times):
-      with tf1.control_dependencies([y]):
-        y = tf1.matmul(a, b, transpose_a, transpose_b)
-    return session.make_callable(y.op), times
+    a, b = a.read_value(), b.read_value()
 
-  prepared = [(n, [prepare(*each) for each in ways]) for n, ways in parts]
+    def chain(times):
+      y = tf1.no_op()
+      for _ in range(times):
+        with tf1.control_dependencies([y]):
+          y = tf1.matmul(a, b, transpose_a, transpose_b)
+      compute = session.make_callable(y.op)
+      compute()
 
-  def seconds_of(product, times):
-    product()
-    seconds = []
-    for _ in range(3):
-      start = time.perf_counter()
-      product()
-      seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds)) / times
+      def seconds():
+        start = time.perf_counter()
+        compute()
+        return (time.perf_counter() - start) / times
+
+      return seconds
+
+    times = PRODUCT_SECONDS / min(chain(2)() for _ in range(2))
+    return chain(max(2, min(500, round(times))))
+
+  def best(ways):
+    """Returns the fastest of some arrangements."""
+    ways = [prepare(*way) for way in ways]
+    seconds = [min(way() for _ in range(3)) for way in ways]
+    return ways[seconds.index(min(seconds))]
+
+  prepared = [
+    (times, best(ways)) for times, ways in products(read_config(model, hparams))
+  ]
 
   def measure():
-    best = [min(seconds_of(*way) for way in ways) for _, ways in prepared]
-    times = [n for n, _ in prepared]
-    return {"seconds": float(np.dot(times, best)), "each": best}
+    each = [way() for _, way in prepared]
+    total = sum(n * s for (n, _), s in zip(prepared, each, strict=True))
+    return {"seconds": total, "each": each}
 
   return measure
 
 
 def pytorch(model, hparams, dtype):
   """Measures the same model in PyTorch: nn.LSTM, bfloat16 by autocast."""
-  sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
   import torch
   from torch import nn
 
+  torch.set_num_threads(len(os.sched_getaffinity(0)))
   config = read_config(model, hparams)
   torch.manual_seed(0)
   size, vocab, drop = (
@@ -216,15 +226,17 @@ def pytorch(model, hparams, dtype):
     return tuple(s.detach() for s in state)
 
   def measure():
-    enough, steps = Enough(), config.num_steps
-    while True:
+    clock, steps = Clock(), config.num_steps
+    while not clock:
       shape = [config.num_layers, config.batch_size, size]
       state = (torch.zeros(shape), torch.zeros(shape))
       for begin in range(0, len(ids) - steps, steps):
         x, y = ids[begin : begin + steps], ids[begin + 1 : begin + steps + 1]
         state = step(x, y, state)
-        if enough:
-          return {"seconds": enough.median()}
+        clock.tick()
+        if clock:
+          break
+    return {"seconds": clock.median()}
 
   return measure
 
@@ -232,8 +244,9 @@ def pytorch(model, hparams, dtype):
 KINDS = {"train": train, "floor": floor, "pytorch": pytorch}
 
 
-def main(kind, options):
+def main(kind, options, root):
   """Prepares, then measures whenever a line comes."""
+  sys.path.insert(0, root)
   measure = None
   for _ in sys.stdin:
     try:
