@@ -349,7 +349,7 @@ def test_a_terminal_shows_a_bar_in_place_of_the_lines():
   os.close(ours)
   shown = shown.decode()
   assert process.returncode == 0
-  for title in ("Epoch 1", "Epoch 1, valid", "Test"):
+  for title in ("Epoch 1", "Epoch 1, valid", "Test, reading 1"):
     assert re.search(rf"\r{title}: +\d+%\|", shown), title
   assert re.search(r"Epoch: 1 Train Perplexity: \d+\.\d+\r\n", shown)
   assert re.search(r"Test Perplexity: \d+\.\d+\r\n", shown)

@@ -559,7 +559,7 @@ def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
     corpus: a reader.Corpus, with as many words as config.vocab_size says.
     folder: a RunFolder or NoRunFolder, to keep the results.
     seed: of the initial weights and the dropout masks.
-    dtype: that of the products in training, as PTBModel takes it.
+    dtype: that of training, as PTBModel takes it.
     stop: asked for its truth after each step; if true, the weights are saved,
       the valid perplexity is printed, and that is the end.
 
