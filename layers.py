@@ -18,9 +18,6 @@ of 16 bits. What is no product, the gates, the cell and the loss, is float32.
 
 import tf1
 
-# A kernel of more bytes does not stay in the cache from step to step.
-_CACHE_BYTES = 16 * 2**20
-
 
 def lstm_layer(inputs, c, h, kernel, bias):
   """Runs one LSTM layer over all time steps.
@@ -79,12 +76,7 @@ def lstm_layer(inputs, c, h, kernel, bias):
       x_h = tf1.concat([x, tf1.concat(hs[:-1], axis=0)], axis=1)  # [N, 2H]
       d_kernel = tf1.matmul(x_h, d_z, transpose_a=True)  # [2H, 4H]
       d_bias = tf1.reduce_sum(d_z, axis=0)  # [4H]
-      # The layer below goes on with d_x while d_kernel is computed. Where its
-      # kernel comes from memory at each step, both are slower together (large
-      # by 10%), so there it waits.
-      size = kernel_h.shape.num_elements() * dtype.size
-      with tf1.control_dependencies([d_kernel] if size > _CACHE_BYTES else []):
-        d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
+      d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
       d_inputs = tf1.reshape(d_x, [steps, batch, hidden])
       return d_inputs, d_c, d_h, d_kernel, d_bias
 
