@@ -271,10 +271,7 @@ def _zero_state(config):
 
 def _cast_state(state, dtype):
   """Returns the state in another type."""
-  return tuple(
-    tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
-    for c, h in state
-  )
+  return tf1.nest.map_structure(lambda tensor: tf1.cast(tensor, dtype), state)
 
 
 class OutputDropout:
@@ -289,7 +286,6 @@ class OutputDropout:
     self._cell = cell
     self._masks = iter(tf1.unstack(masks))
     self.state_size, self.output_size = cell.state_size, cell.output_size
-    self.zero_state = cell.zero_state
 
   def __call__(self, inputs, state, scope=None):
     """Returns the cell's output [B, H], dropped out, and its state."""
@@ -376,9 +372,7 @@ def run_epoch(
   costs, iters = 0.0, 0
   start = time.perf_counter()
   state = session.run(model.initial_state)
-  with tqdm.tqdm(
-    total=size, desc=title, disable=None, leave=False, file=sys.stdout
-  ) as bar:
+  with _bar(size, title) as bar:
     for step in range(size):
       # Fed, not kept in a variable: so any number of streams can be read with
       # the same graph, each from its own state.
@@ -447,11 +441,18 @@ def stream_perplexity(session, model, ids, *, title="", stop=False):
   check_each = size // 100 + 1  # Steps. A state for each would fill the memory.
   nats = np.zeros(size)  # Of each step.
   states = {}  # After a step, when last read: [L, 2, B, H].
-  start = np.array(session.run(model.initial_state))
-  is_settled = False
-  for reading in range(model.input.batch_size):
-    state = start
-    for step in _progress(size, f"{title}, reading {reading + 1}"):
+  state = np.array(session.run(model.initial_state))
+  with _bar(size, title) as bar:
+    for reading, step in itertools.product(
+      range(model.input.batch_size), range(size)
+    ):
+      if step == 0:
+        bar.reset()
+        bar.set_description(f"{title}, reading {reading + 1}")
+        # Each piece starts with what the one before it left; the first, as
+        # there is nothing before it, with zeros.
+        state = np.roll(state, 1, axis=2)
+        state[:, :, 0] = 0
       feed = _feed(model.initial_state, state)
       feed[model.input.input_data] = inputs[step]
       feed[model.input.targets] = targets[step]
@@ -459,20 +460,16 @@ def stream_perplexity(session, model, ids, *, title="", stop=False):
       nats[step] = losses.T[is_real[step]].sum(dtype=float)
       if not math.isfinite(nats[step]):
         raise DivergedError(_DIVERGED.format(title, step + 1, size))
+      bar.update()
       if stop:
         return None
       if step % check_each == 0 or step == size - 1:
         state = np.array(state)
-        is_settled = step in states and np.allclose(
-          *(s[:, :, is_used] for s in (state, states[step])), *_SAME_STATE
-        )
-        states[step] = state
-        if is_settled:
+        if step in states and np.allclose(
+          state[:, :, is_used], states[step][:, :, is_used], *_SAME_STATE
+        ):
           break
-    if is_settled:
-      break
-    start = np.roll(state, 1, axis=2)
-    start[:, :, 0] = 0  # Before the first piece there is nothing.
+        states[step] = state
   perplexity = _perplexity(nats.sum() / (len(ids) - 1))
   if math.isinf(perplexity):
     raise DivergedError(_DIVERGED.format(title, size, size))
@@ -483,12 +480,11 @@ def stream_perplexity(session, model, ids, *, title="", stop=False):
 _SAME_STATE = (1e-4, 1e-4)
 
 
-def _progress(size, title):
-  """Yields 0 to size - 1; shows on a terminal a progress bar."""
-  with tqdm.trange(
-    size, desc=title, disable=None, leave=False, file=sys.stdout
-  ) as bar:
-    yield from bar
+def _bar(size, title):
+  """Returns a progress bar of `size` steps; it shows on a terminal only."""
+  return tqdm.tqdm(
+    total=size, desc=title, disable=None, leave=False, file=sys.stdout
+  )
 
 
 def _feed(initial_state, state):

@@ -22,6 +22,7 @@ Dimensions in the comments: B = batch_size, T = num_steps.
 import collections
 import dataclasses
 import hashlib
+import math
 import os
 
 import numpy as np
@@ -224,7 +225,7 @@ def side_by_side(raw_data, batch_size, num_steps):
     (x, y, is_real), each [steps, B, T]: the ids int32, those that follow, and
     whether y is a word of the text. Zeros fill up the last piece, or more.
   """
-  steps = -(-(len(raw_data) - 1) // (batch_size * num_steps))  # Rounded up.
+  steps = math.ceil((len(raw_data) - 1) / (batch_size * num_steps))
   shape = [batch_size, steps, num_steps]
   stream = np.zeros(batch_size * steps * num_steps + 1, np.int32)
   stream[: len(raw_data)] = raw_data

@@ -17,6 +17,7 @@ frequent as in a text; no data is needed.
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -148,11 +149,16 @@ def measured(specifications, rounds, title):
   return workers
 
 
-def compare(model, modes, dtypes, rounds, peers, old):
+def compare(model, modes, dtypes, rounds, seconds, peers, old):
   """Measures a model in all ways; returns rows for the table, dictionaries."""
   specifications = []
   for dtype in dtypes:
-    options = {"model": model, "hparams": {}, "dtype": dtype}
+    options = {
+      "model": model,
+      "hparams": {},
+      "dtype": dtype,
+      "seconds": seconds,
+    }
     specifications.append((f"floor {dtype}", "floor", options))
     if peers:
       specifications.append((f"PyTorch {dtype}", "pytorch", options))
@@ -160,8 +166,8 @@ def compare(model, modes, dtypes, rounds, peers, old):
       ours = {**options, "hparams": {"rnn_mode": mode}}
       specifications.append((f"{mode} {dtype}", "train", ours))
     if old and dtype == "float32":
-      options = {**options, "root": old}
-      specifications.append(("old float32", "train", options))
+      theirs = {**options, "root": old}
+      specifications.append(("old float32", "train", theirs))
   workers = measured(specifications, rounds, model)
   by_name = {worker.name: worker for worker in workers}
   config = configs.CONFIGS[model]()
@@ -178,14 +184,18 @@ def compare(model, modes, dtypes, rounds, peers, old):
   return rows
 
 
-def scale(mode, rounds):
+def scale(mode, rounds, seconds):
   """Measures the small model with one hyper-parameter changed at a time."""
   rows = []
   for field, values in SCALES.items():
     specifications = []
     for value in values:
-      hparams = {"rnn_mode": mode, field: value}
-      options = {"model": "small", "hparams": hparams, "dtype": "float32"}
+      options = {
+        "model": "small",
+        "hparams": {"rnn_mode": mode, field: value},
+        "dtype": "float32",
+        "seconds": seconds,
+      }
       name = f"{mode} float32, {field} {value:,}"
       specifications.append((name, "train", options))
     for worker in measured(specifications, rounds, f"{mode} {field}"):
@@ -246,12 +256,10 @@ def print_table(rows):
 
 def about():
   """Says on what machine and with what versions this was measured."""
-  from importlib import metadata
-
   versions = {}
   for package in ("tensorflow", "tf-keras", "numpy", "torch"):
-    with contextlib.suppress(metadata.PackageNotFoundError):
-      versions[package] = metadata.version(package)
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+      versions[package] = importlib.metadata.version(package)
   processor = platform.processor() or platform.machine()
   with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
     names = [line.split(":")[1] for line in f if line.startswith("model name")]
@@ -297,12 +305,15 @@ def define_flags():
     "scaling",
     False,
     "Measure instead how the cost of the small model grows with its size. Of "
-    "the other flags it heeds --rnn_mode, --rounds and --json.",
+    "the other flags it heeds --rnn_mode, --rounds, --seconds and --json.",
   )
   flags.DEFINE_string(
     "old", None, "The folder of an older checkout to measure beside it."
   )
   flags.DEFINE_integer("rounds", 5, "How often to measure.", lower_bound=1)
+  flags.DEFINE_float(
+    "seconds", 3.0, "How long to train in a round, at least.", lower_bound=0.0
+  )
   flags.DEFINE_string("json", None, "The file to write all numbers to.")
 
 
@@ -327,12 +338,18 @@ def reports(args):
   """Yields the rows of one table after the other."""
   if args.scaling:
     for mode in args.rnn_mode:
-      yield scale(mode, args.rounds)
+      yield scale(mode, args.rounds, args.seconds)
     return
   old = args.old and os.path.abspath(args.old)
   for model in args.model:
     yield compare(
-      model, args.rnn_mode, args.dtype, args.rounds, args.peers, old
+      model,
+      args.rnn_mode,
+      args.dtype,
+      args.rounds,
+      args.seconds,
+      args.peers,
+      old,
     )
 
 

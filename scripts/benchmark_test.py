@@ -31,6 +31,7 @@ benchmark, worker = load("benchmark"), load("benchmark_worker")
 
 def work(kind, **options):
   """Returns what a worker measures, once."""
+  options["seconds"] = 0.1
   (it,) = benchmark.measured([("it", kind, options)], 1, "test")
   return it.results[0]
 
@@ -50,14 +51,14 @@ def run(*args):
 def test_training_is_measured(rnn_mode):
   hparams = {**TOY, "rnn_mode": rnn_mode}
   result = work("train", model="small", hparams=hparams, dtype="bfloat16")
-  assert 0 < result["seconds"] < worker.ROUND_SECONDS
+  assert 0 < result["seconds"] < 3.0
   assert result["peak_mib"] > 100
 
 
 def test_pytorch_is_measured():
   pytest.importorskip("torch")
   result = work("pytorch", model="small", hparams=TOY, dtype="float32")
-  assert 0 < result["seconds"] < worker.ROUND_SECONDS
+  assert 0 < result["seconds"] < 3.0
 
 
 def test_the_floor_is_the_sum_of_its_products():
@@ -107,6 +108,7 @@ def test_table_and_json(tmp_path):
     "--rnn_mode=block",
     "--dtype=float32",
     "--rounds=1",
+    "--seconds=0.1",
     f"--json={tmp_path / 'it.json'}",
   )
   assert process.returncode == 0 and not process.stderr
@@ -122,7 +124,7 @@ def test_table_and_json(tmp_path):
 
 def test_scaling(monkeypatch):
   monkeypatch.setattr(benchmark, "SCALES", {"num_steps": (2, 4)})
-  rows = benchmark.scale("block", 1)
+  rows = benchmark.scale("block", 1, 0.1)
   assert [row["what"] for row in rows] == [
     "block float32, num_steps 2",
     "block float32, num_steps 4",

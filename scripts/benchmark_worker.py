@@ -3,10 +3,12 @@
   python benchmark_worker.py KIND OPTIONS ROOT
 
 KIND is a key of KINDS, OPTIONS are its arguments in JSON, ROOT is the folder of
-the project, or of an older checkout. For each line on
-stdin it takes a measure and prints it as a line of JSON; {"error": "..."} if it
-cannot. Each thing has a process of its own, so that its peak of memory is its
-own, and so that all can be measured in turn without starting anew each time.
+the project, or of an older checkout. For each line on stdin it takes a measure
+and prints it as a line of JSON; {"error": "..."} if it cannot. Each thing has a
+process of its own, so that its peak of memory is its own, and so that all can
+be measured in turn without starting anew each time.
+
+In the arguments, `seconds` is how long a measure of training takes, at least.
 """
 
 import dataclasses
@@ -19,15 +21,12 @@ import time
 
 import numpy as np
 
-ROUND_SECONDS = 3.0  # How long training is measured in a round, at least.
-PRODUCT_SECONDS = 0.1  # And each product of the floor, about.
-
 
 class Clock:
   """Takes the time of each step; is true when there are enough of them."""
 
-  def __init__(self):
-    self._times = [time.perf_counter()]
+  def __init__(self, seconds):
+    self._seconds, self._times = seconds, [time.perf_counter()]
 
   def tick(self, *_):
     """Call it after each step."""
@@ -36,7 +35,7 @@ class Clock:
   def __bool__(self):
     # The first step warms up; of one more alone there is no median.
     seconds = self._times[-1] - self._times[0]
-    return len(self._times) > 3 and seconds > ROUND_SECONDS
+    return len(self._times) > 3 and seconds > self._seconds
 
   def median(self):
     """Returns the seconds of a step, without the first."""
@@ -60,7 +59,7 @@ def read_config(model, hparams):
   return dataclasses.replace(configs.CONFIGS[model](), **hparams)
 
 
-def train(model, hparams, dtype):
+def train(model, hparams, dtype, seconds):
   """Measures the training steps of ptb_word_lm.py."""
   import ptb_word_lm
   import tf1
@@ -78,7 +77,7 @@ def train(model, hparams, dtype):
   lm.assign_lr(session, 0.1)
 
   def measure():
-    clock = Clock()
+    clock = Clock(seconds)
     while not clock:
       ptb_word_lm.run_epoch(
         session, lm, lm.train_op, on_step=clock.tick, stop=clock
@@ -132,8 +131,11 @@ def products(config):
   ]
 
 
-def floor(model, hparams, dtype):
-  """Measures the matrix products of a training step, each alone."""
+def floor(model, hparams, dtype, seconds):
+  """Measures the matrix products of a training step, each alone.
+
+  Each takes about a thirtieth of `seconds`.
+  """
   import tf1
 
   tf1.disable_eager_execution()
@@ -143,7 +145,7 @@ def floor(model, hparams, dtype):
   session = tf1.Session(config=options)
 
   def prepare(a_shape, b_shape, transpose_a, transpose_b):
-    """Returns a function that computes the product once and returns seconds."""
+    """Returns a function that times the product, as its seconds."""
     a, b = (
       tf1.Variable(tf1.cast(tf1.random.uniform(shape, -0.5, 0.5), dtype))
       for shape in (a_shape, b_shape)
@@ -159,21 +161,21 @@ def floor(model, hparams, dtype):
       compute = session.make_callable(y.op)
       compute()
 
-      def seconds():
+      def seconds_of_one():
         start = time.perf_counter()
         compute()
         return (time.perf_counter() - start) / times
 
-      return seconds
+      return seconds_of_one
 
-    times = PRODUCT_SECONDS / min(chain(2)() for _ in range(2))
+    two = chain(2)
+    times = seconds / 30 / min(two(), two())
     return chain(max(2, min(500, round(times))))
 
   def best(ways):
     """Returns the fastest of some arrangements."""
     ways = [prepare(*way) for way in ways]
-    seconds = [min(way() for _ in range(3)) for way in ways]
-    return ways[seconds.index(min(seconds))]
+    return min(ways, key=lambda way: min(way() for _ in range(3)))
 
   prepared = [
     (times, best(ways)) for times, ways in products(read_config(model, hparams))
@@ -187,7 +189,7 @@ def floor(model, hparams, dtype):
   return measure
 
 
-def pytorch(model, hparams, dtype):
+def pytorch(model, hparams, dtype, seconds):
   """Measures the same model in PyTorch: nn.LSTM, bfloat16 by autocast."""
   import torch
   from torch import nn
@@ -226,7 +228,7 @@ def pytorch(model, hparams, dtype):
     return tuple(s.detach() for s in state)
 
   def measure():
-    clock, steps = Clock(), config.num_steps
+    clock, steps = Clock(seconds), config.num_steps
     while not clock:
       shape = [config.num_layers, config.batch_size, size]
       state = (torch.zeros(shape), torch.zeros(shape))
