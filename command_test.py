@@ -20,6 +20,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 import configs
+import device
 import ptb_word_lm
 import reader
 import run_folder
@@ -89,7 +90,7 @@ def test_prints_what_the_tutorial_printed(finished):
 def test_16_bits_in_the_basic_mode(monkeypatch, capfd, has_units):
   """It says which 16 bits, and whether they will be slower."""
   features = {"amx_bf16"} if has_units else {"avx2"}
-  monkeypatch.setattr(ptb_word_lm, "_cpu_features", lambda: features)
+  monkeypatch.setattr(device, "cpu_features", lambda: features)
   args = types.SimpleNamespace(
     data_path=TINY,
     model="test",

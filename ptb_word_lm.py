@@ -25,7 +25,9 @@ import numpy as np
 import tqdm
 from absl import app, flags, logging
 
+import checkpoints
 import configs
+import device
 import layers
 import reader
 import run_folder
@@ -63,6 +65,11 @@ class PTBInput:
     self.input_data, self.targets = reader.ptb_producer(
       data, self.batch_size, self.num_steps, name
     )
+
+  def skip(self, session, steps):
+    """Passes over the next batches."""
+    for _ in range(steps):
+      session.run(self.input_data)
 
 
 class PTBModel:
@@ -338,6 +345,7 @@ def run_epoch(
   verbose=False,
   *,
   title="",
+  progress=None,
   on_step=None,
   stop=False,
 ):
@@ -353,8 +361,11 @@ def run_epoch(
     eval_op: run with each batch, such as the model's train_op.
     verbose: whether to print ten lines on the way, if there is no bar.
     title: of the bar, and of the epoch in an error.
-    on_step: called after each step with its number (from 1), its loss (nats a
-      word) and the speed so far (words per second).
+    progress: a checkpoints.Progress, if not a new one: where in the epoch to go
+      on. The input must not have been read. It says after each step, and at
+      the end, how far the epoch is.
+    on_step: called after each step with its loss (nats a word) and the speed so
+      far (words per second).
     stop: asked for its truth after each step; if true, the epoch ends there.
 
   Returns:
@@ -369,24 +380,28 @@ def run_epoch(
     fetches.update(eval_op=eval_op, grad_norm=model.grad_norm)
   size, num_steps = model.input.epoch_size, model.input.num_steps
   lines = _lines_at(size) if verbose else []
-  costs, iters = 0.0, 0
-  start = time.perf_counter()
-  state = session.run(model.initial_state)
-  with _bar(size, title) as bar:
-    for step in range(size):
+  progress = progress or checkpoints.Progress()
+  model.input.skip(session, progress.step)
+  if progress.state is None:
+    progress.state = session.run(model.initial_state)
+  start = time.perf_counter() - progress.seconds
+  with _bar(size, title, progress.step) as bar:
+    for step in range(progress.step, size):
       # Fed, not kept in a variable: so any number of streams can be read with
       # the same graph, each from its own state.
-      values = session.run(fetches, _feed(model.initial_state, state))
-      state = values["state"]
+      values = session.run(fetches, _feed(model.initial_state, progress.state))
       cost = float(values["cost"])  # Thousands are added up: in float64.
-      costs += cost
-      iters += num_steps
-      perplexity = _perplexity(costs / iters)
+      progress.state = values["state"]
+      progress.costs += cost
+      progress.step = step + 1
+      progress.seconds = time.perf_counter() - start
+      iters = progress.step * num_steps
+      perplexity = _perplexity(progress.costs / iters)
       if not math.isfinite(perplexity + values.get("grad_norm", 0.0)):
-        raise DivergedError(_DIVERGED.format(title, step + 1, size))
-      wps = iters * model.input.batch_size / (time.perf_counter() - start)
+        raise DivergedError(_DIVERGED.format(title, progress.step, size))
+      wps = iters * model.input.batch_size / progress.seconds
       if on_step:
-        on_step(step + 1, cost / num_steps, wps)
+        on_step(cost / num_steps, wps)
       bar.set_postfix_str(f"perplexity {perplexity:.1f}, {wps:.0f} wps", False)
       bar.update()
       if step in lines and bar.disable:
@@ -480,10 +495,15 @@ def stream_perplexity(session, model, ids, *, title="", stop=False):
 _SAME_STATE = (1e-4, 1e-4)
 
 
-def _bar(size, title):
+def _bar(size, title, done=0):
   """Returns a progress bar of `size` steps; it shows on a terminal only."""
   return tqdm.tqdm(
-    total=size, desc=title, disable=None, leave=False, file=sys.stdout
+    total=size,
+    initial=done,
+    desc=title,
+    disable=None,
+    leave=False,
+    file=sys.stdout,
   )
 
 
@@ -553,95 +573,145 @@ def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
   Args:
     config: a Config.
     corpus: a reader.Corpus, with as many words as config.vocab_size says.
-    folder: a RunFolder or NoRunFolder, to keep the results.
+    folder: a RunFolder or NoRunFolder, to keep the results. If it has a
+      checkpoint, the training goes on from there.
     seed: of the initial weights and the dropout masks.
     dtype: that of training, as PTBModel takes it.
-    stop: asked for its truth after each step; if true, the weights are saved,
+    stop: asked for its truth after each step; if true, a checkpoint is written,
       the valid perplexity is printed, and that is the end.
 
   Returns:
-    The last epoch's numbers, a dictionary, with the test perplexity unless it
+    The last epoch's numbers, a dictionary, with the test perplexity; None if it
     was stopped.
 
   Raises:
     DivergedError: if the loss is no longer a finite number.
-    run_folder.SaveError: if the folder cannot be written.
+    run_folder.RunFolderError: if the folder cannot be written.
+    checkpoints.CheckpointError: if it has checkpoints, but none is whole.
   """
-  numbers = {}
   with tf1.Graph().as_default():
     train_model, eval_model = build_models(config, corpus, seed, dtype)
     with tf1.Session() as session:
       session.run(tf1.global_variables_initializer())
-      for epoch in range(1, config.max_max_epoch + 1):
+      progress = folder.restore(session, train_model)
+      while len(progress.epochs) < config.max_max_epoch:
         if stop:
-          return numbers
-        numbers = train_epoch(
-          session, train_model, eval_model, config, epoch, folder, stop
+          _tell(f"Stopped before epoch {progress.epoch}.")
+          return None
+        train_epoch(
+          session, train_model, eval_model, config, progress, folder, stop
         )
+        if progress.step:
+          return None
       perplexity = stream_perplexity(
         session, eval_model, corpus.test, title="Test", stop=stop
       )
-      if stop:
-        return numbers
+      if perplexity is None:
+        _tell("Stopped before the test perplexity was known.")
+        return None
       print(f"Test Perplexity: {perplexity:.3f}", flush=True)
-      numbers["test_perplexity"] = perplexity
-      folder.finish(session.run(train_model.global_step), numbers)
+      numbers = {**progress.epochs[-1], "test_perplexity": perplexity}
+      folder.finish(numbers["global_step"], numbers)
   return numbers
 
 
-def train_epoch(session, train_model, eval_model, config, epoch, folder, stop):
-  """Trains for one epoch (the first is 1), saves the weights, validates them.
+def train_epoch(
+  session, train_model, eval_model, config, progress, folder, stop
+):
+  """Trains to the end of an epoch, validates the weights and saves them.
 
-  The other arguments, what it returns and raises: as in `train`.
+  Args:
+    session: a Session with the variables.
+    train_model: the PTBModel in training.
+    eval_model: that for evaluation, of the valid text.
+    config: a Config.
+    progress: a checkpoints.Progress. If it is in the middle of an epoch, the
+      training goes on from there; afterwards it is in the middle if `stop` was
+      true, else at the start of the next epoch.
+    folder: as in `train`, like `stop` and what it raises.
+    stop: asked for its truth after each step.
   """
+  epoch = progress.epoch
   learning_rate = config.learning_rate_of(epoch)
   train_model.assign_lr(session, learning_rate)
   print(f"Epoch: {epoch} Learning rate: {learning_rate:.3f}", flush=True)
   size = train_model.input.epoch_size
   steps_before = (epoch - 1) * size
 
-  def summarize(step, loss, wps):
-    if step % math.ceil(size / 100) == 0:
+  def on_step(loss, wps):
+    step = steps_before + progress.step
+    if progress.step % math.ceil(size / 100) == 0:
       values = {"loss": loss, "learning_rate": learning_rate, "wps": wps}
-      folder.add_step(steps_before + step, values)
+      folder.add_step(step, values)
+    # After the last step the epoch's end will save, and a stop will.
+    if folder.is_due() and progress.step < size and not stop:
+      folder.save(session, step, progress)
 
-  start = time.perf_counter()
   train_perplexity = run_epoch(
     session,
     train_model,
     train_model.train_op,
     verbose=True,
     title=f"Epoch {epoch}",
-    on_step=summarize,
+    progress=progress,
+    on_step=on_step,
     stop=stop,
   )
-  seconds = time.perf_counter() - start
-  global_step = int(session.run(train_model.global_step))
-  steps = global_step - steps_before
-  is_whole = steps == size
+  is_whole = progress.step == size
+  global_step = steps_before + progress.step
   if is_whole:
     print(
       f"Epoch: {epoch} Train Perplexity: {train_perplexity:.3f}", flush=True
     )
   else:
-    folder.save(session, global_step)  # Before a second signal can come.
-    _tell(f"Stopped in epoch {epoch}, after step {steps} of {size}.")
+    folder.save(session, global_step, progress)
+    _tell(f"Stopped in epoch {epoch}, after step {progress.step} of {size}.")
   title = f"Epoch {epoch}, valid"
   valid_perplexity = run_epoch(session, eval_model, title=title)
   print(f"Epoch: {epoch} Valid Perplexity: {valid_perplexity:.3f}", flush=True)
-  numbers = {
-    "epoch": epoch,
-    "learning_rate": learning_rate,
-    "train_perplexity": train_perplexity,
-    "valid_perplexity": valid_perplexity,
-    "wps": round(steps * config.batch_size * config.num_steps / seconds, 1),
-    "train_seconds": round(seconds, 3),
-  }
   if is_whole:
-    # Not before they were validated: the last update may have ruined them.
-    folder.save(session, global_step)
+    words = size * config.batch_size * config.num_steps
+    numbers = {
+      "epoch": epoch,
+      "learning_rate": learning_rate,
+      "train_perplexity": train_perplexity,
+      "valid_perplexity": valid_perplexity,
+      "wps": round(words / progress.seconds, 1),
+      "train_seconds": round(progress.seconds, 3),
+      "global_step": global_step,
+    }
+    progress.end_epoch(numbers)
     folder.add_epoch(global_step, numbers)
-  return numbers
+    # Not before they were validated: the last update may have ruined them.
+    folder.save(session, global_step, progress)
+
+
+def evaluate(config, corpus, checkpoint):
+  """Prints the valid and the test perplexity of a checkpoint.
+
+  Args:
+    config: a Config.
+    corpus: a reader.Corpus, with as many words as config.vocab_size says.
+    checkpoint: its path, without .index.
+
+  Returns:
+    (valid_perplexity, test_perplexity).
+
+  Raises:
+    checkpoints.CheckpointError: if it is damaged, or one of another model.
+  """
+  with tf1.Graph().as_default():
+    with tf1.variable_scope("Model"):
+      model = PTBModel(False, config, PTBInput(config, corpus.valid))
+    with tf1.Session() as session:
+      checkpoints.restore_variables(session, checkpoint)
+      valid_perplexity = run_epoch(session, model, title="Valid")
+      print(f"Valid Perplexity: {valid_perplexity:.3f}", flush=True)
+      test_perplexity = stream_perplexity(
+        session, model, corpus.test, title="Test"
+      )
+      print(f"Test Perplexity: {test_perplexity:.3f}", flush=True)
+  return valid_perplexity, test_perplexity
 
 
 def define_flags():
@@ -682,8 +752,30 @@ def define_flags():
   flags.DEFINE_string(
     "save_path",
     None,
-    "The folder to make for checkpoints, TensorBoard "
-    "summaries and results. Without it, nothing is written.",
+    "The folder for checkpoints, TensorBoard summaries and results. If it has "
+    "the same run in it, that run goes on. Without it, nothing is written.",
+  )
+  flags.DEFINE_float(
+    "checkpoint_minutes",
+    10.0,
+    "Minutes between checkpoints; each epoch ends with one, too.",
+  )
+  flags.register_validator(
+    "checkpoint_minutes",
+    lambda minutes: minutes >= 0,  # And no NaN.
+    "--checkpoint_minutes must be 0 or more.",
+  )
+  flags.DEFINE_boolean(
+    "evaluate",
+    False,
+    "Do not train: print the valid and the test perplexity of a checkpoint.",
+  )
+  flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Which one to evaluate: best (the default) or last of --save_path, or a "
+    "path, without .index. Without --save_path, the sizes are those of the "
+    "checkpoint, and --model and --hparams say the rest.",
   )
 
 
@@ -709,12 +801,22 @@ def main(argv):
 
 def _main(args):
   """Does what `main` says, and lets errors pass."""
-  config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   if args.data_path is None:
     raise reader.DataError(
       "--data_path is missing: the folder with ptb.train.txt, ptb.valid.txt "
       "and ptb.test.txt (scripts/download_ptb.sh makes simple-examples/data)."
     )
+  with _memory_enough():
+    return _evaluate(args) if args.evaluate else _train(args)
+
+
+def _train(args):
+  """Trains as the flags say; returns the exit status."""
+  if args.checkpoint is not None:
+    raise configs.ConfigError(
+      "--checkpoint is for --evaluate. A run goes on from its newest one."
+    )
+  config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   corpus = reader.read_corpus(args.data_path)
   best_perplexity = sample_corpus.best_perplexity(args.data_path)
   config = dataclasses.replace(
@@ -723,7 +825,9 @@ def _main(args):
     rnn_mode=args.rnn_mode or config.rnn_mode,
   )
   check_sizes(config, corpus)
-  dtype = half_precision(config.vocab_size) if args.use_fp16 else "float32"
+  dtype = "float32"
+  if args.use_fp16:
+    dtype = device.half_precision(config.vocab_size)
   folder = run_folder.NoRunFolder()
   if args.save_path is not None:
     about = {
@@ -733,76 +837,103 @@ def _main(args):
       "config": dataclasses.asdict(config),
       "data_sha256": corpus.sha256,
     }
-    folder = run_folder.RunFolder(args.save_path, about, corpus.vocabulary)
-  tf1.logging.set_verbosity(tf1.logging.ERROR)
-  _tell(
-    f"Training the {args.model} model on {_device()} with TensorFlow "
-    f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
-    f"{len(corpus.train):,} words, {config.vocab_size:,} different ones."
-  )
-  if args.use_fp16 and not _has_units_for(dtype):
-    _tell(
-      f"This processor has no units for {dtype}: training will be slower than "
-      "without --use_fp16."
+    folder = run_folder.RunFolder(
+      args.save_path, about, corpus.vocabulary, args.checkpoint_minutes
     )
-  with StopRequest() as stop:
-    try:
-      numbers = train(
-        config,
-        corpus,
-        folder,
-        seed=args.seed,
-        dtype=dtype,
-        stop=stop,
-      )
-    except tf1.errors.ResourceExhaustedError:
-      raise configs.ConfigError(
-        "The model does not fit into memory. Make hidden_size, num_layers, "
-        "batch_size or num_steps smaller."
-      ) from None
-  if stop:
-    if not numbers:
-      _tell("Interrupted before the first step.")
-    return 128 + stop.signum
+  with folder:
+    if folder.result:
+      _print_result(args.save_path, folder.result)
+    else:
+      _tell_start(args, config, corpus, dtype)
+      with StopRequest() as stop:
+        train(config, corpus, folder, seed=args.seed, dtype=dtype, stop=stop)
+      if stop:
+        return 128 + stop.signum
   if best_perplexity is not None:
     print(f"Best reachable test perplexity: {best_perplexity:.3f}")
   return 0
 
 
-def _device():
-  """Says in words what TensorFlow will compute on."""
-  gpus = tf1.config.list_physical_devices("GPU")
-  return f"{len(gpus)} GPU" if gpus else f"a CPU with {os.cpu_count()} cores"
+def _tell_start(args, config, corpus, dtype):
+  """Says what will be trained, on what."""
+  _tell(
+    f"Training the {args.model} model on {device.name()} with TensorFlow "
+    f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
+    f"{len(corpus.train):,} words, {config.vocab_size:,} different ones."
+  )
+  if args.use_fp16 and not device.has_units_for(dtype):
+    _tell(
+      f"This processor has no units for {dtype}: training will be slower than "
+      "without --use_fp16."
+    )
 
 
-def half_precision(vocab_size):
-  """Returns the 16-bit type that --use_fp16 takes on this machine.
-
-  That is bfloat16, which has the range of a float32. GPUs that are too old for
-  it (before compute capability 8.0) take float16, unless a sum over the
-  vocabulary is too large for one.
-  """
-  for gpu in tf1.config.list_physical_devices("GPU"):
-    details = tf1.config.experimental.get_device_details(gpu)
-    is_old = details.get("compute_capability", (8, 0)) < (8, 0)
-    if is_old and vocab_size < 60000:
-      return "float16"
-  return "bfloat16"
+def _print_result(path, result):
+  """Prints what a finished run reached."""
+  _tell(f"The run in {path} is finished.")
+  for part in ("train", "valid"):
+    value = result[f"{part}_perplexity"]
+    print(f"Epoch: {result['epoch']} {part.title()} Perplexity: {value:.3f}")
+  print(f"Test Perplexity: {result['test_perplexity']:.3f}")
 
 
-def _has_units_for(dtype):
-  """Says whether the device multiplies this 16-bit type in hardware."""
-  if tf1.config.list_physical_devices("GPU"):
-    return True
-  units = {"amx_bf16", "avx512_bf16", "bf16"}  # The last: of an ARM.
-  return dtype == "bfloat16" and not units.isdisjoint(_cpu_features())
+def _evaluate(args):
+  """Evaluates as the flags say; returns the exit status."""
+  has_run = args.save_path is not None
+  useless = {"seed", "use_fp16", "checkpoint_minutes"}
+  if has_run:
+    useless |= {"model", "hparams", "rnn_mode"}
+  for name in sorted(useless):
+    if args[name].present:
+      raise configs.ConfigError(
+        f"--{name} has no effect with --evaluate{' --save_path' * has_run}: "
+        "leave it out."
+      )
+  corpus = reader.read_corpus(args.data_path)
+  if has_run:
+    config = run_folder.config_of(args.save_path, corpus.vocabulary)
+    checkpoint = args.checkpoint or "best"
+    if checkpoint in ("best", "last"):
+      checkpoint = checkpoints.find(args.save_path, checkpoint)
+  elif args.checkpoint:
+    checkpoint = args.checkpoint
+    config = configs.override(configs.CONFIGS[args.model](), args.hparams)
+    config = dataclasses.replace(
+      config,
+      **checkpoints.sizes_in(checkpoint),
+      rnn_mode=args.rnn_mode or config.rnn_mode,
+    )
+    if config.vocab_size != len(corpus.vocabulary):
+      raise reader.DataError(
+        f"{checkpoint} is of a model of {config.vocab_size:,} words, but "
+        f"ptb.train.txt has {len(corpus.vocabulary):,} different ones. Name "
+        "the folder of the text that it was trained on."
+      )
+  else:
+    raise configs.ConfigError(
+      "--evaluate needs the folder of a run, --save_path, or a --checkpoint."
+    )
+  check_sizes(config, corpus)
+  _tell(f"Evaluating {checkpoint}.")
+  evaluate(config, corpus, checkpoint)
+  return 0
 
 
-def _cpu_features():
-  """Returns what Linux lists of the processor; nothing on other systems."""
-  with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
-    return set(f.read().split())
-  return set()
+@contextlib.contextmanager
+def _memory_enough():
+  """Raises ConfigError if the block runs out of memory."""
+  advice = (
+    "The model does not fit into memory. Make hidden_size, num_layers, "
+    "batch_size or num_steps smaller."
+  )
+  try:
+    yield
+  except _INPUT_ERRORS:
+    raise  # Without loading TensorFlow for the next line.
+  except Exception as error:
+    if isinstance(error, (MemoryError, tf1.errors.ResourceExhaustedError)):
+      raise configs.ConfigError(advice) from None
+    raise
 
 
 def _tell(sentence):
@@ -811,9 +942,10 @@ def _tell(sentence):
 
 
 _INPUT_ERRORS = (
+  checkpoints.CheckpointError,
   configs.ConfigError,
   reader.DataError,
-  run_folder.SaveError,
+  run_folder.RunFolderError,
   sample_corpus.CorpusError,
   DivergedError,
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import configs
+import device
 import layers
 import lstm_numpy
 import ptb_word_lm
@@ -313,7 +314,7 @@ def test_half_precision_follows_the_hardware(monkeypatch):
       "get_device_details",
       lambda gpu, capability=capability: {"compute_capability": capability},
     )
-    assert ptb_word_lm.half_precision(words) == dtype
+    assert device.half_precision(words) == dtype
 
 
 def test_basic_multiplies_for_a_kernel_gradient_once():

@@ -24,6 +24,17 @@ def __getattr__(name):
   return getattr(_load(), name)
 
 
+def reason_of(error):
+  """Returns what an exception says, as one sentence.
+
+  TensorFlow's own (tf1.errors.OpError) say it amid a stack trace, and before
+  the name of the operation.
+  """
+  text = getattr(error, "message", str(error)).partition("[[{{node")[0]
+  lines = [line.strip() for line in text.split("\n") if line.strip()]
+  return (lines or [type(error).__name__])[-1].rstrip(".") + "."
+
+
 @functools.cache
 def _load():
   """Returns the module `tensorflow.compat.v1`, loaded with its RNN cells."""
@@ -34,6 +45,8 @@ def _load():
     import tensorflow as tf
 
     _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
+    if quiet:  # What is deprecated since TF1 is what this project is about.
+      tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
   return tf.compat.v1
 
 

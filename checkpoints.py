@@ -1,0 +1,281 @@
+"""Checkpoints from which a run goes on exactly as if it had not stopped.
+
+A checkpoint holds the variables, under the names that TensorFlow 1.15 gave
+them, and a Progress: all else that the steps to come depend on. It is one
+TensorFlow bundle, so both are of the same moment, and each tensor has a
+checksum. Two files in the folder, in TensorFlow's own format, name one each:
+
+checkpoint         the newest
+best_checkpoint    that of the epoch with the lowest valid perplexity
+"""
+
+import contextlib
+import dataclasses
+import functools
+import glob
+import json
+import os
+import re
+
+import numpy as np
+from absl import logging
+
+import tf1
+
+
+class CheckpointError(ValueError):
+  """There is no checkpoint to take, or it does not fit."""
+
+
+@dataclasses.dataclass
+class Progress:
+  """How far a training is.
+
+  Where the learning rate and the dropout masks are follows from this and from
+  the variable global_step, since both depend on the epoch and the step alone.
+  """
+
+  step: int = 0  # Steps done of the epoch that is going on.
+  costs: float = 0.0  # Their costs (PTBModel.cost), added up.
+  seconds: float = 0.0  # The time they took.
+  state: np.ndarray | None = None  # After them: [L, 2, B, H]. None: zeros.
+  # The numbers of each epoch done, the first first: a line of epochs.jsonl.
+  epochs: list[dict] = dataclasses.field(default_factory=list)
+
+  @property
+  def epoch(self):
+    """Which epoch is going on; the first is 1."""
+    return len(self.epochs) + 1
+
+  def end_epoch(self, numbers):
+    """Goes on to the next epoch, which starts from a state of zeros."""
+    self.step, self.costs, self.seconds, self.state = 0, 0.0, 0.0, None
+    self.epochs.append(numbers)
+
+
+class Checkpoints:
+  """The checkpoints of one run, model.ckpt-<global step>, in its folder.
+
+  Kept are the newest two, so that one is whole whatever happens, and the best.
+  Make it where the graph has all of the variables.
+  """
+
+  def __init__(self, path, state_shape):
+    """Adds to the graph what it needs.
+
+    Args:
+      path: the folder.
+      state_shape: of Progress.state.
+    """
+    self._path = path
+    self._last = None  # The step of the last checkpoint read or written.
+    with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
+      # Local variables: the model's own are the global ones.
+      make = functools.partial(
+        tf1.get_variable,
+        trainable=False,
+        collections=[tf1.GraphKeys.LOCAL_VARIABLES],
+      )
+      self._state = make("lstm_state", state_shape)  # [L, 2, B, H]
+      self._rest = make("rest", [], tf1.string, tf1.zeros_initializer())
+    self._saver = tf1.train.Saver(
+      [*tf1.global_variables(), self._state, self._rest], max_to_keep=None
+    )
+
+  def save(self, session, step, progress):
+    """Writes a checkpoint; the older ones go when it is on the disk.
+
+    Args:
+      session: a Session with the variables.
+      step: the value of global_step.
+      progress: a Progress.
+
+    Raises:
+      OSError, tf1.errors.OpError: if it cannot be written. What there was
+        before is still there.
+    """
+    if step == self._last:
+      return  # The same moment: never overwrite what is whole.
+    self._load(session, progress)
+    prefix = self._prefix(step)
+    try:
+      # Its files get their names once they are written, the index last.
+      self._saver.save(
+        session, prefix, write_meta_graph=False, write_state=False
+      )
+      for path in [*glob.glob(glob.escape(prefix) + ".*"), self._path]:
+        _flush_to_disk(path)
+    except (OSError, tf1.errors.OpError):
+      self._remove(step)
+      raise
+    self._last = step
+    best = _best_step(progress.epochs)
+    self._name("checkpoint", step)
+    if best is not None:
+      self._name("best_checkpoint", best)
+    # Those of later steps were damaged, or this one would not have come after.
+    steps = [s for s in steps_in(self._path) if s <= step]
+    self._remove_all_but({*steps[-2:], best})
+
+  def restore(self, session):
+    """Reads the newest checkpoint that is whole.
+
+    Args:
+      session: a Session, with its variables initialized.
+
+    Returns:
+      (progress, name): its Progress, and the file's name; where there is none,
+      a new Progress and None.
+
+    Raises:
+      CheckpointError: if there are checkpoints, but none is whole.
+    """
+    steps = steps_in(self._path)
+    for step in reversed(steps):
+      name = f"model.ckpt-{step}"
+      try:
+        self._saver.restore(session, self._prefix(step))
+        state, rest = session.run([self._state, self._rest])
+        progress = Progress(**json.loads(rest))
+      except (tf1.errors.OpError, ValueError, TypeError) as error:
+        logging.warning(
+          "%s is damaged and not used: %s", name, tf1.reason_of(error)
+        )
+        continue
+      if progress.step:
+        progress.state = state
+      self._last = step
+      return progress, name
+    if steps:
+      raise CheckpointError(
+        f"No checkpoint in {self._path} can be read. Remove them to train from "
+        "the start, or put back a copy."
+      )
+    return Progress(), None
+
+  def _load(self, session, progress):
+    """Sets the variables that hold the progress."""
+    rest = dataclasses.asdict(progress)
+    state = rest.pop("state")
+    if state is None:
+      state = np.zeros(self._state.shape)
+    self._state.load(np.asarray(state), session)
+    self._rest.load(json.dumps(rest), session)
+
+  def _name(self, filename, step):
+    """Makes a file such as "checkpoint" name the checkpoint of a step."""
+    tf1.train.update_checkpoint_state(
+      os.path.abspath(self._path),
+      f"model.ckpt-{step}",
+      latest_filename=filename,
+    )
+
+  def _prefix(self, step):
+    return os.path.join(self._path, f"model.ckpt-{step}")
+
+  def _remove_all_but(self, steps):
+    """Removes the files of other checkpoints, unfinished ones too."""
+    for name in os.listdir(self._path):
+      match = re.fullmatch(r"model\.ckpt-(\d+)\..*", name)
+      if match and (int(match[1]) not in steps or ".tempstate" in name):
+        with contextlib.suppress(FileNotFoundError):
+          os.remove(os.path.join(self._path, name))
+
+  def _remove(self, step):
+    """Removes the files of one checkpoint, as far as that is possible."""
+    for path in glob.glob(glob.escape(self._prefix(step)) + ".*"):
+      with contextlib.suppress(OSError):
+        os.remove(path)
+
+
+def steps_in(path):
+  """Returns the steps of the checkpoints in a folder, the oldest first."""
+  matches = (
+    re.fullmatch(r"model\.ckpt-(\d+)\.index", name) for name in os.listdir(path)
+  )
+  return sorted(int(match[1]) for match in matches if match)
+
+
+def _best_step(epochs):
+  """Returns the global step of the epoch with the best valid perplexity."""
+  if not epochs:
+    return None
+  return min(epochs, key=lambda e: e["valid_perplexity"])["global_step"]
+
+
+def _flush_to_disk(path):
+  """Returns when a file, or a folder's list of files, is on the disk."""
+  fd = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(fd)
+  finally:
+    os.close(fd)
+
+
+def find(folder, which):
+  """Returns the path of a run's checkpoint.
+
+  Args:
+    folder: of the run.
+    which: "best" (by valid perplexity) or "last".
+
+  Raises:
+    CheckpointError: if there is none.
+  """
+  filename = {"best": "best_checkpoint", "last": "checkpoint"}[which]
+  path = tf1.train.latest_checkpoint(folder, filename)
+  if path is None:
+    hint = " Its first epoch has not ended." if which == "best" else ""
+    raise CheckpointError(f"{folder} has no {which} checkpoint.{hint}")
+  return path
+
+
+def sizes_in(path):
+  """Returns the sizes of the model in a checkpoint, TensorFlow 1.15's too.
+
+  Args:
+    path: of the checkpoint, without .index.
+
+  Returns:
+    A dictionary: hidden_size, vocab_size, num_layers.
+
+  Raises:
+    CheckpointError: if it is not a checkpoint of such a model.
+  """
+  with _reading(path):
+    shapes = dict(tf1.train.list_variables(path))
+  try:
+    vocab_size, hidden_size = shapes["Model/embedding"]
+  except (KeyError, ValueError):
+    raise CheckpointError(
+      f"{path} is not a checkpoint of this model: it has no matrix "
+      "Model/embedding."
+    ) from None
+  cells = {name for name in shapes if name.endswith("basic_lstm_cell/kernel")}
+  return {
+    "hidden_size": hidden_size,
+    "vocab_size": vocab_size,
+    "num_layers": len(cells),
+  }
+
+
+def restore_variables(session, path):
+  """Reads the model's variables, and no Progress.
+
+  Raises:
+    CheckpointError: if they are not in the checkpoint, or damaged.
+  """
+  variables = tf1.trainable_variables()
+  with _reading(path):
+    tf1.train.Saver(variables).restore(session, path)
+
+
+@contextlib.contextmanager
+def _reading(path):
+  """Raises CheckpointError for what goes wrong in the block."""
+  try:
+    yield
+  except (tf1.errors.OpError, ValueError) as error:
+    raise CheckpointError(
+      f"The checkpoint {path} cannot be read: {tf1.reason_of(error)}"
+    ) from None
