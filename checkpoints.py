@@ -22,6 +22,9 @@ from absl import logging
 
 import tf1
 
+# What TensorFlow raises, beside its own errors, for a file that is damaged.
+_READING_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
+
 
 class CheckpointError(ValueError):
   """There is no checkpoint to take, or it does not fit."""
@@ -68,7 +71,7 @@ class Checkpoints:
       state_shape: of Progress.state.
     """
     self._path = path
-    self._last = None  # The step of the last checkpoint read or written.
+    self._steps = []  # Of the checkpoints that are not known to be damaged.
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
       # Local variables: the model's own are the global ones.
       make = functools.partial(
@@ -78,9 +81,8 @@ class Checkpoints:
       )
       self._state = make("lstm_state", state_shape)  # [L, 2, B, H]
       self._rest = make("rest", [], tf1.string, tf1.zeros_initializer())
-    self._saver = tf1.train.Saver(
-      [*tf1.global_variables(), self._state, self._rest], max_to_keep=None
-    )
+    self._variables = [*tf1.global_variables(), self._state, self._rest]
+    self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
     """Writes a checkpoint; the older ones go when it is on the disk.
@@ -94,7 +96,7 @@ class Checkpoints:
       OSError, tf1.errors.OpError: if it cannot be written. What there was
         before is still there.
     """
-    if step == self._last:
+    if step in self._steps:
       return  # The same moment: never overwrite what is whole.
     self._load(session, progress)
     prefix = self._prefix(step)
@@ -108,14 +110,12 @@ class Checkpoints:
     except (OSError, tf1.errors.OpError):
       self._remove(step)
       raise
-    self._last = step
     best = _best_step(progress.epochs)
     self._name("checkpoint", step)
     if best is not None:
       self._name("best_checkpoint", best)
-    # Those of later steps were damaged, or this one would not have come after.
-    steps = [s for s in steps_in(self._path) if s <= step]
-    self._remove_all_but({*steps[-2:], best})
+    self._steps = [*self._steps[-1:], step]
+    self._remove_all_but({*self._steps, best})
 
   def restore(self, session):
     """Reads the newest checkpoint that is whole.
@@ -130,23 +130,23 @@ class Checkpoints:
     Raises:
       CheckpointError: if there are checkpoints, but none is whole.
     """
-    steps = steps_in(self._path)
-    for step in reversed(steps):
-      name = f"model.ckpt-{step}"
+    self._steps = steps_in(self._path)
+    while self._steps:
+      step = self._steps[-1]
       try:
-        self._saver.restore(session, self._prefix(step))
-        state, rest = session.run([self._state, self._rest])
-        progress = Progress(**json.loads(rest))
-      except (tf1.errors.OpError, ValueError, TypeError) as error:
-        logging.warning(
-          "%s is damaged and not used: %s", name, tf1.reason_of(error)
-        )
+        with _reading(self._prefix(step)):
+          _check_shapes(self._prefix(step), self._variables)
+          self._saver.restore(session, self._prefix(step))
+          state, rest = session.run([self._state, self._rest])
+          progress = Progress(**json.loads(rest))
+      except CheckpointError as error:
+        logging.warning("%s Looking for one before it.", error)
+        self._steps.pop()
         continue
       if progress.step:
         progress.state = state
-      self._last = step
-      return progress, name
-    if steps:
+      return progress, f"model.ckpt-{step}"
+    if steps_in(self._path):
       raise CheckpointError(
         f"No checkpoint in {self._path} can be read. Remove them to train from "
         "the start, or put back a copy."
@@ -267,7 +267,19 @@ def restore_variables(session, path):
   """
   variables = tf1.trainable_variables()
   with _reading(path):
+    _check_shapes(path, variables)
     tf1.train.Saver(variables).restore(session, path)
+
+
+def _check_shapes(path, variables):
+  """Raises ValueError if a checkpoint lacks variables of these shapes."""
+  shapes = dict(tf1.train.list_variables(path))
+  for variable in variables:
+    name, expected = variable.op.name, variable.shape.as_list()
+    if shapes.get(name) != expected:
+      raise ValueError(
+        f"{name} should be of shape {expected}, and is {shapes.get(name)}."
+      )
 
 
 @contextlib.contextmanager
@@ -275,7 +287,7 @@ def _reading(path):
   """Raises CheckpointError for what goes wrong in the block."""
   try:
     yield
-  except (tf1.errors.OpError, ValueError) as error:
+  except (tf1.errors.OpError, *_READING_ERRORS) as error:
     raise CheckpointError(
       f"The checkpoint {path} cannot be read: {tf1.reason_of(error)}"
     ) from None

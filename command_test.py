@@ -7,18 +7,21 @@ import os
 import pathlib
 import pty
 import re
+import resource
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
-import types
 
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from tensorboard.backend.event_processing import event_accumulator
 
+import checkpoints
 import configs
 import device
 import ptb_word_lm
@@ -30,6 +33,7 @@ import tf1
 ROOT = pathlib.Path(__file__).parent
 TINY = str(ROOT / "testdata" / "tf1_tiny")
 COMMAND = [sys.executable, str(ROOT / "ptb_word_lm.py")]
+PROGRESS = ("progress/lstm_state", "progress/rest")
 SMALLER = "hidden_size=8,num_steps=5,max_max_epoch=2,keep_prob=0.8"
 
 
@@ -38,6 +42,24 @@ def run(*args, cwd="/", **kwargs):
   return subprocess.run(
     [*COMMAND, *args], capture_output=True, text=True, cwd=cwd, **kwargs
   )
+
+
+@pytest.fixture
+def call(capfd):
+  """Runs the command in this process, which is faster; for one that ends.
+
+  Returns a function: of the arguments to (exit status, stdout, stderr).
+  """
+  if "data_path" not in flags.FLAGS:
+    ptb_word_lm.define_flags()
+
+  def call_main(*args):
+    with flagsaver.flagsaver():
+      flags.FLAGS(["ptb_word_lm.py", *args])
+      status = ptb_word_lm.main([""])
+    return (status, *capfd.readouterr())
+
+  return call_main
 
 
 @pytest.fixture(scope="module")
@@ -87,21 +109,18 @@ def test_prints_what_the_tutorial_printed(finished):
 
 
 @pytest.mark.parametrize("has_units", [False, True])
-def test_16_bits_in_the_basic_mode(monkeypatch, capfd, has_units):
+def test_16_bits_in_the_basic_mode(monkeypatch, call, has_units):
   """It says which 16 bits, and whether they will be slower."""
   features = {"amx_bf16"} if has_units else {"avx2"}
   monkeypatch.setattr(device, "cpu_features", lambda: features)
-  args = types.SimpleNamespace(
-    data_path=TINY,
-    model="test",
-    hparams="hidden_size=8",
-    rnn_mode="basic",
-    use_fp16=True,
-    seed=1,
-    save_path=None,
+  status, out, err = call(
+    f"--data_path={TINY}",
+    "--model=test",
+    "--hparams=hidden_size=8",
+    "--rnn_mode=basic",
+    "--use_fp16",
   )
-  assert ptb_word_lm._main(args) == 0
-  out, err = capfd.readouterr()
+  assert status == 0
   assert "rnn_mode basic, in bfloat16" in err
   assert ("no units for bfloat16: " in err) != has_units
   assert re.search(r"^Test Perplexity: \d+\.\d+$", out, re.MULTILINE)
@@ -110,13 +129,14 @@ def test_16_bits_in_the_basic_mode(monkeypatch, capfd, has_units):
 def test_the_folder_has_all_of_the_run(finished):
   _, folder = finished
   names = {re.sub(r"(tfevents\.).*", r"\1", p.name) for p in folder.iterdir()}
-  checkpoints = {
+  bundles = {
     f"model.ckpt-{step}.{end}"
     for step in (128, 256)
     for end in ("index", "data-00000-of-00001")
   }
-  assert names == checkpoints | {
+  assert names == bundles | {
     "checkpoint",
+    "best_checkpoint",
     "config.json",
     "vocabulary.txt",
     "epochs.jsonl",
@@ -165,31 +185,34 @@ def test_the_checkpoint_gives_the_perplexities_again(finished):
   config, corpus = configs.Config(**about["config"]), reader.read_corpus(TINY)
   with tf1.Graph().as_default(), tf1.Session() as session:
     _, model = ptb_word_lm.build_models(config, corpus, 9)
-    saver = tf1.train.Saver()
-    saver.restore(session, tf1.train.latest_checkpoint(str(folder)))
+    checkpoints.restore_variables(
+      session, tf1.train.latest_checkpoint(str(folder))
+    )
     perplexity = ptb_word_lm.run_epoch(session, model)
     assert perplexity == pytest.approx(result["valid_perplexity"], 1e-6)
     perplexity = ptb_word_lm.stream_perplexity(session, model, corpus.test)
     assert perplexity == pytest.approx(result["test_perplexity"], 1e-6)
   names = {n for n, _ in tf1.train.list_variables(str(folder))}
   expected = json.loads(pathlib.Path(TINY, "expected.json").read_text())
-  assert names == set(expected["variables"])
+  assert names == {*expected["variables"], *PROGRESS}
 
 
-def test_a_seed_gives_the_same_again_and_needs_no_folder(finished, tmp_path):
+def test_a_seed_gives_the_same_again_and_needs_no_folder(
+  finished, call, tmp_path
+):
   process, _ = finished
   args = [f"--data_path={TINY}", f"--hparams={SMALLER}"]
   again = run(*args, "--seed=3", cwd=tmp_path)
-  other = run(*args, "--seed=4", cwd=tmp_path)
   assert not list(tmp_path.iterdir())
-  run(*args, "--seed=3", f"--save_path={tmp_path}")
+  _, other, _ = call(*args, "--seed=4")
+  call(*args, "--seed=3", f"--save_path={tmp_path}")
   assert epochs_of(tmp_path) == epochs_of(finished[1])  # To the last bit.
 
   def perplexities(text):
     return re.findall(r"erplexity: (\S+)", text)
 
   assert perplexities(again.stdout) == perplexities(process.stdout)
-  assert perplexities(other.stdout) != perplexities(process.stdout)
+  assert perplexities(other) != perplexities(process.stdout)
 
 
 @pytest.mark.parametrize(
@@ -252,13 +275,101 @@ def test_importing_does_nothing():
   assert (process.returncode, process.stdout + process.stderr) == (0, "")
 
 
-def test_a_folder_with_a_run_is_refused_untouched(finished):
+def files_of(folder):
+  return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def test_another_run_in_the_folder_is_refused(finished, call):
   _, folder = finished
-  before = {p.name: p.read_bytes() for p in folder.iterdir()}
-  process = run(f"--data_path={TINY}", f"--save_path={folder}")
-  assert process.returncode == 1
-  assert "holds a run already" in process.stderr
-  assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+  before = files_of(folder)
+  status, out, err = call(f"--data_path={TINY}", f"--save_path={folder}")
+  assert (status, out) == (1, "")
+  assert err.endswith(
+    "holds another run: seed is 3 there, here 1; num_steps is 5 there, here "
+    "20; hidden_size is 8 there, here 200; max_max_epoch is 2 there, here 13; "
+    "keep_prob is 0.8 there, here 1.0. Give --save_path another folder, or the "
+    "flags and the data of that run.\n"
+  )
+  assert files_of(folder) == before
+
+
+def test_a_finished_run_prints_its_results_again(finished):
+  process, folder = finished
+  before = files_of(folder)
+  args = [f"--data_path={TINY}", f"--hparams={SMALLER}", "--seed=3"]
+  again = run(*args, f"--save_path={folder}")
+  assert again.returncode == 0
+  assert again.stderr == f"The run in {folder} is finished.\n"
+  lines = process.stdout.splitlines()
+  assert again.stdout.splitlines() == lines[-3:]
+  assert files_of(folder) == before
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_evaluates_a_run(finished, call, which):
+  process, folder = finished
+  before = files_of(folder)
+  status, out, err = call(
+    f"--data_path={TINY}",
+    f"--save_path={folder}",
+    "--evaluate",
+    *["--checkpoint=last"] * (which == "last"),
+  )
+  epochs = epochs_of(folder)
+  if which == "best":
+    epochs.sort(key=lambda epoch: -epoch["valid_perplexity"])
+  step = epochs[-1]["global_step"]
+  assert (status, err) == (0, f"Evaluating {folder}/model.ckpt-{step}.\n")
+  valid, test = out.splitlines()
+  perplexity = epochs[-1]["valid_perplexity"]
+  assert valid == f"Valid Perplexity: {perplexity:.3f}"
+  assert (test == process.stdout.splitlines()[-1]) == (step == 256)
+  assert files_of(folder) == before
+
+
+def test_evaluates_a_checkpoint_of_tensorflow_1_15(call):
+  expected = json.loads(pathlib.Path(TINY, "expected.json").read_text())
+  args = [f"--data_path={TINY}", "--evaluate", "--hparams=num_steps=5"]
+  path = os.path.join(TINY, expected["checkpoint"])
+  status, out, _ = call(*args, f"--checkpoint={path}")
+  assert status == 0
+  found = [float(line.split()[-1]) for line in out.splitlines()]
+  parts = [expected[part]["perplexity"] for part in ("valid", "test")]
+  assert found == [round(perplexity, 3) for perplexity in parts]
+
+
+@pytest.mark.parametrize(
+  ("args", "message"),
+  [
+    (["--evaluate"], "--evaluate needs the folder of a run, --save_path, or"),
+    (["--evaluate", "--save_path=RUN", "--model=small"],
+     "--model has no effect with --evaluate --save_path: leave it out"),
+    (["--evaluate", "--checkpoint=CKPT", "--seed=2"],
+     "--seed has no effect with --evaluate: leave it out"),
+    (["--evaluate", "--save_path=/none"], "/none is not the folder of a run: "),
+    (["--evaluate", "--checkpoint=/none"], "The checkpoint /none cannot be r"),
+    (["--evaluate", "--checkpoint=CKPT", "--data_path=OTHER"],
+     "CKPT is of a model of 50 words, but ptb.train.txt has 3 different ones"),
+    (["--evaluate", "--save_path=RUN", "--data_path=OTHER"],
+     "The run in RUN has another vocabulary than ptb.train.txt"),
+    (["--checkpoint=best"], "--checkpoint is for --evaluate"),
+  ],
+)  # fmt: skip
+def test_what_cannot_be_evaluated(finished, call, tmp_path, args, message):
+  for part in ("train", "valid", "test"):
+    (tmp_path / f"ptb.{part}.txt").write_text("w01 w02\n" * 99)
+  places = {
+    "RUN": str(finished[1]),
+    "CKPT": os.path.join(TINY, "model.ckpt-7680"),
+    "OTHER": str(tmp_path),
+  }
+  for word, place in places.items():
+    args = [arg.replace(word, place) for arg in args]
+    message = message.replace(word, place)
+  status, out, err = call(f"--data_path={TINY}", *args)
+  assert (status, out) == (1, "")
+  assert err.startswith(f"ptb_word_lm.py: {message}")
+  assert err.count("\n") == 1
 
 
 def test_unknown_words_are_told(tmp_path):
@@ -276,7 +387,7 @@ def test_unknown_words_are_told(tmp_path):
 
 
 @contextlib.contextmanager
-def endless_run(folder):
+def endless_run(folder, *flags):
   """Starts a run that never ends by itself; yields it in its second epoch."""
   hparams = "max_max_epoch=100000,hidden_size=8,num_steps=5"
   with subprocess.Popen(
@@ -285,6 +396,7 @@ def endless_run(folder):
       f"--data_path={TINY}",
       f"--save_path={folder}",
       f"--hparams={hparams}",
+      *flags,
     ],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -299,6 +411,38 @@ def endless_run(folder):
       process.kill()
 
 
+def test_a_second_process_is_refused(tmp_path):
+  with endless_run(tmp_path) as process:
+    second = run(*process.args[len(COMMAND) :])
+    assert process.poll() is None
+  assert second.returncode == 1
+  assert f"{tmp_path} is in use by another process" in second.stderr
+  assert second.stderr.count("\n") == 1
+
+
+def test_a_full_disk_ends_the_run_and_leaves_what_it_had(tmp_path):
+  """A limit on the size of a file stands in for the disk's end."""
+  with endless_run(tmp_path, "--checkpoint_minutes=0") as process:
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8000, 8000))
+    _, err = process.communicate(timeout=60)
+    again = process.args
+  assert process.returncode == 1
+  *_, told = err.splitlines()
+  assert re.match("ptb_word_lm.py: Cannot write .* in --save_path=", told)
+  assert "Traceback" not in err
+  assert not [p for p in tmp_path.iterdir() if "temp" in p.name]
+  last = checkpoints.find(str(tmp_path), "last")
+  with subprocess.Popen(
+    again, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  ) as process:
+    process.stdout.readline()
+    process.kill()
+    told = process.stderr.readlines()[-1]
+  assert re.match(
+    rf"Going on in .* from {os.path.basename(last)}: epoch \d+, after", told
+  )
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_in_order(tmp_path, signum):
   with endless_run(tmp_path) as process:
@@ -307,7 +451,7 @@ def test_a_signal_ends_the_run_in_order(tmp_path, signum):
   assert process.returncode == 128 + signum
   *_, last = out.splitlines()
   epoch = int(re.fullmatch(r"Epoch: (\d+) Valid Perplexity: .*", last)[1])
-  newest = tf1.train.latest_checkpoint(str(tmp_path))
+  newest = checkpoints.find(str(tmp_path), "last")
   steps = int(newest.rpartition("-")[2]) - (epoch - 1) * 128
   if steps < 128:
     assert err.endswith(
@@ -357,23 +501,21 @@ def test_a_terminal_shows_a_bar_in_place_of_the_lines():
   assert "speed:" not in shown
 
 
-def test_learns_the_sample_corpus_nearly_as_well_as_can_be(tmp_path):
+def test_learns_the_sample_corpus_nearly_as_well_as_can_be(tmp_path, call):
   """The best perplexity is known: that of the source."""
   about = sample_corpus.write_corpus(tmp_path, train_words=60_000)
   hparams = (
     "num_layers=1,hidden_size=64,init_scale=0.1,max_epoch=3,max_max_epoch=6"
   )
-  process = run(f"--data_path={tmp_path}", f"--hparams={hparams}")
-  assert process.returncode == 0
-  reached, best = map(
-    float, re.findall("est.*lexity: (.*)", process.stdout)[-2:]
-  )
+  status, out, _ = call(f"--data_path={tmp_path}", f"--hparams={hparams}")
+  assert status == 0
+  reached, best = map(float, re.findall("est.*lexity: (.*)", out)[-2:])
   assert best == pytest.approx(about["best_perplexity"], abs=1e-3)
   assert 0.99 * best < reached < 1.1 * best
   assert 2 * reached < about["unigram_perplexity"]
 
 
-def test_an_epoch_that_ruins_the_weights_is_not_saved(tmp_path):
+def test_an_epoch_that_ruins_the_weights_is_not_saved(tmp_path, call):
   """The last update does it: no loss of training shows it."""
   hparams = "hidden_size=8,num_steps=30,batch_size=50,learning_rate=1e25"
   long_valid = tmp_path / "data"
@@ -381,32 +523,59 @@ def test_an_epoch_that_ruins_the_weights_is_not_saved(tmp_path):
   for part in ("train", "valid", "test"):
     text = pathlib.Path(TINY, "ptb.valid.txt").read_bytes()
     (long_valid / f"ptb.{part}.txt").write_bytes(text)
-  process = run(
+  status, _, err = call(
     f"--data_path={long_valid}",
     f"--hparams={hparams}",
     f"--save_path={tmp_path / 'run'}",
   )
-  assert process.returncode == 1
-  assert "Epoch 1, valid, step 1 of 1: the loss is not" in process.stderr
+  assert status == 1
+  assert "Epoch 1, valid, step 1 of 1: the loss is not" in err
   assert not (tmp_path / "run" / "checkpoint").exists()
 
 
 def test_the_last_good_checkpoint_outlives_a_diverged_loss(tmp_path):
   config, corpus = configs.SmallConfig(hidden_size=8), reader.read_corpus(TINY)
-  folder = run_folder.RunFolder(str(tmp_path), {}, corpus.vocabulary)
   config = configs.override(config, "num_steps=5")
-  with tf1.Graph().as_default(), tf1.Session() as session:
+  with (
+    run_folder.RunFolder(str(tmp_path), {}, corpus.vocabulary) as folder,
+    tf1.Graph().as_default(),
+    tf1.Session() as session,
+  ):
     train, valid = ptb_word_lm.build_models(config, corpus, 1)
     session.run(tf1.global_variables_initializer())
-    ptb_word_lm.train_epoch(session, train, valid, config, 1, folder, False)
+    progress = folder.restore(session, train)
+    args = (session, train, valid, config, progress, folder, False)
+    ptb_word_lm.train_epoch(*args)
     good = tf1.train.latest_checkpoint(str(tmp_path))
     (bias,) = [v for v in tf1.global_variables() if "softmax_b" in v.name]
     session.run(bias.assign(bias * np.nan))
     with pytest.raises(
       ptb_word_lm.DivergedError, match="Epoch 2, step 1 of 128"
     ):
-      ptb_word_lm.train_epoch(session, train, valid, config, 2, folder, False)
+      ptb_word_lm.train_epoch(*args)
     assert tf1.train.latest_checkpoint(str(tmp_path)) == good
-    tf1.train.Saver().restore(session, good)
+    checkpoints.restore_variables(session, good)
     assert np.isfinite(session.run(bias)).all()
   assert len(epochs_of(tmp_path)) == 1
+
+
+def test_memory_does_not_grow(tmp_path):
+  """Over 10,000 steps, with 32 checkpoints and 2,560 summaries."""
+  corpus = reader.read_corpus(TINY)
+  config = configs.TestConfig(vocab_size=50, max_max_epoch=32)
+  page = resource.getpagesize()
+  sizes = []  # At each checkpoint, in bytes.
+
+  class Folder(run_folder.RunFolder):
+    def save(self, session, step, progress):
+      super().save(session, step, progress)
+      pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+      sizes.append(pages * page)
+
+  with Folder(str(tmp_path), {}, corpus.vocabulary) as folder:
+    numbers = ptb_word_lm.train(config, corpus, folder, seed=1)
+  assert numbers["global_step"] == 32 * 320 > 10_000
+  # An epoch's line, in the checkpoint, takes 200 bytes; what TensorFlow keeps
+  # for the next step goes up and down.
+  growth = min(sizes[22:]) - min(sizes[4:12])
+  assert growth < 2**20, [size >> 10 for size in sizes]

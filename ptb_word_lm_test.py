@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 import pytest
 
+import checkpoints
 import configs
 import device
 import layers
@@ -553,7 +554,7 @@ def test_lines_of_an_epoch(size, steps):
 
 
 def test_run_epoch_reports_each_step_and_stops():
-  reports = []
+  reports, progress = [], checkpoints.Progress()
 
   class Stop:
     def __bool__(self):
@@ -565,12 +566,14 @@ def test_run_epoch_reports_each_step_and_stops():
       session,
       model,
       model.train_op,
-      on_step=lambda *report: reports.append(report),
+      progress=progress,
+      on_step=lambda *report: reports.append((progress.step, *report)),
       stop=Stop(),
     )
     assert session.run(model.global_step) == 4
   steps, losses, speeds = zip(*reports, strict=True)
   assert steps == (1, 2, 3, 4)
+  assert progress.seconds == pytest.approx(4 * 3 * 5 / speeds[-1])
   assert perplexity == pytest.approx(math.exp(sum(losses) / 4))
   assert min(speeds) > 0
 

@@ -119,6 +119,11 @@ def _read_words(path):
       f"{path} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
       f"{error.start}. Convert it, or name the folder of another text."
     ) from None
+  if "\0" in text:  # Read as UTF-8, each letter of UTF-16 would have one.
+    raise DataError(
+      f"{path} is not UTF-8 text: it has NUL characters. If it is UTF-16, "
+      "convert it."
+    )
   words = text.replace("\n", f" {EOS} ").split()
   if not set(words) - {EOS}:
     raise DataError(f"{path} is empty: it must have at least one word.")

@@ -1,6 +1,8 @@
 """Tests of reader.py."""
 
 import hashlib
+import random
+import re
 import time
 
 import numpy as np
@@ -131,7 +133,7 @@ def test_words_that_train_lacks_are_dropped_and_counted(write, caplog):
     ("a\r\nb\r\n", ["a", "<eos>", "b", "<eos>"]),
     ("a\n\nb", ["a", "<eos>", "<eos>", "b"]),
     ("\ufeffa\n", ["a", "<eos>"]),
-    ("é\u00a0ü\x00\n", ["é", "ü\x00", "<eos>"]),
+    ("é\u00a0ü\x01\n", ["é", "ü\x01", "<eos>"]),
   ],
 )
 def test_newlines_spaces_and_marks(write, text, words):
@@ -147,12 +149,68 @@ def test_newlines_spaces_and_marks(write, text, words):
     ({"train": "\n\n"}, r"ptb\.train\.txt is empty"),
     ({"test": "x y\n"}, r"ptb\.test\.txt has no word in common"),
     ({"train": b"a \xff\n"}, r"train\.txt is not UTF-8.*0xff at offset 2"),
+    ({"test": "a b\n".encode("utf-16-le")}, r"test\.txt is not UTF-8.*NUL"),
+    ({"test": "a b\n".encode("utf-16")}, r"test\.txt is not UTF-8.*0xff at"),
     ({"valid": "x y"}, r"ptb\.valid\.txt has no word in common"),
   ],
 )
 def test_bad_texts(write, texts, message):
   with pytest.raises(reader.DataError, match=message):
     reader.read_corpus(write(**texts))
+
+
+def words_of(content):
+  """Returns the words of a file as the reader should see them, or None."""
+  try:
+    text = content.decode("utf-8").removeprefix("\ufeff")
+  except UnicodeDecodeError:
+    return None
+  words = [w.replace("\n", "<eos>") for w in re.findall(r"\n|\S+", text)]
+  return words if set(words) - {"<eos>"} and "\0" not in text else None
+
+
+def draw_text(draw):
+  """Draws a file of pieces that might be read wrongly."""
+  pieces = [
+    b"the cat ", b"sat", b"\n", b"\r\n", b"\r", b"   ", b"\t", b"\x1c",
+    "é ü\u00a0\u2028ß".encode(), b"<eos>", b"<unk> N ", b"\\n", b"a" * 9999,
+    b"w w " * 9999, b"\x7f", b"$1.50 ", "\U0001f600 ".encode(),
+  ]  # fmt: skip
+  bad = [b"\x00", b"\xff\xfe", b"\xc3", bytes([128]), draw.randbytes(9)]
+  content = b"".join(draw.choices(pieces, k=draw.randrange(9)))
+  if draw.random() < 0.3:
+    cut = draw.randrange(len(content) + 1)
+    content = content[:cut] + draw.choice(bad) + content[cut:]
+  return draw.choice([b"", b"\xef\xbb\xbf"]) + content
+
+
+def test_any_bytes_are_read_right_or_refused(write):
+  draw = random.Random(1)
+  refused = 0
+  for _ in range(400):
+    content = draw_text(draw)
+    expected = words_of(content)
+    data_path = write(train=content, valid=content, test=content)
+    try:
+      corpus = reader.read_corpus(data_path)
+    except reader.DataError as error:
+      refused += 1
+      assert expected is None, content
+      assert re.match(r"/.*/ptb\.train\.txt is .+\.$", str(error)), str(error)
+    else:
+      assert [corpus.vocabulary[i] for i in corpus.train] == expected
+      np.testing.assert_array_equal(corpus.test, corpus.train)
+  assert 80 < refused < 320
+
+
+def test_ten_million_words(write):
+  line = " ".join(f"w{n % 4}" for n in range(99)) + "\n"  # w0: 25, w3: 24.
+  corpus = reader.read_corpus(write(line * 100_000, line, line))
+  assert corpus.vocabulary == ["w0", "w1", "w2", "w3", "<eos>"]
+  assert np.bincount(corpus.train).tolist() == (
+    [2_500_000, 2_500_000, 2_500_000, 2_400_000, 100_000]
+  )
+  np.testing.assert_array_equal(corpus.train[-4:], [0, 1, 2, 4])
 
 
 def test_missing_files(write, tmp_path):

@@ -1,0 +1,217 @@
+"""Tests of checkpoints.py: nothing that is damaged is taken for whole."""
+
+import os
+import pathlib
+import random
+import shutil
+
+import numpy as np
+import pytest
+
+import checkpoints
+import tf1
+
+WEIGHTS = np.arange(60, dtype=np.float32).reshape(3, 20)
+
+
+class Run:
+  """A session with a weight and global_step, and its checkpoints."""
+
+  def __init__(self, path):
+    self.path = path
+    self.graph = tf1.Graph()
+    with self.graph.as_default():
+      tf1.train.get_or_create_global_step()
+      self.weight = tf1.get_variable("Model/w", [3, 20])
+      tf1.Variable(1.0, collections=["local_variables"], name="learning_rate")
+      self.checkpoints = checkpoints.Checkpoints(str(path), [1, 2, 3, 4])
+      self.session = tf1.Session()
+      self.session.run(tf1.global_variables_initializer())
+
+  def save(self, global_step, epochs=(), **fields):
+    """Saves weights that tell the step."""
+    progress = checkpoints.Progress(epochs=list(epochs), **fields)
+    with self.graph.as_default():
+      self.weight.load(WEIGHTS + global_step, self.session)
+      self.checkpoints.save(self.session, global_step, progress)
+
+  def restore(self):
+    """Returns (the step that the weights tell, the progress)."""
+    with self.graph.as_default():
+      progress, name = self.checkpoints.restore(self.session)
+    step = int(self.session.run(self.weight)[0, 0])
+    np.testing.assert_array_equal(self.session.run(self.weight), WEIGHTS + step)
+    assert name == f"model.ckpt-{step}"
+    return step, progress
+
+
+def epoch(number, valid):
+  return {"epoch": number, "valid_perplexity": valid, "global_step": number * 7}
+
+
+@pytest.fixture
+def run(tmp_path):
+  return Run(tmp_path)
+
+
+def files_of(path):
+  return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+def test_progress_comes_back_to_the_last_bit(run):
+  state = np.random.RandomState(0).randn(1, 2, 3, 4).astype(np.float32)
+  costs = sum(0.1 for _ in range(12345)) / 3
+  epochs = [epoch(1, 1 / 3), epoch(2, 2e-300)]
+  run.save(17, epochs, step=3, costs=costs, seconds=1.25, state=state)
+  step, progress = Run(run.path).restore()
+  assert (step, progress.step, progress.epoch) == (17, 3, 3)
+  assert (progress.costs, progress.seconds) == (costs, 1.25)
+  assert progress.epochs == epochs
+  np.testing.assert_array_equal(progress.state, state)
+
+
+def test_an_epoch_starts_from_zeros(run):
+  progress = checkpoints.Progress(step=4, costs=2.0, seconds=3.0, state=[1])
+  progress.end_epoch(epoch(1, 5.0))
+  assert progress == checkpoints.Progress(epochs=[epoch(1, 5.0)])
+  run.save(7, [epoch(1, 5.0)])
+  assert Run(run.path).restore() == (7, progress)
+
+
+def test_a_new_run(run):
+  progress, name = run.checkpoints.restore(run.session)
+  assert (progress, name) == (checkpoints.Progress(), None)
+  assert progress.epoch == 1
+
+
+def test_two_and_the_best_are_kept_and_named(run):
+  for which in ("best", "last"):
+    with pytest.raises(checkpoints.CheckpointError, match=f"no {which} check"):
+      checkpoints.find(str(run.path), which)
+  epochs = []
+  for number, valid in enumerate([9.0, 5.0, 7.0, 5.0, 6.0], 1):
+    run.save(number * 7 - 2, epochs, step=5)
+    epochs.append(epoch(number, valid))
+    run.save(number * 7, epochs)
+  assert checkpoints.steps_in(str(run.path)) == [14, 33, 35]
+  assert checkpoints.find(str(run.path), "best").endswith("/model.ckpt-14")
+  assert checkpoints.find(str(run.path), "last").endswith("/model.ckpt-35")
+
+
+def test_the_folder_may_be_moved_and_named_relatively(run, monkeypatch):
+  monkeypatch.chdir(run.path.parent)
+  old = Run(pathlib.Path(run.path.name))
+  old.save(7, [epoch(1, 5.0)])
+  shutil.move(run.path, "moved")
+  for which in ("best", "last"):
+    assert checkpoints.find("moved", which) == "moved/model.ckpt-7"
+
+
+def test_the_same_moment_is_not_written_twice(run):
+  run.save(5, step=5)
+  before = files_of(run.path)
+  run.save(5, step=5, seconds=9.0)
+  assert files_of(run.path) == before
+  again = Run(run.path)
+  again.restore()
+  again.save(5, step=5, seconds=9.0)
+  assert files_of(run.path) == before
+
+
+INDEX, DATA = "model.ckpt-2.index", "model.ckpt-2.data-00000-of-00001"
+
+
+@pytest.mark.parametrize("name", [INDEX, DATA])
+@pytest.mark.parametrize("size", [0, 0.5, 0.999, None])
+def test_a_truncated_checkpoint_is_passed_over(run, name, size, caplog):
+  run.save(1, step=1)
+  run.save(2, step=2)
+  if size is None:
+    (run.path / name).unlink()
+  else:
+    whole = (run.path / name).stat().st_size
+    os.truncate(run.path / name, int(size * whole) % whole)
+  step, progress = Run(run.path).restore()
+  assert (step, progress.step) == (1, 1)
+  if (name, size) != (INDEX, None):  # Without an index there is none.
+    assert "/model.ckpt-2 cannot be read: " in caplog.text
+  assert caplog.text.count("\n") <= 1
+
+
+@pytest.mark.parametrize("name", [INDEX, DATA])
+def test_a_flipped_bit_is_never_taken_for_right(run, name):
+  state = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+  run.save(1, step=1, state=state)
+  run.save(2, step=2, costs=0.5, state=state)
+  whole = (run.path / name).read_bytes()
+  draw, reader = random.Random(1), Run(run.path)
+  fell_back = 0
+  for _ in range(100):
+    damaged = bytearray(whole)
+    damaged[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+    (run.path / name).write_bytes(damaged)
+    step, progress = reader.restore()
+    # Some bits of an index mean nothing.
+    assert (step, progress.costs) in [(1, 0.0), (2, 0.5)]
+    np.testing.assert_array_equal(progress.state, state)
+    fell_back += step == 1
+  assert fell_back > 70
+
+
+def test_none_is_whole(run):
+  run.save(1, step=1)
+  run.save(2, step=2)
+  for path in run.path.glob("*.index"):
+    path.write_bytes(b"")
+  before = files_of(run.path)
+  with pytest.raises(checkpoints.CheckpointError, match="No checkpoint in "):
+    Run(run.path).restore()
+  assert files_of(run.path) == before
+
+
+def test_what_was_damaged_goes_when_the_next_is_written(run):
+  for step in (1, 2, 3):
+    run.save(step, step=step)
+  os.truncate(run.path / "model.ckpt-3.index", 9)
+  again = Run(run.path)
+  assert again.restore()[0] == 2
+  assert checkpoints.steps_in(str(run.path)) == [2, 3]
+  leftover = run.path / "model.ckpt-2.index.tempstate123"
+  leftover.write_bytes(b"what a killed process left")
+  (run.path / "model.ckpt-notes.txt").write_bytes(b"somebody's")
+  again.save(3, step=3)
+  assert checkpoints.steps_in(str(run.path)) == [2, 3]
+  assert Run(run.path).restore()[0] == 3
+  assert not leftover.exists()
+  os.truncate(run.path / "model.ckpt-3.index", 9)
+  again = Run(run.path)
+  again.restore()
+  again.save(4, step=4)
+  assert checkpoints.steps_in(str(run.path)) == [2, 4]
+
+
+def test_a_folder_that_cannot_be_written_keeps_what_it_has(run, monkeypatch):
+  run.save(1, step=1)
+  before = files_of(run.path)
+
+  def full(fd):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(OSError, match="No space left"):
+    run.save(2, step=2)
+  assert files_of(run.path) == before
+
+
+def test_sizes_and_weights_of_other_checkpoints(run):
+  with pytest.raises(checkpoints.CheckpointError, match="cannot be read: "):
+    checkpoints.sizes_in(str(run.path / "none"))
+  run.save(1)
+  path = str(run.path / "model.ckpt-1")
+  with pytest.raises(checkpoints.CheckpointError, match="no matrix Model/emb"):
+    checkpoints.sizes_in(path)
+  for name, shape in (("Model/w", [2]), ("Model/v", [3, 20])):
+    with tf1.Graph().as_default(), tf1.Session() as session:
+      tf1.get_variable(name, shape)
+      with pytest.raises(checkpoints.CheckpointError, match="cannot be read: "):
+        checkpoints.restore_variables(session, path)
