@@ -9,7 +9,11 @@ import tf1
 def name():
   """Says in words what TensorFlow will compute on."""
   gpus = tf1.config.list_physical_devices("GPU")
-  return f"{len(gpus)} GPU" if gpus else f"a CPU with {os.cpu_count()} cores"
+  if gpus:
+    return f"{len(gpus)} GPU"
+  if hasattr(os, "sched_getaffinity"):  # Those that the process may use.
+    return f"a CPU with {len(os.sched_getaffinity(0))} cores"
+  return f"a CPU with {os.cpu_count()} cores"
 
 
 def half_precision(vocab_size):

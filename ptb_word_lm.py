@@ -250,7 +250,7 @@ def unroll_basic(config, inputs, masks):
 
 
 def unroll_block(config, inputs, masks):
-  """Runs each LSTM layer over all T steps: `unroll_basic`, but faster."""
+  """Runs each LSTM layer over all T steps: like `unroll_basic`, in one go."""
   initial_state, final_state = _zero_state(config), []
   size = config.hidden_size
   for layer, (c, h) in enumerate(initial_state):
@@ -734,7 +734,7 @@ def define_flags():
     None,
     list(configs.RNN_MODES),
     "How the LSTM is computed: basic unrolls TensorFlow's BasicLSTMCell, block "
-    "does the same as one layer over all steps, faster. (default: block)",
+    "does the same as one layer over all steps. (default: block)",
   )
   flags.DEFINE_boolean(
     "use_fp16",

@@ -10,9 +10,10 @@ installed.
 
 All is measured in turn, for some rounds, and each ratio is taken within a round
 and is the median of the rounds: a machine's speed changes from minute to
-minute. Nothing else should run meanwhile, and all processes of a model must fit
-into memory together (large with --peers: 10 GB). Words are drawn at random, as
-frequent as in a text; no data is needed.
+minute. By how much is seen in the column "rounds", from the fastest to the
+slowest. Nothing else should run meanwhile, and all processes of a model must
+fit into memory together (large with --peers: 10 GB, with --old 6 GB more).
+Words are drawn at random, as frequent as in a text; no data is needed.
 """
 
 import contextlib
@@ -180,7 +181,6 @@ def compare(model, modes, dtypes, rounds, seconds, peers, old):
       row["of_floor"] = worker.speed_over(by_name[f"floor {dtype}"])
       row["over_pytorch"] = worker.speed_over(by_name.get(f"PyTorch {dtype}"))
       row["over_old"] = worker.speed_over(by_name.get("old float32"))
-      row["rounds_ms"] = [1000 * r["seconds"] for r in worker.results]
   return rows
 
 
@@ -212,10 +212,14 @@ def row_of(worker, config):
   if worker.error:
     return {"what": worker.name, "error": worker.error}
   seconds = worker.seconds()
+  rounds = [1000 * result["seconds"] for result in worker.results]
+  note = worker.results[-1].get("note")
   row = {
-    "what": worker.name,
+    "what": f"{worker.name} ({note})" if note else worker.name,
     "wps": words_of(config) / seconds,
     "ms": 1000 * seconds,
+    "range_ms": (min(rounds), max(rounds)),
+    "rounds_ms": rounds,
     "gflops": operations_of(config) / seconds / 1e9,
   }
   if worker.kind != "floor":  # Whose process is not that of a model.
@@ -226,9 +230,10 @@ def row_of(worker, config):
 COLUMNS = {  # The heading and the format of each number of a row.
   "wps": ("words/s", "{:,.0f}"),
   "ms": ("ms a step", "{:.1f}"),
+  "range_ms": ("rounds", "{:.1f} to {:.1f}"),
   "gflop": ("GFLOP a step", "{:.2f}"),
   "gflops": ("GFLOP/s", "{:.0f}"),
-  "of_floor": ("of floor", "{:.0%}"),
+  "of_floor": ("of its type's floor", "{:.0%}"),
   "over_pytorch": ("/ PyTorch", "{:.2f}x"),
   "over_old": ("/ old", "{:.2f}x"),
   "peak_mib": ("process MiB", "{:,}"),
@@ -247,7 +252,8 @@ def print_table(rows):
     cells = [row["model"], row["what"]]
     for key in keys:
       number = row.get(key)
-      cells.append("" if number is None else COLUMNS[key][1].format(number))
+      numbers = number if isinstance(number, tuple) else (number,)
+      cells.append("" if number is None else COLUMNS[key][1].format(*numbers))
     if "error" in row:
       cells[1] += f": not possible here ({row['error']})"
     print("|", " | ".join(cells), "|")
@@ -276,6 +282,7 @@ def about():
     "commit": commit,
     "processor": processor,
     "cores": len(os.sched_getaffinity(0)),
+    "load before": round(os.getloadavg()[0], 1),  # 0: nothing else runs.
     "python": platform.python_version(),
     **versions,
   }
@@ -311,8 +318,11 @@ def define_flags():
     "old", None, "The folder of an older checkout to measure beside it."
   )
   flags.DEFINE_integer("rounds", 5, "How often to measure.", lower_bound=1)
-  flags.DEFINE_float(
-    "seconds", 3.0, "How long to train in a round, at least.", lower_bound=0.0
+  flags.DEFINE_float("seconds", 3.0, "How long to train in a round, at least.")
+  flags.register_validator(
+    "seconds",
+    lambda seconds: 0 <= seconds <= 3600,  # And no NaN.
+    "--seconds must be 0 to 3600.",
   )
   flags.DEFINE_string("json", None, "The file to write all numbers to.")
 
@@ -323,29 +333,56 @@ def check(args):
     for name in ("model", "dtype", "peers", "old"):
       if args[name].present:
         return f"--{name} does not go together with --scaling; leave it out."
-  if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
-    return (
-      f"--old={args.old} has no ptb_word_lm.py; name the folder of a checkout."
-    )
+  if args.old is not None:
+    if not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
+      return (
+        f"--old={args.old} has no ptb_word_lm.py; name the folder of a "
+        "checkout."
+      )
+    if "float32" not in args.dtype:
+      return "--old is measured in float32 only; leave it or --dtype out."
   if args.peers and importlib.util.find_spec("torch") is None:
     return "--peers needs PyTorch; install requirements-bench.txt."
-  if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
-    return f"cannot write --json={args.json}: there is no such folder."
+  if args.json is not None:
+    try:
+      write_json(args.json, None)
+    except OSError as error:
+      return f"cannot write --json={args.json}: {error.strerror}."
   return None
+
+
+def write_json(path, report):
+  """Writes a file as a whole or not at all; None: only tries whether it can.
+
+  Raises:
+    OSError: if it cannot.
+  """
+  path = os.path.realpath(path)  # What a link points to, not the link.
+  if not os.path.isfile(path) and os.path.exists(path):
+    raise OSError(0, "it is there, and not a regular file")
+  try:
+    with open(path + ".tmp", "w") as f:
+      json.dump(report, f, indent=2)
+      f.write("\n")
+    if report is not None:
+      os.replace(path + ".tmp", path)
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(path + ".tmp")
 
 
 def reports(args):
   """Yields the rows of one table after the other."""
   if args.scaling:
-    for mode in args.rnn_mode:
+    for mode in dict.fromkeys(args.rnn_mode):
       yield scale(mode, args.rounds, args.seconds)
     return
   old = args.old and os.path.abspath(args.old)
-  for model in args.model:
+  for model in dict.fromkeys(args.model):
     yield compare(
       model,
-      args.rnn_mode,
-      args.dtype,
+      list(dict.fromkeys(args.rnn_mode)),
+      list(dict.fromkeys(args.dtype)),
       args.rounds,
       args.seconds,
       args.peers,
@@ -361,22 +398,28 @@ def main(argv):
     return 2
   if wrong := check(args):
     return fail(wrong)
+  for signum in (signal.SIGTERM, signal.SIGHUP):  # So that no worker is left.
+    signal.signal(signum, lambda signum, frame: sys.exit(128 + signum))
   facts, all_rows = about(), []
-  print(", ".join(f"{k} {v}" for k, v in facts.items()), end="\n\n", flush=True)
   try:
+    print(", ".join(f"{k} {v}" for k, v in facts.items()), end="\n\n")
+    sys.stdout.flush()
     for rows in reports(args):
       print_table(rows)
       all_rows += rows
-      if args.json:  # After each table, so that a later one cannot lose it.
-        with open(args.json + ".tmp", "w") as f:
-          json.dump({"about": facts, "rows": all_rows}, f, indent=2)
-          f.write("\n")
-        os.replace(args.json + ".tmp", args.json)
-  except OSError as error:
-    return fail(f"cannot write --json={args.json}: {error.strerror}.")
+      if args.json is not None:  # Each time: a later table cannot lose it.
+        try:
+          write_json(args.json, {"about": facts, "rows": all_rows})
+        except OSError as error:
+          return fail(f"cannot write --json={args.json}: {error.strerror}.")
   except KeyboardInterrupt:
     fail("Interrupted.")
     return 128 + signal.SIGINT
+  except OSError as error:
+    if not isinstance(error, BrokenPipeError):  # As "| head": nobody reads on.
+      fail(f"cannot go on: {error.strerror}.")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
   return int(all("error" in row for row in all_rows))
 
 

@@ -13,6 +13,8 @@ import time
 import pytest
 
 import configs
+import ptb_word_lm
+import tf1
 
 SCRIPTS = pathlib.Path(__file__).parent
 TOY = {"hidden_size": 8, "vocab_size": 50, "num_steps": 3}
@@ -53,6 +55,32 @@ def test_training_is_measured(rnn_mode):
   result = work("train", model="small", hparams=hparams, dtype="bfloat16")
   assert 0 < result["seconds"] < 3.0
   assert result["peak_mib"] > 100
+
+
+@pytest.mark.parametrize("dtype", benchmark.DTYPES)
+def test_it_is_training_in_that_type(monkeypatch, dtype):
+  models, epochs = [], []
+
+  class Model(ptb_word_lm.PTBModel):
+    def __init__(self, *args, **kwargs):
+      super().__init__(*args, **kwargs)
+      models.append(self)
+
+  def run_epoch(session, model, eval_op, **kwargs):
+    epochs.append(real_run_epoch(session, model, eval_op, **kwargs))
+    assert (model, eval_op) == (models[0], models[0].train_op)
+    assert session.run(model.global_step) >= 3
+
+  real_run_epoch = ptb_word_lm.run_epoch
+  monkeypatch.setattr(ptb_word_lm, "PTBModel", Model)
+  monkeypatch.setattr(ptb_word_lm, "run_epoch", run_epoch)
+  monkeypatch.setattr(tf1, "disable_eager_execution", lambda: None, False)
+  with tf1.Graph().as_default() as graph:
+    measure = worker.train("small", TOY, dtype, 0.1)
+    assert measure()["seconds"] > 0 and epochs
+    products = [op for op in graph.get_operations() if op.type == "MatMul"]
+  types = {op.outputs[0].dtype.name for op in products}
+  assert (dtype == "bfloat16") == ("bfloat16" in types)
 
 
 def test_pytorch_is_measured():
@@ -102,6 +130,41 @@ def test_ratios_are_medians_of_the_rounds():
   assert rows[0].speed_over(None) is None
 
 
+def test_each_ratio_is_of_the_same_type_and_round(monkeypatch):
+  def measured(specifications, rounds, title):
+    workers = []
+    for name, kind, options in specifications:
+      it = benchmark.Worker.__new__(benchmark.Worker)
+      it.name, it.kind, it.options = name, kind, options
+      it.results = [{"seconds": s, "peak_mib": 9} for s in seconds[name]]
+      workers.append(it)
+    return workers
+
+  monkeypatch.setattr(benchmark, "measured", measured)
+  seconds = {
+    "floor float32": [1.0, 2.0, 3.0],
+    "PyTorch float32": [8.0, 5.0, 6.0],
+    "block float32": [2.0, 2.5, 3.0],
+    "old float32": [4.0, 10.0, 6.0],
+    "floor bfloat16": [0.5, 0.5, 0.5],
+    "PyTorch bfloat16": [3.0, 3.0, 3.0],
+    "block bfloat16": [1.0, 1.0, 1.0],
+  }
+  rows = benchmark.compare(
+    "small", ["block"], ["float32", "bfloat16"], 3, 1.0, True, "/old"
+  )
+  rows = {row["what"]: row for row in rows}
+  assert set(rows) == set(seconds)
+  assert rows["block float32"]["of_floor"] == pytest.approx(0.8)
+  assert rows["block float32"]["over_pytorch"] == pytest.approx(2.0)
+  assert rows["block float32"]["over_old"] == pytest.approx(2.0)
+  assert rows["block float32"]["range_ms"] == (2000.0, 3000.0)
+  assert rows["block float32"]["rounds_ms"] == [2000.0, 2500.0, 3000.0]
+  assert rows["block float32"]["wps"] == 400 / 2.5
+  assert rows["block bfloat16"]["of_floor"] == pytest.approx(0.5)
+  assert rows["block bfloat16"]["over_pytorch"] == pytest.approx(3.0)
+
+
 def test_table_and_json(tmp_path):
   process = run(
     "--model=small",
@@ -137,7 +200,14 @@ def test_a_table_of_errors_only(capsys):
   assert "| small | it: not possible here (no) |" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_it_and_its_processes():
+@pytest.mark.parametrize(
+  ("signum", "told", "status"),
+  [
+    (signal.SIGINT, "benchmark.py: Interrupted.\n", 130),
+    (signal.SIGTERM, "", 143),
+  ],
+)
+def test_a_signal_ends_it_and_its_processes(signum, told, status):
   process = subprocess.Popen(
     [sys.executable, SCRIPTS / "benchmark.py", "--model=small"],
     stderr=subprocess.PIPE,
@@ -146,9 +216,10 @@ def test_ctrl_c_ends_it_and_its_processes():
     start_new_session=True,
   )
   assert process.stdout.readline().startswith("date ")
-  os.killpg(process.pid, signal.SIGINT)
-  assert process.communicate()[1] == "benchmark.py: Interrupted.\n"
-  assert process.returncode == 130
+  time.sleep(1)
+  process.send_signal(signum)
+  assert process.communicate()[1] == told
+  assert process.returncode == status
   for _ in range(100):  # One that was just starting has got the signal too.
     time.sleep(0.1)
     try:
@@ -163,12 +234,60 @@ def test_ctrl_c_ends_it_and_its_processes():
   [
     (["small"], 2, "'small' is not a flag; --help lists them"),
     (["--old=/nowhere"], 1, "--old=/nowhere has no ptb_word_lm.py; name the"),
-    (["--json=/no/x"], 1, "cannot write --json=/no/x: there is no such folder"),
+    (["--old=ROOT", "--dtype=bfloat16"], 1, "--old is measured in float32 onl"),
+    (["--json=/no/x"], 1, "cannot write --json=/no/x: No such file or dir"),
+    (["--json=/"], 1, "cannot write --json=/: it is there, and not a regular"),
+    (["--json="], 1, "cannot write --json=: it is there, and not a regular"),
+    (["--json=/dev/null"], 1, "cannot write --json=/dev/null: it is there, an"),
     (["--scaling", "--peers"], 1, "--peers does not go together with --scal"),
   ],
 )
 def test_bad_input_gets_one_sentence(args, status, message):
-  process = run(*args)
+  process = run(*(arg.replace("ROOT", str(SCRIPTS.parent)) for arg in args))
   assert process.returncode == status
   assert process.stderr.startswith(f"benchmark.py: {message}")
   assert process.stderr.count("\n") == 1 and not process.stdout
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "x"])
+def test_seconds_are_a_number(seconds):
+  process = run(f"--seconds={seconds}")
+  assert process.returncode == 1 and "--seconds" in process.stderr
+  assert "Traceback" not in process.stderr and not process.stdout
+
+
+@pytest.mark.parametrize(
+  ("reads", "told"),
+  [
+    (False, "benchmark.py: cannot go on: No space left on device.\n"),
+    (True, ""),
+  ],
+)
+def test_what_cannot_be_printed(reads, told):
+  with open("/dev/full", "w") as full:
+    process = subprocess.Popen(
+      [
+        sys.executable,
+        SCRIPTS / "benchmark.py",
+        "--model=small",
+        "--seconds=0",
+      ],
+      stdout=subprocess.PIPE if reads else full,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+  if reads:
+    process.stdout.close()
+  assert process.communicate()[1] == told
+  assert process.returncode == 1
+
+
+def test_a_link_and_an_old_file(tmp_path):
+  (tmp_path / "old.json").write_text("old")
+  (tmp_path / "link.json").symlink_to("old.json")
+  benchmark.write_json(str(tmp_path / "link.json"), None)
+  assert (tmp_path / "old.json").read_text() == "old"
+  benchmark.write_json(str(tmp_path / "link.json"), {"a": 1})
+  assert (tmp_path / "link.json").is_symlink()
+  assert json.loads((tmp_path / "old.json").read_text()) == {"a": 1}
+  assert len(list(tmp_path.iterdir())) == 2
