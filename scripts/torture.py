@@ -6,15 +6,21 @@
 A small model is trained once in peace. The same command is then started again
 and again, with a checkpoint after each step, and killed (SIGKILL, which no
 process can catch) at random moments: while it starts, trains, validates, and,
-most of the time, while it writes. When it has come to its end, the weights, the
-LSTM's state and the perplexities of all epochs and of the test must be those of
-the untouched run, bit for bit. Exit status 1 if they are not.
+most of the time, while it writes. Now and then the disk gets full instead, for
+which a limit on the size of files stands in. Every third time something is
+damaged: a checkpoint, epochs.jsonl, the vocabulary; or the clock is set back.
+When the run has come to its end, the weights, the LSTM's state and the
+perplexities of all epochs and of the test must be those of the untouched run,
+bit for bit. Exit status 1 if they are not.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import pathlib
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -40,13 +46,56 @@ def command(folder, epochs, *flags):
   ]
 
 
-def kill_once(folder, epochs, draw):
+def damage(folder, draw, last):
+  """Damages something in the folder of a run.
+
+  Args:
+    folder: of the run.
+    draw: a random.Random.
+    last: the step of the last checkpoint that was damaged; the one before it
+      must be whole, so the next is damaged only when two have come after.
+
+  Returns:
+    (what was done, in words, the new `last`).
+  """
+  folder = pathlib.Path(folder)
+  steps = sorted(int(p.stem[11:]) for p in folder.glob("model.ckpt-*.index"))
+  ways = ["epochs.jsonl", "vocabulary.txt", "the clock"]
+  if len(steps) > 1 and steps[-2] > last:
+    ways += ["data", "index"] * 2
+  way = draw.choice(ways)
+  if way == "the clock":
+    for path in folder.iterdir():
+      os.utime(path, (2e9, 2e9))  # In 2033: all to come will be older.
+    return "set the clock back by years", last
+  if way == "vocabulary.txt":
+    (folder / way).unlink(missing_ok=True)
+    return "removed vocabulary.txt", last
+  path = folder / "epochs.jsonl"
+  if way in ("data", "index"):
+    (path,) = folder.glob(f"model.ckpt-{steps[-1]}.{way}*")
+    last = steps[-1]
+  if not path.exists() or not path.stat().st_size:
+    return "did nothing, there being no epochs.jsonl", last
+  content = bytearray(path.read_bytes())
+  place = draw.randrange(len(content))
+  if draw.random() < 0.5:
+    path.write_bytes(content[:place])
+    return f"cut {path.name} off at byte {place} of {len(content)}", last
+  content[place] ^= 1 << draw.randrange(8)
+  path.write_bytes(content)
+  return f"flipped a bit in byte {place} of {path.name}", last
+
+
+def kill_once(folder, epochs, draw, is_disk_full=False):
   """Starts the run and kills it at a random moment.
 
   Args:
     folder: of the run.
     epochs: of the run.
     draw: a random.Random.
+    is_disk_full: whether the disk is full after that moment, and the process
+      left to end by itself.
 
   Returns:
     What happened, in words; None if the run came to its end first.
@@ -66,12 +115,17 @@ def kill_once(folder, epochs, draw):
         when = "after its start"
         limit = draw.uniform(0, 2)
       time.sleep(limit)
+      if is_disk_full:
+        with contextlib.suppress(ProcessLookupError):
+          resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (5000, 5000))
+        process.communicate(timeout=600)
     finally:
       process.kill()
     _, errors = process.communicate()
   if process.returncode == 0:
     return None
-  if process.returncode != -9:
+  expected = 1 if is_disk_full else -9
+  if process.returncode != expected or "Traceback" in errors:
     raise RuntimeError(f"it ended with {process.returncode}: {errors}")
   names = [path.name for path in pathlib.Path(folder).glob("*")]
   steps = [int(n[11:-6]) for n in names if n.endswith(".index")]
@@ -82,7 +136,8 @@ def kill_once(folder, epochs, draw):
     if not line.startswith(("Training the", "Going on"))
   ]
   return (
-    f"{limit:.2f} s {when}; checkpoints of steps {sorted(steps)}"
+    ("the disk was full " if is_disk_full else "killed ")
+    + f"{limit:.2f} s {when}; checkpoints of steps {sorted(steps)}"
     + (f"; in the middle of {len(halves)} file(s)" if halves else "")
     + (f"; it had said: {' '.join(told)}" if told else "")
   )
@@ -128,12 +183,16 @@ def main(argv=None):
     while kills < args.kills:
       runs += 1
       tortured = f"{folder}/tortured-{runs}"
+      last = 0
       while kills < args.kills:
-        happened = kill_once(tortured, args.epochs, draw)
+        happened = kill_once(tortured, args.epochs, draw, kills % 9 == 8)
         if happened is None:
           break
         kills += 1
-        print(f"kill {kills}, run {runs}: {happened}", flush=True)
+        if kills % 3 == 0 and os.path.isdir(tortured):
+          done, last = damage(tortured, draw, last)
+          happened += f"; then the script {done}"
+        print(f"{kills}, run {runs}: {happened}", flush=True)
       subprocess.run(
         command(tortured, args.epochs), check=True, capture_output=True
       )
