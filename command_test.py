@@ -226,6 +226,9 @@ def test_a_seed_gives_the_same_again_and_needs_no_folder(
      "ptb.train.txt: too few words for a batch: 12,825, where"),
     ([f"--data_path={TINY}", "--hparams=batch_size=100"], 1,
      "ptb.valid.txt: too few words for a batch: .*Make batch_size or "),
+    ([f"--data_path={TINY}", "--hparams=hidden_size=900000"], 1,
+     r"The model needs 1\d+\.\d GB of memory at least, and there are .* GB. "
+     "Make hidden_size, num_layers, batch_size or num_steps smaller"),
     ([f"--data_path={TINY}", f"--save_path={__file__}"], 1,
      "--save_path=.*command_test.py is a file; name a folder"),
     ([f"--data_path={TINY}", "--save_path=/proc/run"], 1,

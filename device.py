@@ -1,7 +1,9 @@
-"""What the machine computes on, and which 16-bit type suits it."""
+"""What the machine computes on, its memory, and which 16-bit type suits it."""
 
 import contextlib
 import os
+import re
+import resource
 
 import tf1
 
@@ -14,6 +16,11 @@ def name():
   if hasattr(os, "sched_getaffinity"):  # Those that the process may use.
     return f"a CPU with {len(os.sched_getaffinity(0))} cores"
   return f"a CPU with {os.cpu_count()} cores"
+
+
+def has_gpu():
+  """Says whether TensorFlow has a GPU to compute on."""
+  return bool(tf1.config.list_physical_devices("GPU"))
 
 
 def half_precision(vocab_size):
@@ -33,7 +40,7 @@ def half_precision(vocab_size):
 
 def has_units_for(dtype):
   """Says whether the device multiplies this 16-bit type in hardware."""
-  if tf1.config.list_physical_devices("GPU"):
+  if has_gpu():
     return True
   units = {"amx_bf16", "avx512_bf16", "bf16"}  # The last: of an ARM.
   return dtype == "bfloat16" and not units.isdisjoint(cpu_features())
@@ -44,3 +51,29 @@ def cpu_features():
   with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
     return set(f.read().split())
   return set()
+
+
+def free_memory():
+  """Returns how many bytes this process can still get, infinite if unknown.
+
+  That is what the system has left, swap included, or less where the process
+  (RLIMIT_AS) or its group (as a container has one) is limited.
+  """
+  limits = [float("inf")]
+  soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+  if soft != resource.RLIM_INFINITY:
+    limits.append(soft)
+  with contextlib.suppress(OSError), open("/proc/meminfo") as f:
+    kilobytes = dict(re.findall(r"(\w+): +(\d+) kB", f.read()))
+    free = int(kilobytes["MemAvailable"]) + int(kilobytes["SwapFree"])
+    limits.append(1024 * free)
+  with contextlib.suppress(OSError, ValueError):  # ValueError: "max".
+    most, now = (_read_number(f"memory.{name}") for name in ("max", "current"))
+    limits.append(most - now)
+  return min(limits)
+
+
+def _read_number(name):
+  """Returns a number that Linux tells of the process's control group."""
+  with open(f"/sys/fs/cgroup/{name}") as f:
+    return int(f.read())

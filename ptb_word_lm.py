@@ -567,6 +567,24 @@ def check_sizes(config, corpus):
       raise reader.DataError(f"ptb.{part}.txt: {error}") from None
 
 
+def check_memory(config):
+  """Raises configs.ConfigError if the model cannot fit into memory.
+
+  Only the least is counted: the weights and their gradients, the gates of all
+  steps, and the logits. What passes may still need too much.
+  """
+  size, layers_ = config.hidden_size, config.num_layers
+  weights = layers_ * 8 * size**2 + 2 * size * config.vocab_size
+  words = config.batch_size * config.num_steps
+  activations = words * (layers_ * 4 * size + config.vocab_size)
+  least, free = 4 * (2 * weights + activations), device.free_memory()
+  if least > free and not device.has_gpu():
+    raise configs.ConfigError(
+      f"The model needs {least / 1e9:.1f} GB of memory at least, and there are "
+      f"{free / 1e9:.1f} GB. {_MAKE_SMALLER}"
+    )
+
+
 def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
   """Trains a model for all its epochs, then tests it; prints what it reaches.
 
@@ -825,6 +843,7 @@ def _train(args):
     rnn_mode=args.rnn_mode or config.rnn_mode,
   )
   check_sizes(config, corpus)
+  check_memory(config)
   dtype = "float32"
   if args.use_fp16:
     dtype = device.half_precision(config.vocab_size)
@@ -919,20 +938,21 @@ def _evaluate(args):
   return 0
 
 
+_MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
+
+
 @contextlib.contextmanager
 def _memory_enough():
   """Raises ConfigError if the block runs out of memory."""
-  advice = (
-    "The model does not fit into memory. Make hidden_size, num_layers, "
-    "batch_size or num_steps smaller."
-  )
   try:
     yield
   except _INPUT_ERRORS:
     raise  # Without loading TensorFlow for the next line.
   except Exception as error:
     if isinstance(error, (MemoryError, tf1.errors.ResourceExhaustedError)):
-      raise configs.ConfigError(advice) from None
+      raise configs.ConfigError(
+        f"The model does not fit into memory. {_MAKE_SMALLER}"
+      ) from None
     raise
 
 

@@ -11,7 +11,6 @@ import pytest
 
 import checkpoints
 import configs
-import device
 import layers
 import lstm_numpy
 import ptb_word_lm
@@ -299,23 +298,6 @@ def test_16_bits_learn(dtype, rnn_mode):
         assert variable.dtype == tf1.float32
   assert perplexities[0] < 1.1
   assert perplexities[1] == pytest.approx(perplexities[0], rel=0.05)
-
-
-def test_half_precision_follows_the_hardware(monkeypatch):
-  for capability, words, dtype in (
-    ((7, 5), 10000, "float16"),
-    ((7, 5), 70000, "bfloat16"),
-    ((9, 0), 10000, "bfloat16"),
-  ):
-    monkeypatch.setattr(
-      tf1.config, "list_physical_devices", lambda kind: ["a GPU"]
-    )
-    monkeypatch.setattr(
-      tf1.config.experimental,
-      "get_device_details",
-      lambda gpu, capability=capability: {"compute_capability": capability},
-    )
-    assert device.half_precision(words) == dtype
 
 
 def test_basic_multiplies_for_a_kernel_gradient_once():

@@ -191,26 +191,25 @@ class RunFolder(NoRunFolder):
   def _open(self, about, vocabulary):
     """Checks what the folder has, and adds what it lacks."""
     names = os.listdir(self.path)
-    is_new = "config.json" not in names
-    if is_new:
-      is_used = {"epochs.jsonl", "result.json"} & set(names)
-      if is_used or checkpoints.steps_in(self.path):
-        raise RunFolderError(
-          f"{self.path} holds a run, but no config.json that says which. Give "
-          "--save_path another folder, or put config.json back."
-        )
-    else:
-      differences = _differences(read_config(self.path), about)
-      if differences:
-        raise RunFolderError(
-          f"{self.path} holds another run: {'; '.join(differences)}. Give "
-          "--save_path another folder, or the flags and the data of that run."
-        )
     text = _lines(vocabulary)
-    if is_new:
+    has_run = checkpoints.steps_in(self.path) or not (
+      {"epochs.jsonl", "result.json"}.isdisjoint(names)
+    )
+    if not has_run:  # One that got to no checkpoint left nothing to go on from.
       self._write("vocabulary.txt", text)
       self._write("config.json", json.dumps(about, indent=2) + "\n")
       return
+    if "config.json" not in names:
+      raise RunFolderError(
+        f"{self.path} holds a run, but no config.json that says which. Give "
+        "--save_path another folder, or put config.json back."
+      )
+    differences = _differences(read_config(self.path), about)
+    if differences:
+      raise RunFolderError(
+        f"{self.path} holds another run: {'; '.join(differences)}. Give "
+        "--save_path another folder, or the flags and the data of that run."
+      )
     found = self._read("vocabulary.txt")
     if found is None:
       self._write("vocabulary.txt", text)

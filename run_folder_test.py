@@ -38,17 +38,31 @@ def files_of(path):
 
 
 @pytest.fixture
-def path(tmp_path):
+def new(tmp_path):
   """The folder of a run that has just begun."""
   with open_folder(tmp_path / "new" / "run"):
     pass
   return tmp_path / "new" / "run"
 
 
-def test_a_new_folder(path):
+@pytest.fixture
+def path(new):
+  """The folder of a run with something in it."""
+  (new / "epochs.jsonl").write_text("")
+  return new
+
+
+def check_new_folder(path):
   assert json.loads((path / "config.json").read_text()) == ABOUT
   assert (path / "vocabulary.txt").read_text() == "the\n<eos>\né\n"
   assert len(files_of(path)) == 2
+
+
+def test_a_new_folder(new):
+  check_new_folder(new)
+  with open_folder(new):
+    pass
+  check_new_folder(new)
 
 
 @pytest.mark.parametrize(
@@ -93,8 +107,11 @@ def test_without_locks_it_warns(path, monkeypatch, caplog):
     assert "cannot be locked (No locks available)" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["epochs.jsonl", "model.ckpt-5.index"])
-def test_a_run_without_config_is_refused(path, name):
+@pytest.mark.parametrize(
+  "name", ["epochs.jsonl", "model.ckpt-5.index", "result.json"]
+)
+def test_a_run_without_config_is_refused(new, name):
+  path = new
   (path / "config.json").unlink()
   (path / name).write_text("")
   before = files_of(path)
@@ -112,19 +129,22 @@ def test_a_damaged_config_is_refused(path, text):
   assert files_of(path) == before
 
 
-def test_a_start_that_was_killed_starts_again(path):
-  (path / "config.json").unlink()
-  (path / "vocabulary.txt").write_text("half of an")
-  with open_folder(path):
+@pytest.mark.parametrize("config", [None, "{", '{"seed": 2}'])
+def test_a_run_without_a_checkpoint_is_no_run(new, config):
+  (new / "config.json").unlink()
+  if config is not None:
+    (new / "config.json").write_text(config)
+  (new / "vocabulary.txt").write_text("half of an")
+  with open_folder(new):
     pass
-  test_a_new_folder(path)
+  check_new_folder(new)
 
 
 def test_a_missing_vocabulary_is_made_anew(path, caplog):
   (path / "vocabulary.txt").unlink()
   with open_folder(path):
     assert "vocabulary.txt was missing, made anew" in caplog.text
-  test_a_new_folder(path)
+  assert (path / "vocabulary.txt").read_text() == "the\n<eos>\né\n"
   (path / "vocabulary.txt").write_text("a\n")
   with pytest.raises(run_folder.RunFolderError, match="is not that of the tra"):
     open_folder(path)

@@ -1,0 +1,63 @@
+"""Tests of device.py."""
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+
+import configs
+import device
+import ptb_word_lm
+import tf1
+
+
+def test_half_precision_follows_the_hardware(monkeypatch):
+  for capability, words, dtype in (
+    ((7, 5), 10000, "float16"),
+    ((7, 5), 70000, "bfloat16"),
+    ((9, 0), 10000, "bfloat16"),
+  ):
+    monkeypatch.setattr(
+      tf1.config, "list_physical_devices", lambda kind: ["a GPU"]
+    )
+    monkeypatch.setattr(
+      tf1.config.experimental,
+      "get_device_details",
+      lambda gpu, capability=capability: {"compute_capability": capability},
+    )
+    assert device.half_precision(words) == dtype
+
+
+def test_the_name_counts_the_cores_that_may_be_used():
+  core = min(os.sched_getaffinity(0))
+  process = subprocess.run(
+    [sys.executable, "-c", "import device; print(device.name())"],
+    preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    cwd=os.path.dirname(device.__file__),
+    capture_output=True,
+    text=True,
+  )
+  assert process.stdout == "a CPU with 1 cores\n"
+
+
+def test_free_memory_heeds_a_limit(monkeypatch):
+  free = device.free_memory()
+  assert 10**8 < free < 10**14
+  monkeypatch.setattr(resource, "getrlimit", lambda which: (10**6, 10**9))
+  assert device.free_memory() == 10**6
+
+
+def test_what_cannot_fit_is_refused(monkeypatch):
+  config = configs.LargeConfig()  # 66 million weights, in float32, twice.
+  monkeypatch.setattr(device, "has_gpu", lambda: False)
+  monkeypatch.setattr(device, "free_memory", lambda: 10**9)
+  ptb_word_lm.check_memory(config)
+  monkeypatch.setattr(device, "free_memory", lambda: 5 * 10**8)
+  with pytest.raises(
+    configs.ConfigError, match=r"needs 0\.6 GB of memory at le"
+  ):
+    ptb_word_lm.check_memory(config)
+  monkeypatch.setattr(device, "has_gpu", lambda: True)
+  ptb_word_lm.check_memory(config)
