@@ -1,6 +1,7 @@
 """Tests of `python ptb_word_lm.py`, as real processes."""
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -390,7 +391,7 @@ def test_unknown_words_are_told(tmp_path):
 
 
 @contextlib.contextmanager
-def endless_run(folder, *flags):
+def endless_run(folder, *flags, preexec_fn=None):
   """Starts a run that never ends by itself; yields it in its second epoch."""
   hparams = "max_max_epoch=100000,hidden_size=8,num_steps=5"
   with subprocess.Popen(
@@ -401,6 +402,7 @@ def endless_run(folder, *flags):
       f"--hparams={hparams}",
       *flags,
     ],
+    preexec_fn=preexec_fn,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -444,6 +446,26 @@ def test_a_full_disk_ends_the_run_and_leaves_what_it_had(tmp_path):
   assert re.match(
     rf"Going on in .* from {os.path.basename(last)}: epoch \d+, after", told
   )
+
+
+def test_a_folder_made_read_only_ends_the_run(tmp_path):
+  flags = ["--checkpoint_minutes=0"]
+  with endless_run(tmp_path, *flags, preexec_fn=obey_permissions) as process:
+    tmp_path.chmod(0o555)
+    _, err = process.communicate(timeout=60)
+    tmp_path.chmod(0o755)
+  assert process.returncode == 1
+  assert err.count("\n") == 2
+  *_, told = err.splitlines()
+  assert re.match("ptb_word_lm.py: Cannot write .* in --save_path=", told)
+  assert told.endswith("Permission denied.")
+  assert len(checkpoints.steps_in(str(tmp_path))) in (2, 3)
+
+
+def obey_permissions():
+  """Takes the right to write everywhere from a child process of root."""
+  drop_from_bounding_set, dac_override = 24, 1
+  ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

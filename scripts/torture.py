@@ -3,7 +3,7 @@
 
   .venv/bin/python scripts/torture.py [--kills=100] [--seed=1]
 
-A small model is trained once in peace. The same command is then started again
+A model is trained once in peace. The same command is then started again
 and again, with a checkpoint after each step, and killed (SIGKILL, which no
 process can catch) at random moments: while it starts, trains, validates, and,
 most of the time, while it writes. Now and then the disk gets full instead, for
@@ -28,7 +28,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HPARAMS = (
-  "hidden_size=8,num_steps=5,keep_prob=0.8,learning_rate=2,init_scale=0.3,"
+  "hidden_size=200,num_steps=5,keep_prob=0.8,learning_rate=2,init_scale=0.3,"
   "max_epoch=3,max_max_epoch={}"
 )
 TIMES = ("wps", "train_seconds")  # The numbers that may differ.
