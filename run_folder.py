@@ -97,6 +97,11 @@ class RunFolder(NoRunFolder):
       raise RunFolderError(
         "--save_path is empty; name a folder, or leave it out."
       )
+    if set("*?[\\") & set(path):
+      raise RunFolderError(
+        f"--save_path={path} has one of the characters * ? [ \\, which "
+        "TensorFlow takes for a pattern of names; choose a name without them."
+      )
     if os.path.exists(path) and not os.path.isdir(path):
       raise RunFolderError(f"--save_path={path} is a file; name a folder.")
     with self._saving("anything"):

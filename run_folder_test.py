@@ -87,6 +87,13 @@ def test_another_run_is_refused_untouched(path, changes, message):
     pass
 
 
+@pytest.mark.parametrize("name", ["[a]", "a*", "a?", "a\\b"])
+def test_patterns_are_no_names(tmp_path, name):
+  with pytest.raises(run_folder.RunFolderError, match="has one of the charact"):
+    open_folder(tmp_path / name)
+  assert not list(tmp_path.iterdir())
+
+
 def test_two_at_once_are_refused(path):
   with open_folder(path) as folder:
     before = files_of(path)
