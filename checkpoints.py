@@ -22,9 +22,6 @@ from absl import logging
 
 import tf1
 
-# What TensorFlow raises, beside its own errors, for a file that is damaged.
-_READING_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
-
 
 class CheckpointError(ValueError):
   """There is no checkpoint to take, or it does not fit."""
@@ -71,7 +68,7 @@ class Checkpoints:
       state_shape: of Progress.state.
     """
     self._path = path
-    self._steps = []  # Of the checkpoints that are not known to be damaged.
+    self._steps = []  # Of the checkpoints to keep: not known to be damaged.
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
       # Local variables: the model's own are the global ones.
       make = functools.partial(
@@ -80,8 +77,9 @@ class Checkpoints:
         collections=[tf1.GraphKeys.LOCAL_VARIABLES],
       )
       self._state = make("lstm_state", state_shape)  # [L, 2, B, H]
-      self._rest = make("rest", [], tf1.string, tf1.zeros_initializer())
-    self._variables = [*tf1.global_variables(), self._state, self._rest]
+      # The rest of Progress, in JSON.
+      self._json = make("json", [], tf1.string, tf1.zeros_initializer())
+    self._variables = [*tf1.global_variables(), self._state, self._json]
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
@@ -110,12 +108,9 @@ class Checkpoints:
     except (OSError, tf1.errors.OpError):
       self._remove(step)
       raise
-    best = _best_step(progress.epochs)
-    self._name("checkpoint", step)
-    if best is not None:
-      self._name("best_checkpoint", best)
     self._steps = [*self._steps[-1:], step]
-    self._remove_all_but({*self._steps, best})
+    self._name(step, progress)
+    self._remove_all_but({*self._steps, _best_step(progress.epochs)})
 
   def restore(self, session):
     """Reads the newest checkpoint that is whole.
@@ -137,14 +132,15 @@ class Checkpoints:
         with _reading(self._prefix(step)):
           _check_shapes(self._prefix(step), self._variables)
           self._saver.restore(session, self._prefix(step))
-          state, rest = session.run([self._state, self._rest])
-          progress = Progress(**json.loads(rest))
+          state, text = session.run([self._state, self._json])
+          progress = Progress(**json.loads(text))
       except CheckpointError as error:
         logging.warning("%s Looking for one before it.", error)
         self._steps.pop()
         continue
       if progress.step:
         progress.state = state
+      self._name(step, progress)  # It may have been killed before that.
       return progress, f"model.ckpt-{step}"
     if steps_in(self._path):
       raise CheckpointError(
@@ -160,15 +156,18 @@ class Checkpoints:
     if state is None:
       state = np.zeros(self._state.shape)
     self._state.load(np.asarray(state), session)
-    self._rest.load(json.dumps(rest), session)
+    self._json.load(json.dumps(rest), session)
 
-  def _name(self, filename, step):
-    """Makes a file such as "checkpoint" name the checkpoint of a step."""
-    tf1.train.update_checkpoint_state(
-      os.path.abspath(self._path),
-      f"model.ckpt-{step}",
-      latest_filename=filename,
-    )
+  def _name(self, step, progress):
+    """Names the newest checkpoint, and the best, as TensorFlow's tools do."""
+    best = _best_step(progress.epochs)
+    for filename, named in (("checkpoint", step), ("best_checkpoint", best)):
+      if named is not None:
+        tf1.train.update_checkpoint_state(
+          os.path.abspath(self._path),
+          f"model.ckpt-{named}",
+          latest_filename=filename,
+        )
 
   def _prefix(self, step):
     return os.path.join(self._path, f"model.ckpt-{step}")
@@ -217,17 +216,27 @@ def find(folder, which):
 
   Args:
     folder: of the run.
-    which: "best" (by valid perplexity) or "last".
+    which: "last", or "best" by the valid perplexity. Which is best, the last
+      says.
 
   Raises:
-    CheckpointError: if there is none.
+    CheckpointError: if there is none, or the last is damaged.
   """
-  filename = {"best": "best_checkpoint", "last": "checkpoint"}[which]
-  path = tf1.train.latest_checkpoint(folder, filename)
-  if path is None:
-    hint = " Its first epoch has not ended." if which == "best" else ""
-    raise CheckpointError(f"{folder} has no {which} checkpoint.{hint}")
-  return path
+  steps = steps_in(folder)
+  if not steps:
+    raise CheckpointError(f"{folder} has no checkpoint.")
+  path = os.path.join(folder, f"model.ckpt-{steps[-1]}")
+  if which == "last":
+    return path
+  with _reading(path):
+    text = tf1.train.load_checkpoint(path).get_tensor("progress/json")
+    best = _best_step(json.loads(text)["epochs"])
+  if best is None:
+    raise CheckpointError(
+      f"{folder} has no best checkpoint yet, as no epoch has ended. Evaluate "
+      "the last one: --checkpoint=last."
+    )
+  return os.path.join(folder, f"model.ckpt-{best}")
 
 
 def sizes_in(path):
@@ -285,9 +294,15 @@ def _check_shapes(path, variables):
 @contextlib.contextmanager
 def _reading(path):
   """Raises CheckpointError for what goes wrong in the block."""
+  if not os.path.isfile(path + ".index"):
+    raise CheckpointError(
+      f"There is no checkpoint {path}: it would have a file {path}.index, and "
+      "is named without .index."
+    )
   try:
     yield
-  except (tf1.errors.OpError, *_READING_ERRORS) as error:
+  except tf1.ERRORS as error:
     raise CheckpointError(
-      f"The checkpoint {path} cannot be read: {tf1.reason_of(error)}"
+      f"The checkpoint {path} is damaged or another model's: "
+      f"{tf1.reason_of(error)}"
     ) from None

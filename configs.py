@@ -153,6 +153,8 @@ def override(config, hparams):
       if not equals:
         what = "lacks an '=', as in max_max_epoch=1"
       raise ConfigError(f"'{name}' {what}; the fields to set are {fields}.")
+    if name in changes:
+      raise ConfigError(f"{name} is given twice in --hparams.")
     try:
       changes[name] = types[name](value)
     except ValueError:
@@ -167,8 +169,10 @@ def _check(field, value):
   number = whole or isinstance(value, float)
   if field.type is int:
     least = 0 if field.name == "max_epoch" else 1
-    right = whole and least <= value <= 10**6
-    wanted = f"a whole number from {least} to a million"
+    # An unrolled graph of more layers and steps takes minutes to build.
+    most = {"num_layers": 100, "num_steps": 10_000}.get(field.name, 10**6)
+    right = whole and least <= value <= most
+    wanted = f"a whole number from {least} to {most:,}"
   elif field.type is str:
     right = value in RNN_MODES
     wanted = f"one of {', '.join(RNN_MODES)}"

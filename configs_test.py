@@ -63,13 +63,13 @@ def test_override():
     ("lr_decay=2", "lr_decay must be .* not 2.0"),
     (
       "batch_size=0",
-      "batch_size must be a whole number from 1 to a million, not 0",
+      "batch_size must be a whole number from 1 to 1,000,000, not 0",
     ),
     (
       "max_epoch=-1",
-      "max_epoch must be a whole number from 0 to a million, not -1",
+      "max_epoch must be a whole number from 0 to 1,000,000, not -1",
     ),
-    ("hidden_size=10000000", "hidden_size must be .* to a million, not 1000"),
+    ("hidden_size=10000000", "hidden_size must be .* to 1,000,000, not 1000"),
     (
       "learning_rate=nan",
       "learning_rate must be a number above 0 and .*, not nan",

@@ -616,10 +616,9 @@ def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
         if stop:
           _tell(f"Stopped before epoch {progress.epoch}.")
           return None
-        train_epoch(
+        if not train_epoch(
           session, train_model, eval_model, config, progress, folder, stop
-        )
-        if progress.step:
+        ):
           return None
       perplexity = stream_perplexity(
         session, eval_model, corpus.test, title="Test", stop=stop
@@ -648,6 +647,9 @@ def train_epoch(
       true, else at the start of the next epoch.
     folder: as in `train`, like `stop` and what it raises.
     stop: asked for its truth after each step.
+
+  Returns:
+    Whether the epoch came to its end.
   """
   epoch = progress.epoch
   learning_rate = config.learning_rate_of(epoch)
@@ -702,6 +704,7 @@ def train_epoch(
     folder.add_epoch(global_step, numbers)
     # Not before they were validated: the last update may have ruined them.
     folder.save(session, global_step, progress)
+  return is_whole
 
 
 def evaluate(config, corpus, checkpoint):
@@ -723,6 +726,7 @@ def evaluate(config, corpus, checkpoint):
       model = PTBModel(False, config, PTBInput(config, corpus.valid))
     with tf1.Session() as session:
       checkpoints.restore_variables(session, checkpoint)
+      _tell(f"Evaluating {checkpoint}.")
       valid_perplexity = run_epoch(session, model, title="Valid")
       print(f"Valid Perplexity: {valid_perplexity:.3f}", flush=True)
       test_perplexity = stream_perplexity(
@@ -757,13 +761,13 @@ def define_flags():
   flags.DEFINE_boolean(
     "use_fp16",
     False,
-    "Train in 16 bits: bfloat16 on a CPU, on a GPU that or float16. Weights, "
-    "loss and evaluation stay float32.",
+    "Train in 16 bits: bfloat16, or float16 on a GPU that has no bfloat16. "
+    "Weights, loss and evaluation stay float32.",
   )
   flags.DEFINE_integer(
     "seed",
     1,
-    "Of the initial weights and of dropout.",
+    "What the initial weights and the dropout masks are drawn from.",
     lower_bound=0,
     upper_bound=2**31 - 1,
   )
@@ -791,9 +795,9 @@ def define_flags():
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Which one to evaluate: best (the default) or last of --save_path, or a "
-    "path, without .index. Without --save_path, the sizes are those of the "
-    "checkpoint, and --model and --hparams say the rest.",
+    "Which one to evaluate: best (the default), last, or another name in "
+    "--save_path; or a path, without .index. Without --save_path, the sizes "
+    "are those of the checkpoint, and --model and --hparams say how to batch.",
   )
 
 
@@ -803,6 +807,10 @@ def main(argv):
     _tell(f"ptb_word_lm.py: '{argv[1]}' is not a flag; --help lists them.")
     return 2
   logging.get_absl_handler().setFormatter(None)  # Messages as they are.
+  for stream in ("stdin", "stdout", "stderr"):  # As after "2>&-".
+    if getattr(sys, stream) is None:
+      # Else the next file opened would get what is printed.
+      setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
   try:
     return _main(flags.FLAGS)
   except _INPUT_ERRORS as error:
@@ -865,8 +873,10 @@ def _train(args):
     else:
       _tell_start(args, config, corpus, dtype)
       with StopRequest() as stop:
-        train(config, corpus, folder, seed=args.seed, dtype=dtype, stop=stop)
-      if stop:
+        numbers = train(
+          config, corpus, folder, seed=args.seed, dtype=dtype, stop=stop
+        )
+      if numbers is None:
         return 128 + stop.signum
   if best_perplexity is not None:
     print(f"Best reachable test perplexity: {best_perplexity:.3f}")
@@ -914,9 +924,18 @@ def _evaluate(args):
     checkpoint = args.checkpoint or "best"
     if checkpoint in ("best", "last"):
       checkpoint = checkpoints.find(args.save_path, checkpoint)
-  elif args.checkpoint:
+    elif not os.path.dirname(checkpoint):
+      checkpoint = os.path.join(args.save_path, checkpoint)
+  elif args.checkpoint and args.checkpoint not in ("best", "last"):
     checkpoint = args.checkpoint
-    config = configs.override(configs.CONFIGS[args.model](), args.hparams)
+    model = configs.CONFIGS[args.model]()
+    config = configs.override(model, args.hparams)
+    free = {"batch_size": config.batch_size, "num_steps": config.num_steps}
+    if config != dataclasses.replace(model, **free):
+      raise configs.ConfigError(
+        "Only batch_size and num_steps have an effect with --evaluate "
+        "--checkpoint; leave the other --hparams out."
+      )
     config = dataclasses.replace(
       config,
       **checkpoints.sizes_in(checkpoint),
@@ -930,10 +949,10 @@ def _evaluate(args):
       )
   else:
     raise configs.ConfigError(
-      "--evaluate needs the folder of a run, --save_path, or a --checkpoint."
+      "--evaluate needs the folder of a run, --save_path, or the path of a "
+      "--checkpoint."
     )
   check_sizes(config, corpus)
-  _tell(f"Evaluating {checkpoint}.")
   evaluate(config, corpus, checkpoint)
   return 0
 
@@ -947,9 +966,11 @@ def _memory_enough():
   try:
     yield
   except _INPUT_ERRORS:
-    raise  # Without loading TensorFlow for the next line.
+    raise  # Without loading TensorFlow to ask whether it is one of its own.
   except Exception as error:
-    if isinstance(error, (MemoryError, tf1.errors.ResourceExhaustedError)):
+    if type(error) is MemoryError or isinstance(
+      error, tf1.errors.ResourceExhaustedError
+    ):
       raise configs.ConfigError(
         f"The model does not fit into memory. {_MAKE_SMALLER}"
       ) from None

@@ -103,6 +103,8 @@ def ptb_raw_data(data_path=None):
 
 def _read_words(path):
   """Returns the words of a file, "<eos>" for each newline, and its SHA-256."""
+  if os.path.exists(path) and not os.path.isfile(path):
+    raise DataError(f"{path} cannot be read: it is not a regular file.")
   try:
     with open(path, "rb") as f:
       content = f.read()
@@ -113,7 +115,7 @@ def _read_words(path):
   except OSError as error:
     raise DataError(f"{path} cannot be read: {error.strerror}.") from None
   try:
-    text = content.decode("utf-8-sig")
+    text = content.decode("utf-8")
   except UnicodeDecodeError as error:
     raise DataError(
       f"{path} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
@@ -124,6 +126,8 @@ def _read_words(path):
       f"{path} is not UTF-8 text: it has NUL characters. If it is UTF-16, "
       "convert it."
     )
+  # Newlines of Windows and of old Macs; byte-order marks of joined files.
+  text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
   words = text.replace("\n", f" {EOS} ").split()
   if not set(words) - {EOS}:
     raise DataError(f"{path} is empty: it must have at least one word.")

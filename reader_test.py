@@ -132,7 +132,8 @@ def test_words_that_train_lacks_are_dropped_and_counted(write, caplog):
     ("a b\nc\n", ["a", "b", "<eos>", "c", "<eos>"]),
     ("a\r\nb\r\n", ["a", "<eos>", "b", "<eos>"]),
     ("a\n\nb", ["a", "<eos>", "<eos>", "b"]),
-    ("\ufeffa\n", ["a", "<eos>"]),
+    ("\ufeffa\n\ufeffb", ["a", "<eos>", "b"]),
+    ("a\rb\r\rc", ["a", "<eos>", "b", "<eos>", "<eos>", "c"]),
     ("é\u00a0ü\x01\n", ["é", "ü\x01", "<eos>"]),
   ],
 )
@@ -162,10 +163,12 @@ def test_bad_texts(write, texts, message):
 def words_of(content):
   """Returns the words of a file as the reader should see them, or None."""
   try:
-    text = content.decode("utf-8").removeprefix("\ufeff")
+    text = content.decode("utf-8").replace("\ufeff", "")
   except UnicodeDecodeError:
     return None
-  words = [w.replace("\n", "<eos>") for w in re.findall(r"\n|\S+", text)]
+  words = [
+    re.sub(r"[\r\n]+", "<eos>", w) for w in re.findall(r"\r?\n|\r|\S+", text)
+  ]
   return words if set(words) - {"<eos>"} and "\0" not in text else None
 
 

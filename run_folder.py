@@ -4,14 +4,13 @@ config.json       what run it is: model, seed, dtype, config, data checksums
 vocabulary.txt    a word a line; the line's number, from 0, is the word's id
 model.ckpt-*      the checkpoints (see checkpoints.py)
 checkpoint, best_checkpoint   the names of the newest and of the best one
-events.out.tfevents.*         summaries for TensorBoard
+events.out.tfevents.*         summaries for TensorBoard, a file for each start
 epochs.jsonl      a JSON object a line: what each epoch reached
 result.json       what the finished run reached
 """
 
 import contextlib
 import fcntl
-import functools
 import json
 import os
 import time
@@ -22,6 +21,15 @@ import checkpoints
 import configs
 import tf1
 
+# How the names of its files start.
+_NAMES = (
+  "vocabulary.txt",
+  "model.ckpt-",
+  "checkpoint",
+  "best_checkpoint",
+  "epochs.jsonl",
+  "result.json",
+)
 # What result.json has at least.
 RESULT_NAMES = (
   "epoch",
@@ -89,22 +97,13 @@ class RunFolder(NoRunFolder):
       RunFolderError: also if it has another run in it, or a process that uses
         it. Then nothing in it was changed.
     """
+    check_name(path)
     self.path = path
     self.result = None
+    self._events = None  # Where summaries go.
     self._seconds_between = 60 * checkpoint_minutes
     self._saved_at = time.monotonic()  # No clock that somebody sets.
-    if not path:
-      raise RunFolderError(
-        "--save_path is empty; name a folder, or leave it out."
-      )
-    if set("*?[\\") & set(path):
-      raise RunFolderError(
-        f"--save_path={path} has one of the characters * ? [ \\, which "
-        "TensorFlow takes for a pattern of names; choose a name without them."
-      )
-    if os.path.exists(path) and not os.path.isdir(path):
-      raise RunFolderError(f"--save_path={path} is a file; name a folder.")
-    with self._saving("anything"):
+    with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
     self._lock = self._locked()
     try:
@@ -115,8 +114,8 @@ class RunFolder(NoRunFolder):
 
   def __exit__(self, *exception):
     """Closes the folder."""
-    if "_writer" in vars(self):
-      self._writer.close()
+    if self._events:
+      self._events.close()
     os.close(self._lock)
 
   def restore(self, session, model):
@@ -136,23 +135,28 @@ class RunFolder(NoRunFolder):
     """
     shape = [len(model.initial_state), 2, *model.initial_state[0].c.shape]
     self._checkpoints = checkpoints.Checkpoints(self.path, shape)
-    with self._saving("anything"):
+    with self._trying_to("read the checkpoints"):
       progress, name = self._checkpoints.restore(session)
-      if name is not None:
-        self._repair_epochs(progress)
-        step = int(session.run(model.global_step))
-        # TensorBoard forgets what was written after this step.
-        start = tf1.SessionLog(status=tf1.SessionLog.START)
-        self._writer.add_session_log(start, step + 1)
-    if name is not None:
-      logging.warning(
-        "Going on in %s from %s: epoch %s, after step %s of %s.",
-        self.path,
-        name,
-        progress.epoch,
-        progress.step,
-        model.input.epoch_size,
-      )
+    lines = _lines(map(json.dumps, progress.epochs))
+    found = self._read("epochs.jsonl")
+    if name is None:
+      if found:
+        logging.warning(
+          "%s has no checkpoint left: training from the start.", self.path
+        )
+    else:
+      if found != (lines or None):
+        self._write("epochs.jsonl", lines)
+        logging.warning(
+          "%s: epochs.jsonl did not agree with the checkpoint, made anew.",
+          self.path,
+        )
+      where = f"after epoch {len(progress.epochs)}"
+      if progress.step:
+        size = model.input.epoch_size
+        where = f"epoch {progress.epoch}, after step {progress.step} of {size}"
+      logging.warning("Going on in %s from %s: %s.", self.path, name, where)
+    self._open_events(int(session.run(model.global_step)))
     self._saved_at = time.monotonic()
     return progress
 
@@ -168,7 +172,7 @@ class RunFolder(NoRunFolder):
       step: how many steps they were trained.
       progress: a checkpoints.Progress.
     """
-    with self._saving("the checkpoint"):
+    with self._trying_to("write the checkpoint"):
       self._check_presence()
       self._checkpoints.save(session, step, progress)
     if progress.step == 0:
@@ -190,53 +194,57 @@ class RunFolder(NoRunFolder):
 
   def finish(self, step, values):
     """Writes result.json, and each value as a summary "result/..."."""
-    self._summarize(step, "result/", values)
     self._write("result.json", json.dumps(values, indent=2) + "\n")
+    self._summarize(step, "result/", values)
 
   def _open(self, about, vocabulary):
     """Checks what the folder has, and adds what it lacks."""
     names = os.listdir(self.path)
-    text = _lines(vocabulary)
     has_run = checkpoints.steps_in(self.path) or not (
       {"epochs.jsonl", "result.json"}.isdisjoint(names)
     )
-    if not has_run:  # One that got to no checkpoint left nothing to go on from.
-      self._write("vocabulary.txt", text)
-      self._write("config.json", json.dumps(about, indent=2) + "\n")
-      return
-    if "config.json" not in names:
-      raise RunFolderError(
-        f"{self.path} holds a run, but no config.json that says which. Give "
-        "--save_path another folder, or put config.json back."
-      )
-    differences = _differences(read_config(self.path), about)
-    if differences:
+    differences = []
+    if "config.json" in names:
+      differences = _differences(read_config(self.path), about)
+    else:
+      used = [n for n in names if n.startswith(_NAMES)]
+      if used:
+        raise RunFolderError(
+          f"{self.path} has a file {min(used)}, but no config.json to say of "
+          "which run. Give --save_path another folder, or put config.json back."
+        )
+    if differences and has_run:
       raise RunFolderError(
         f"{self.path} holds another run: {'; '.join(differences)}. Give "
         "--save_path another folder, or the flags and the data of that run."
       )
-    found = self._read("vocabulary.txt")
-    if found is None:
-      self._write("vocabulary.txt", text)
-      logging.warning("%s: vocabulary.txt was missing, made anew.", self.path)
-    elif found != text:
+    if differences or "config.json" not in names:
+      self._write("config.json", json.dumps(about, indent=2) + "\n")
+    text, found = _lines(vocabulary), self._read("vocabulary.txt")
+    if has_run and found not in (text, None):
       raise RunFolderError(
         f"{self.path}/vocabulary.txt is not that of the training text. Give "
         "--save_path another folder, or remove the file: it is made anew."
       )
+    if has_run and found is None:
+      logging.warning("%s: vocabulary.txt was missing, made anew.", self.path)
+    if found != text:
+      self._write("vocabulary.txt", text)
     self.result = self._read_result()
 
   def _read_result(self):
     """Returns what result.json says, None if it is missing or damaged."""
     try:
       result = json.loads(self._read("result.json") or "null")
-      return {name: result[name] + 0 for name in RESULT_NAMES}
+      if all(isinstance(result[n], int | float) for n in RESULT_NAMES):
+        return result
     except (ValueError, TypeError, KeyError):
-      return None
+      pass
+    return None
 
   def _locked(self):
     """Locks the folder, until the process ends; returns a file descriptor."""
-    with self._saving("anything"):
+    with self._trying_to("open the folder"):
       fd = os.open(self.path, os.O_RDONLY)
     try:
       fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -259,29 +267,36 @@ class RunFolder(NoRunFolder):
     if not os.path.samestat(os.stat(self.path), os.fstat(self._lock)):
       raise FileNotFoundError(0, "the folder was replaced by another one")
 
-  def _repair_epochs(self, progress):
-    """Makes epochs.jsonl agree with the checkpoint."""
-    lines = _lines(map(json.dumps, progress.epochs))
-    if self._read("epochs.jsonl") != (lines or None):
-      self._write("epochs.jsonl", lines)
-      logging.warning(
-        "%s: epochs.jsonl did not agree with the checkpoint, made anew.",
-        self.path,
-      )
+  def _open_events(self, step):
+    """Starts a file of summaries, of steps after `step`.
 
-  @functools.cached_property
-  def _writer(self):
-    with tf1.Graph().as_default():  # It refuses to work in eager mode.
-      return tf1.summary.FileWriter(self.path)
+    It is written here, and not by tf1.summary.FileWriter, which writes in a
+    thread of its own, where an error is not met, and which names files by the
+    time: TensorBoard reads them in the order of their names, so that of a
+    clock set back would come too early.
+    """
+    number = sum("tfevents" in name for name in os.listdir(self.path))
+    path = os.path.join(self.path, f"events.out.tfevents.{number:06}")
+    with self._trying_to("write the summaries"):
+      self._events = tf1.io.TFRecordWriter(path)
+    self._add_event(file_version="brain.Event:2")
+    # TensorBoard forgets what earlier files have of later steps.
+    start = tf1.SessionLog(status=tf1.SessionLog.START)
+    self._add_event(step=step + 1 if step else 0, session_log=start)
+
+  def _add_event(self, **fields):
+    """Writes an event of TensorBoard."""
+    event = tf1.Event(wall_time=time.time(), **fields)
+    with self._trying_to("write the summaries"):
+      self._events.write(event.SerializeToString())
+      self._events.flush()
 
   def _summarize(self, step, prefix, values):
     """Writes scalars, made here and not in the graph: no batch is fetched."""
     summary = tf1.Summary()
     for name, value in values.items():
       summary.value.add(tag=prefix + name, simple_value=value)
-    with self._saving("the summaries"):
-      self._writer.add_summary(summary, step)
-      self._writer.flush()
+    self._add_event(step=step, summary=summary)
 
   def _read(self, name):
     """Returns the text of a file, None if it is missing."""
@@ -294,13 +309,14 @@ class RunFolder(NoRunFolder):
       return None
     except OSError as error:
       raise RunFolderError(
-        f"{self.path}/{name} cannot be read: {error.strerror}."
+        f"{self.path}/{name} cannot be read: {error.strerror}. Remove it, or "
+        "give --save_path another folder."
       ) from None
 
   def _write(self, name, text):
     """Writes a file as a whole or not at all."""
     path = os.path.join(self.path, name)
-    with self._saving(name):
+    with self._trying_to(f"write {name}"):
       try:
         with open(path + ".tmp", "w", encoding="utf-8", newline="\n") as f:
           f.write(text)
@@ -313,17 +329,32 @@ class RunFolder(NoRunFolder):
         raise
 
   @contextlib.contextmanager
-  def _saving(self, what):
+  def _trying_to(self, do):
     """Raises RunFolderError for what goes wrong in the block."""
-    where = f"Cannot write {what} in --save_path={self.path}"
+    where = f"Cannot {do} of --save_path={self.path}"
     try:
       yield
-    except RunFolderError:
+    except (RunFolderError, checkpoints.CheckpointError):
       raise
     except OSError as error:
       raise RunFolderError(f"{where}: {error.strerror}.") from None
-    except tf1.errors.OpError as error:
+    except tf1.ERRORS as error:
       raise RunFolderError(f"{where}: {tf1.reason_of(error)}") from None
+
+
+def check_name(path):
+  """Raises RunFolderError if a folder cannot have this name."""
+  if not path:
+    raise RunFolderError(
+      "--save_path is empty; name a folder, or leave it out."
+    )
+  if set("*?[\\") & set(path):
+    raise RunFolderError(
+      f"--save_path={path} has one of the characters * ? [ \\, which "
+      "TensorFlow takes for a pattern of names; choose a name without them."
+    )
+  if os.path.lexists(path) and not os.path.isdir(path):
+    raise RunFolderError(f"--save_path={path} is not a folder; name one.")
 
 
 def read_config(path):
@@ -336,7 +367,7 @@ def read_config(path):
   try:
     with open(name, encoding="utf-8") as f:
       about = json.load(f)
-    if isinstance(about, dict):
+    if isinstance(about, dict) and isinstance(about.get("config"), dict):
       return about
   except OSError as error:
     raise RunFolderError(
@@ -345,8 +376,8 @@ def read_config(path):
   except ValueError:
     pass
   raise RunFolderError(
-    f"{name} is damaged, and it says which run this is. Put back a copy, or "
-    "give --save_path another folder."
+    f"{name} is damaged, or not of this program. It says which run this is: "
+    "put back a copy, or give --save_path another folder."
   )
 
 
@@ -360,11 +391,14 @@ def config_of(path, vocabulary):
   Raises:
     RunFolderError: if they are not, or if the folder lacks something.
   """
+  check_name(path)
   about = read_config(path)
   try:
     config = configs.Config(**about["config"])
-  except (KeyError, TypeError, configs.ConfigError):
-    raise RunFolderError(f"{path}/config.json has no whole config.") from None
+  except (TypeError, configs.ConfigError):
+    raise RunFolderError(
+      f"{path}/config.json has no whole config. Put back a copy."
+    ) from None
   try:
     with open(os.path.join(path, "vocabulary.txt"), encoding="utf-8") as f:
       is_same = f.read() == _lines(vocabulary)

@@ -8,6 +8,7 @@ import pathlib
 import time
 
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 
 import checkpoints
 import configs
@@ -115,19 +116,26 @@ def test_without_locks_it_warns(path, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(
-  "name", ["epochs.jsonl", "model.ckpt-5.index", "result.json"]
-)
+  "name",
+  ["epochs.jsonl", "model.ckpt-5.index", "model.ckpt-5.meta", "result.json",
+   "checkpoint", "vocabulary.txt"],
+)  # fmt: skip
 def test_a_run_without_config_is_refused(new, name):
   path = new
   (path / "config.json").unlink()
+  (path / "vocabulary.txt").unlink()
   (path / name).write_text("")
   before = files_of(path)
-  with pytest.raises(run_folder.RunFolderError, match=r"but no config\.json"):
+  with pytest.raises(
+    run_folder.RunFolderError, match=r"has a file .*, but no config\.json"
+  ):
     open_folder(path)
   assert files_of(path) == before
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"seed": 1'])
+@pytest.mark.parametrize(
+  "text", ["", "{", "[]", '{"mine": 1}', '{"config": 3}']
+)
 def test_a_damaged_config_is_refused(path, text):
   (path / "config.json").write_text(text)
   before = files_of(path)
@@ -136,12 +144,12 @@ def test_a_damaged_config_is_refused(path, text):
   assert files_of(path) == before
 
 
-@pytest.mark.parametrize("config", [None, "{", '{"seed": 2}'])
-def test_a_run_without_a_checkpoint_is_no_run(new, config):
-  (new / "config.json").unlink()
-  if config is not None:
-    (new / "config.json").write_text(config)
-  (new / "vocabulary.txt").write_text("half of an")
+@pytest.mark.parametrize("words", [None, "half of an"])
+def test_a_run_without_a_checkpoint_is_no_run(new, words):
+  (new / "config.json").write_text('{"seed": 2, "config": {}}')
+  (new / "vocabulary.txt").unlink()
+  if words is not None:
+    (new / "vocabulary.txt").write_text(words)
   with open_folder(new):
     pass
   check_new_folder(new)
@@ -163,6 +171,7 @@ def test_a_missing_vocabulary_is_made_anew(path, caplog):
 )  # fmt: skip
 def test_a_damaged_result_is_none(path, damage):
   with open_folder(path) as folder:
+    folder._open_events(0)
     folder.finish(1, RESULT)
   text = (path / "result.json").read_text()
   (path / "result.json").write_text(damage(text))
@@ -195,7 +204,47 @@ def test_damaged_epochs_are_made_anew(path, damage, caplog):
     restore(folder)
   assert epochs.read_text() == whole
   assert "epochs.jsonl did not agree with the checkpoint" in caplog.text
-  assert "model.ckpt-6: epoch 2, after step 0 of 9" in caplog.text
+  assert "model.ckpt-6: after epoch 1." in caplog.text
+  for file in path.glob("*ckpt*"):
+    file.unlink()
+  with open_folder(path) as folder:
+    restore(folder)
+  assert "has no checkpoint left: training from the start" in caplog.text
+
+
+def test_tensorboard_sees_each_step_once(new, monkeypatch):
+  """Also after a kill, and with a clock that was set back."""
+
+  def go_on(losses, is_saved, now):
+    monkeypatch.setattr(time, "time", lambda: now)
+    with (
+      open_folder(new) as folder,
+      tf1.Graph().as_default(),
+      tf1.Session() as session,
+    ):
+      step = tf1.train.get_or_create_global_step()
+      session.run(tf1.global_variables_initializer())
+      progress = folder.restore(session, FakeModel())
+      for number, loss in losses.items():
+        folder.add_step(number, {"loss": loss})
+      step.load(number, session)
+      if is_saved:
+        progress.step = number
+        folder.save(session, number, progress)
+
+  def losses():
+    events = event_accumulator.EventAccumulator(str(new))
+    events.Reload()
+    return {e.step: e.value for e in events.Scalars("train/loss")}, len(
+      events.Scalars("train/loss")
+    )
+
+  go_on({2: 9.0, 4: 8.0}, False, 5000)
+  go_on({2: 7.0, 3: 6.0}, True, 4000)
+  assert losses() == ({2: 7.0, 3: 6.0}, 2)
+  go_on({4: 5.0, 5: 4.0, 6: 3.0}, False, 3000)
+  go_on({4: 2.0, 5: 1.0}, True, 2000)
+  assert losses() == ({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0}, 4)
 
 
 class FakeModel:
@@ -238,6 +287,7 @@ def test_a_folder_that_was_removed_is_not_made_again(path, is_replaced):
 
 def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
   with open_folder(path) as folder:
+    folder._open_events(0)
     folder.finish(1, RESULT)
     before = files_of(path)
 
@@ -245,10 +295,9 @@ def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
       raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    monkeypatch.setattr(folder, "_summarize", lambda *args: None)
     with pytest.raises(
       run_folder.RunFolderError,
-      match=r"Cannot write result\.json in --save_path=.*: No space left",
+      match=r"Cannot write result\.json of --save_path=.*: No space left",
     ):
       folder.finish(1, {})
     assert files_of(path) == before

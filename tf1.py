@@ -21,6 +21,11 @@ import sys
 def __getattr__(name):
   if name.startswith("__"):  # Asked for by import and inspection tools.
     raise AttributeError(name)
+  if name == "ERRORS":
+    # What TensorFlow raises for a file that it cannot read or write: errors of
+    # its own, but these of Python, too, as the part may be that meets it.
+    own = _load().errors.OpError
+    return (own, ValueError, TypeError, IndexError, RuntimeError)
   return getattr(_load(), name)
 
 
@@ -32,7 +37,7 @@ def reason_of(error):
   """
   text = getattr(error, "message", str(error)).partition("[[{{node")[0]
   lines = [line.strip() for line in text.split("\n") if line.strip()]
-  return (lines or [type(error).__name__])[-1].rstrip(".") + "."
+  return (lines or [type(error).__name__])[-1].rstrip(".?") + "."
 
 
 @functools.cache
@@ -57,7 +62,8 @@ def _silent_stderr():
   While TensorFlow's libraries load, they log before any log level is heeded.
   A Python exception is not lost: it is printed after the block.
   """
-  sys.stderr.flush()
+  if sys.stderr:
+    sys.stderr.flush()
   kept = os.dup(2)
   try:
     with open(os.devnull, "wb") as nowhere:

@@ -21,6 +21,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,9 @@ def damage(folder, draw, last):
   """
   folder = pathlib.Path(folder)
   steps = sorted(int(p.stem[11:]) for p in folder.glob("model.ckpt-*.index"))
-  ways = ["epochs.jsonl", "vocabulary.txt", "the clock"]
+  ways = ["vocabulary.txt", "the clock"]
+  if (folder / "epochs.jsonl").exists():
+    ways.append("epochs.jsonl")
   if len(steps) > 1 and steps[-2] > last:
     ways += ["data", "index"] * 2
   way = draw.choice(ways)
@@ -75,11 +78,9 @@ def damage(folder, draw, last):
   if way in ("data", "index"):
     (path,) = folder.glob(f"model.ckpt-{steps[-1]}.{way}*")
     last = steps[-1]
-  if not path.exists() or not path.stat().st_size:
-    return "did nothing, there being no epochs.jsonl", last
   content = bytearray(path.read_bytes())
-  place = draw.randrange(len(content))
-  if draw.random() < 0.5:
+  place = draw.randrange(len(content) or 1)
+  if draw.random() < 0.5 or not content:
     path.write_bytes(content[:place])
     return f"cut {path.name} off at byte {place} of {len(content)}", last
   content[place] ^= 1 << draw.randrange(8)
@@ -103,7 +104,8 @@ def kill_once(folder, epochs, draw, is_disk_full=False):
   Raises:
     RuntimeError: if it ended with an error of its own.
   """
-  args = command(folder, epochs, "--checkpoint_minutes=0")
+  minutes = draw.choice([0, 0, 0, 0.005])  # Mostly after each step.
+  args = command(folder, epochs, f"--checkpoint_minutes={minutes}")
   with subprocess.Popen(
     args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
   ) as process:
@@ -143,9 +145,23 @@ def kill_once(folder, epochs, draw, is_disk_full=False):
   )
 
 
+def finish(folder, epochs):
+  """Trains to the end.
+
+  Raises:
+    RuntimeError: if it ended with an error.
+  """
+  process = subprocess.run(
+    command(folder, epochs), capture_output=True, text=True
+  )
+  if process.returncode:
+    raise RuntimeError(f"{folder}: {process.stderr}")
+
+
 def outcome(folder):
   """Returns all that a finished run reached, without times."""
   sys.path.insert(0, str(ROOT))
+  import checkpoints
   import tf1
 
   folder = pathlib.Path(folder)
@@ -157,9 +173,14 @@ def outcome(folder):
     for name in TIMES:
       del line[name]
     values[f"line {number}"] = line
-  reader = tf1.train.load_checkpoint(str(folder))
+  last = checkpoints.find(str(folder), "last")
+  for which in ("best", "last"):
+    path = pathlib.Path(checkpoints.find(str(folder), which))
+    state = "best_checkpoint" if which == "best" else "checkpoint"
+    values[which] = (path.name, (folder / state).read_text())
+  reader = tf1.train.load_checkpoint(last)
   for name in reader.get_variable_to_shape_map():
-    if name != "progress/rest":  # It has times, and the lines above.
+    if name != "progress/json":  # It has times, and the lines above.
       values[name] = reader.get_tensor(name).tobytes()
   return values
 
@@ -171,39 +192,51 @@ def main(argv=None):
   parser.add_argument("--epochs", type=int, default=30, help="of 128 steps")
   parser.add_argument("--seed", type=int, default=1, help="of the moments")
   args = parser.parse_args(argv)
-  draw = random.Random(args.seed)
-  with tempfile.TemporaryDirectory() as folder:
-    untouched = f"{folder}/untouched"
-    subprocess.run(
-      command(untouched, args.epochs), check=True, capture_output=True
-    )
-    expected = outcome(untouched)
-    print(f"An untouched run reached {expected[f'line {args.epochs}']}.")
-    kills, runs, differing = 0, 0, 0
-    while kills < args.kills:
-      runs += 1
-      tortured = f"{folder}/tortured-{runs}"
-      last = 0
-      while kills < args.kills:
-        happened = kill_once(tortured, args.epochs, draw, kills % 9 == 8)
-        if happened is None:
-          break
-        kills += 1
-        if kills % 3 == 0 and os.path.isdir(tortured):
-          done, last = damage(tortured, draw, last)
-          happened += f"; then the script {done}"
-        print(f"{kills}, run {runs}: {happened}", flush=True)
-      subprocess.run(
-        command(tortured, args.epochs), check=True, capture_output=True
-      )
-      found = outcome(tortured)
-      wrong = [n for n in expected if found.get(n) != expected[n]]
-      wrong += [n for n in found if n not in expected]
-      differing += bool(wrong)
-      told = f"differs in {', '.join(wrong)}" if wrong else "is equal"
-      print(f"Run {runs} {told}, after {kills} kills in all.", flush=True)
+  if min(args.kills, args.epochs) < 1:
+    parser.error("--kills and --epochs must be at least 1.")
+  folder = tempfile.mkdtemp()
+  try:
+    differing = torture(folder, args.kills, args.epochs, args.seed)
+  except (OSError, ValueError, RuntimeError) as error:
+    print(f"It failed: {error}")
+    differing = 1
+  if differing:
+    print(f"What there is to see is left in {folder}.")
+    return 1
+  shutil.rmtree(folder)
+  return 0
+
+
+def torture(folder, most_kills, epochs, seed):
+  """Does what the top of this file says; returns how many runs differ."""
+  draw = random.Random(seed)
+  untouched = f"{folder}/untouched"
+  finish(untouched, epochs)
+  expected = outcome(untouched)
+  print(f"An untouched run reached {expected[f'line {epochs}']}.", flush=True)
+  kills, runs, differing = 0, 0, 0
+  while kills < most_kills:
+    runs += 1
+    tortured = f"{folder}/tortured-{runs}"
+    last = 0
+    while kills < most_kills:
+      happened = kill_once(tortured, epochs, draw, kills % 9 == 8)
+      if happened is None:
+        break
+      kills += 1
+      if kills % 3 == 0 and os.path.isdir(tortured):
+        done, last = damage(tortured, draw, last)
+        happened += f"; then the script {done}"
+      print(f"{kills}, run {runs}: {happened}", flush=True)
+    finish(tortured, epochs)
+    found = outcome(tortured)
+    wrong = [n for n in expected if found.get(n) != expected[n]]
+    wrong += [n for n in found if n not in expected]
+    differing += bool(wrong)
+    told = f"differs in {', '.join(wrong)}" if wrong else "is equal"
+    print(f"Run {runs} {told}, after {kills} kills in all.", flush=True)
   print(f"{kills} kills, {runs} runs, of which {differing} differ.")
-  return int(differing > 0)
+  return differing
 
 
 if __name__ == "__main__":
