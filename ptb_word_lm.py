@@ -815,6 +815,12 @@ def main(argv):
     return _main(flags.FLAGS)
   except _INPUT_ERRORS as error:
     _tell(f"ptb_word_lm.py: {error}")
+  except ImportError as error:
+    _tell(
+      f"ptb_word_lm.py: TensorFlow cannot be loaded: {error}. Is all of "
+      "requirements.txt installed (scripts/setup_venv.sh does it)? Is there "
+      "enough memory?"
+    )
   except KeyboardInterrupt:
     _tell("Interrupted.")
     return 128 + signal.SIGINT
@@ -965,7 +971,7 @@ def _memory_enough():
   """Raises ConfigError if the block runs out of memory."""
   try:
     yield
-  except _INPUT_ERRORS:
+  except (*_INPUT_ERRORS, ImportError):
     raise  # Without loading TensorFlow to ask whether it is one of its own.
   except Exception as error:
     if type(error) is MemoryError or isinstance(

@@ -47,7 +47,10 @@ def _load():
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
   quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
   with _silent_stderr() if quiet else contextlib.nullcontext():
-    import tensorflow as tf
+    try:
+      import tensorflow as tf
+    except (MemoryError, SystemError):  # The latter: half of a MemoryError.
+      raise ImportError("there is too little memory") from None
 
     _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
     if quiet:  # What is deprecated since TF1 is what this project is about.
