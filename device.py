@@ -53,6 +53,11 @@ def cpu_features():
   return set()
 
 
+# Bytes of addresses, which RLIMIT_AS counts, that TensorFlow reserves for its
+# threads and libraries without using as much memory.
+_UNUSED_ADDRESSES = 2_500_000_000
+
+
 def free_memory():
   """Returns how many bytes this process can still get, infinite if unknown.
 
@@ -62,7 +67,7 @@ def free_memory():
   limits = [float("inf")]
   soft, _ = resource.getrlimit(resource.RLIMIT_AS)
   if soft != resource.RLIM_INFINITY:
-    limits.append(soft)
+    limits.append(max(soft - _UNUSED_ADDRESSES, 0))
   with contextlib.suppress(OSError), open("/proc/meminfo") as f:
     kilobytes = dict(re.findall(r"(\w+): +(\d+) kB", f.read()))
     free = int(kilobytes["MemAvailable"]) + int(kilobytes["SwapFree"])

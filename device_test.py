@@ -45,18 +45,19 @@ def test_the_name_counts_the_cores_that_may_be_used():
 def test_free_memory_heeds_a_limit(monkeypatch):
   free = device.free_memory()
   assert 10**8 < free < 10**14
-  monkeypatch.setattr(resource, "getrlimit", lambda which: (10**6, 10**9))
-  assert device.free_memory() == 10**6
+  for limit, expected in ((10**9, 0), (2_600_000_000, 100_000_000)):
+    monkeypatch.setattr(resource, "getrlimit", lambda _, n=limit: (n, n))
+    assert device.free_memory() == expected
 
 
 def test_what_cannot_fit_is_refused(monkeypatch):
   config = configs.LargeConfig()  # 66 million weights, in float32, twice.
   monkeypatch.setattr(device, "has_gpu", lambda: False)
-  monkeypatch.setattr(device, "free_memory", lambda: 10**9)
+  monkeypatch.setattr(device, "free_memory", lambda: 1_200_000_000)
   ptb_word_lm.check_memory(config)
-  monkeypatch.setattr(device, "free_memory", lambda: 5 * 10**8)
+  monkeypatch.setattr(device, "free_memory", lambda: 1_000_000_000)
   with pytest.raises(
-    configs.ConfigError, match=r"needs 0\.6 GB of memory at le"
+    configs.ConfigError, match=r"needs 1\.1 GB of memory at le"
   ):
     ptb_word_lm.check_memory(config)
   monkeypatch.setattr(device, "has_gpu", lambda: True)

@@ -570,14 +570,15 @@ def check_sizes(config, corpus):
 def check_memory(config):
   """Raises configs.ConfigError if the model cannot fit into memory.
 
-  Only the least is counted: the weights and their gradients, the gates of all
-  steps, and the logits. What passes may still need too much.
+  Only the least is counted: TensorFlow itself, the weights and their gradients,
+  the gates of all steps, and the logits. What passes may still need too much.
   """
   size, layers_ = config.hidden_size, config.num_layers
   weights = layers_ * 8 * size**2 + 2 * size * config.vocab_size
   words = config.batch_size * config.num_steps
   activations = words * (layers_ * 4 * size + config.vocab_size)
-  least, free = 4 * (2 * weights + activations), device.free_memory()
+  least = 500_000_000 + 4 * (2 * weights + activations)
+  free = device.free_memory()
   if least > free and not device.has_gpu():
     raise configs.ConfigError(
       f"The model needs {least / 1e9:.1f} GB of memory at least, and there are "
