@@ -1,8 +1,17 @@
 """What several tests share."""
 
 import os
+import signal
 
 import pytest
+
+
+def pytest_configure():
+  """Takes SIGINT as usual, and so do the processes that tests start.
+
+  A shell has its background jobs ignore it, as in `scripts/test.sh &`.
+  """
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
