@@ -102,7 +102,7 @@ def test_prints_what_the_tutorial_printed(finished):
     assert re.fullmatch(pattern, line), (line, pattern)
   assert re.fullmatch(
     r"Training the small model on .* with TensorFlow 2\.\d+\.\d+, rnn_mode "
-    r"block, in float32: 12,825 words, 50 different ones\.\n",
+    r"basic, in float32: 12,825 words, 50 different ones\.\n",
     process.stderr,
   )
   assert process.returncode == 0
@@ -154,7 +154,7 @@ def test_the_folder_has_all_of_the_run(finished):
   assert (about["model"], about["dtype"], about["seed"]) == (
     ("small", "float32", 3)
   )
-  assert about["config"]["rnn_mode"] == "block"
+  assert about["config"]["rnn_mode"] == "basic"
   assert about["config"]["hidden_size"] == 8
   assert about["config"]["vocab_size"] == 50
   configs.SmallConfig(**about["config"])

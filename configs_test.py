@@ -18,7 +18,8 @@ TUTORIAL = {
 @pytest.mark.parametrize("name", TUTORIAL)
 def test_values_are_the_tutorials(name):
   values = dataclasses.astuple(configs.CONFIGS[name]())
-  assert values[:-1] == TUTORIAL[name]  # The last is rnn_mode.
+  assert values[:-1] == TUTORIAL[name]
+  assert values[-1] == ("basic" if name == "small" else "block")  # rnn_mode
   assert len(configs.CONFIGS) == len(TUTORIAL)
 
 

@@ -757,7 +757,8 @@ def define_flags():
     None,
     list(configs.RNN_MODES),
     "How the LSTM is computed: basic unrolls TensorFlow's BasicLSTMCell, block "
-    "does the same as one layer over all steps. (default: block)",
+    "does the same as one layer over all steps. (default: basic for small, "
+    "else block)",
   )
   flags.DEFINE_boolean(
     "use_fp16",
