@@ -758,7 +758,7 @@ def test_a_real_venv(project):
   assert setup_venv(project, "requirements.txt", **env)[0] == 0
   assert setup_venv(project, "requirements.txt", **env) == (0, [], [])
   status, out, _ = project.run("train.sh", "--help")
-  assert (status, out) == (0, ["ptb_word_lm.py --model=small --help"])
+  assert (status, out) == (0, ["ptb_word_lm.py --help"])
 
 
 def test_train_with_ptb(project):
@@ -769,7 +769,7 @@ def test_train_with_ptb(project):
   status, out, err = project.run("train.sh", "--model=medium", "--seed", "1")
   assert status == 0
   assert out[1:] == [
-    f"ptb_word_lm.py --model=small --data_path={project.root}"
+    f"ptb_word_lm.py --data_path={project.root}"
     "/simple-examples/data --model=medium --seed 1"
   ]
   assert "is already in" in err[-1]
@@ -777,7 +777,7 @@ def test_train_with_ptb(project):
 
 def test_train_without_ptb_takes_the_sample_corpus(project):
   sample = project.root / "sample-corpus"
-  ran = f"ptb_word_lm.py --model=small --data_path={sample}"
+  ran = f"ptb_word_lm.py --data_path={sample}"
   status, out, err = project.run("train.sh")
   assert status == 0
   assert out[1:] == [f"sample_corpus.py {sample}", ran]
@@ -800,7 +800,7 @@ def test_train_without_ptb_takes_the_sample_corpus(project):
 def test_train_fetches_nothing_needlessly(project, flags):
   status, out, err = project.run("train.sh", *flags)
   assert status == 0
-  assert out[1:] == [f"ptb_word_lm.py --model=small {' '.join(flags)}"]
+  assert out[1:] == [f"ptb_word_lm.py {' '.join(flags)}"]
   assert len(err) == 1
 
 

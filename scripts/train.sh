@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the small model on the Penn Treebank, with nothing but Python at hand.
+# Trains a model, the small one unless told, on the Penn Treebank, with nothing but Python at hand.
 #
 #   scripts/train.sh [FLAG...]
 #
@@ -32,7 +32,7 @@ make_sample_corpus() {
 }
 
 train() {
-  exec "$python" "$root/ptb_word_lm.py" --model=small "$@"
+  exec "$python" "$root/ptb_word_lm.py" "$@"
 }
 
 "$root/scripts/setup_venv.sh" requirements.txt
