@@ -357,6 +357,8 @@ def test_evaluates_a_checkpoint_of_tensorflow_1_15(call):
   ("args", "message"),
   [
     (["--evaluate"], "--evaluate needs the folder of a run, --save_path, or"),
+    (["--checkpoint_minutes=5"],
+     "--checkpoint_minutes has no effect with no --save_path: leave it out"),
     (["--evaluate", "--save_path=RUN", "--model=small"],
      "--model has no effect with --evaluate --save_path: leave it out"),
     (["--evaluate", "--checkpoint=CKPT", "--seed=2"],

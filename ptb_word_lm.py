@@ -850,6 +850,8 @@ def _train(args):
     raise configs.ConfigError(
       "--checkpoint is for --evaluate. A run goes on from its newest one."
     )
+  if args.save_path is None:
+    _refuse(args, ["checkpoint_minutes"], "no --save_path")
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   corpus = reader.read_corpus(args.data_path)
   best_perplexity = sample_corpus.best_perplexity(args.data_path)
@@ -916,45 +918,12 @@ def _print_result(path, result):
 
 def _evaluate(args):
   """Evaluates as the flags say; returns the exit status."""
-  has_run = args.save_path is not None
-  useless = {"seed", "use_fp16", "checkpoint_minutes"}
-  if has_run:
-    useless |= {"model", "hparams", "rnn_mode"}
-  for name in sorted(useless):
-    if args[name].present:
-      raise configs.ConfigError(
-        f"--{name} has no effect with --evaluate{' --save_path' * has_run}: "
-        "leave it out."
-      )
+  _refuse(args, ["seed", "use_fp16", "checkpoint_minutes"], "--evaluate")
   corpus = reader.read_corpus(args.data_path)
-  if has_run:
-    config = run_folder.config_of(args.save_path, corpus.vocabulary)
-    checkpoint = args.checkpoint or "best"
-    if checkpoint in ("best", "last"):
-      checkpoint = checkpoints.find(args.save_path, checkpoint)
-    elif not os.path.dirname(checkpoint):
-      checkpoint = os.path.join(args.save_path, checkpoint)
-  elif args.checkpoint and args.checkpoint not in ("best", "last"):
-    checkpoint = args.checkpoint
-    model = configs.CONFIGS[args.model]()
-    config = configs.override(model, args.hparams)
-    free = {"batch_size": config.batch_size, "num_steps": config.num_steps}
-    if config != dataclasses.replace(model, **free):
-      raise configs.ConfigError(
-        "Only batch_size and num_steps have an effect with --evaluate "
-        "--checkpoint; leave the other --hparams out."
-      )
-    config = dataclasses.replace(
-      config,
-      **checkpoints.sizes_in(checkpoint),
-      rnn_mode=args.rnn_mode or config.rnn_mode,
-    )
-    if config.vocab_size != len(corpus.vocabulary):
-      raise reader.DataError(
-        f"{checkpoint} is of a model of {config.vocab_size:,} words, but "
-        f"ptb.train.txt has {len(corpus.vocabulary):,} different ones. Name "
-        "the folder of the text that it was trained on."
-      )
+  if args.save_path is not None:
+    config, checkpoint = _checkpoint_of_run(args, corpus)
+  elif args.checkpoint not in (None, "", "best", "last"):
+    config, checkpoint = _checkpoint_alone(args, corpus)
   else:
     raise configs.ConfigError(
       "--evaluate needs the folder of a run, --save_path, or the path of a "
@@ -965,6 +934,51 @@ def _evaluate(args):
   return 0
 
 
+def _checkpoint_of_run(args, corpus):
+  """Returns (config, path) of the checkpoint to evaluate in --save_path."""
+  _refuse(args, ["model", "hparams", "rnn_mode"], "--evaluate --save_path")
+  config = run_folder.config_of(args.save_path, corpus.vocabulary)
+  checkpoint = args.checkpoint or "best"
+  if checkpoint in ("best", "last"):
+    return config, checkpoints.find(args.save_path, checkpoint)
+  if not os.path.dirname(checkpoint):  # A name within the folder.
+    return config, os.path.join(args.save_path, checkpoint)
+  return config, checkpoint
+
+
+def _checkpoint_alone(args, corpus):
+  """Returns (config, path) of a checkpoint that is in no run's folder."""
+  model = configs.CONFIGS[args.model]()
+  config = configs.override(model, args.hparams)
+  batch = {"batch_size": config.batch_size, "num_steps": config.num_steps}
+  if config != dataclasses.replace(model, **batch):
+    raise configs.ConfigError(
+      "Only batch_size and num_steps have an effect with --evaluate "
+      "--checkpoint; leave the other --hparams out."
+    )
+  config = dataclasses.replace(
+    config,
+    **checkpoints.sizes_in(args.checkpoint),
+    rnn_mode=args.rnn_mode or config.rnn_mode,
+  )
+  if config.vocab_size != len(corpus.vocabulary):
+    raise reader.DataError(
+      f"{args.checkpoint} is of a model of {config.vocab_size:,} words, but "
+      f"ptb.train.txt has {len(corpus.vocabulary):,} different ones. Name the "
+      "folder of the text that it was trained on."
+    )
+  return config, args.checkpoint
+
+
+def _refuse(args, names, where):
+  """Raises configs.ConfigError if one of these flags was given."""
+  for name in names:
+    if args[name].present:
+      raise configs.ConfigError(
+        f"--{name} has no effect with {where}: leave it out."
+      )
+
+
 _MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
 
 
@@ -973,16 +987,17 @@ def _memory_enough():
   """Raises ConfigError if the block runs out of memory."""
   try:
     yield
+    return
+  except MemoryError:
+    pass
   except (*_INPUT_ERRORS, ImportError):
     raise  # Without loading TensorFlow to ask whether it is one of its own.
   except Exception as error:
-    if type(error) is MemoryError or isinstance(
-      error, tf1.errors.ResourceExhaustedError
-    ):
-      raise configs.ConfigError(
-        f"The model does not fit into memory. {_MAKE_SMALLER}"
-      ) from None
-    raise
+    if not isinstance(error, tf1.errors.ResourceExhaustedError):
+      raise
+  raise configs.ConfigError(
+    f"The model does not fit into memory. {_MAKE_SMALLER}"
+  )
 
 
 def _tell(sentence):

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Trains a model, the small one unless told, on the Penn Treebank, with nothing but Python at hand.
+# Trains on the Penn Treebank, the small model unless told, with nothing but
+# Python at hand.
 #
 #   scripts/train.sh [FLAG...]
 #
