@@ -193,6 +193,11 @@ def ptb_producer(raw_data, batch_size, num_steps, name=None):
   with tf1.name_scope(name, "PTBProducer"):
     size = epoch_size(len(raw_data), batch_size, num_steps)
     indices = tf1.data.Dataset.range(size, output_type=tf1.int32).repeat()
+    # Nothing here is to be tuned, and once the thread that would do it kept a
+    # finished run from ending.
+    options = tf1.data.Options()
+    options.autotune.enabled = False
+    indices = indices.with_options(options)
     begin = tf1.data.make_one_shot_iterator(indices).get_next() * num_steps
     streams = tf1.constant(_streams(raw_data, batch_size))
     x = streams[:, begin : begin + num_steps]
