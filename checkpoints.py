@@ -91,7 +91,7 @@ class Checkpoints:
       progress: a Progress.
 
     Raises:
-      OSError, tf1.errors.OpError: if it cannot be written. What there was
+      OSError, or one of tf1.ERRORS: if it cannot be written. What there was
         before is still there.
     """
     if step in self._steps:
@@ -105,7 +105,7 @@ class Checkpoints:
       )
       for path in [*glob.glob(glob.escape(prefix) + ".*"), self._path]:
         _flush_to_disk(path)
-    except (OSError, tf1.errors.OpError):
+    except (OSError, *tf1.ERRORS):
       self._remove(step)
       raise
     self._steps = [*self._steps[-1:], step]

@@ -73,12 +73,14 @@ def free_memory():
     free = int(kilobytes["MemAvailable"]) + int(kilobytes["SwapFree"])
     limits.append(1024 * free)
   with contextlib.suppress(OSError, ValueError):  # ValueError: "max".
-    most, now = (_read_number(f"memory.{name}") for name in ("max", "current"))
-    limits.append(most - now)
+    most = int(_read_of_group("memory.max"))
+    # Without the cache of files, which gives way.
+    used = dict(re.findall(r"(\w+) (\d+)", _read_of_group("memory.stat")))
+    limits.append(most - int(used["anon"]))
   return min(limits)
 
 
-def _read_number(name):
-  """Returns a number that Linux tells of the process's control group."""
+def _read_of_group(name):
+  """Returns what Linux tells of the process's control group, a text."""
   with open(f"/sys/fs/cgroup/{name}") as f:
-    return int(f.read())
+    return f.read()

@@ -50,6 +50,17 @@ def test_free_memory_heeds_a_limit(monkeypatch):
     assert device.free_memory() == expected
 
 
+def test_free_memory_heeds_a_group(monkeypatch):
+  texts = {
+    "memory.max": "9000\n",
+    "memory.stat": "anon 2000\nfile 6500\nkernel 10\n",
+  }
+  monkeypatch.setattr(device, "_read_of_group", texts.get)
+  assert device.free_memory() == 7000
+  texts["memory.max"] = "max\n"
+  assert device.free_memory() > 10**8
+
+
 def test_what_cannot_fit_is_refused(monkeypatch):
   config = configs.LargeConfig()  # 66 million weights, in float32, twice.
   monkeypatch.setattr(device, "has_gpu", lambda: False)

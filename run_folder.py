@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import time
 
 from absl import logging
@@ -275,7 +276,11 @@ class RunFolder(NoRunFolder):
     time: TensorBoard reads them in the order of their names, so that of a
     clock set back would come too early.
     """
-    number = sum("tfevents" in name for name in os.listdir(self.path))
+    matches = (
+      re.fullmatch(r"events\.out\.tfevents\.(\d+)", name)
+      for name in os.listdir(self.path)
+    )
+    number = 1 + max((int(match[1]) for match in matches if match), default=-1)
     path = os.path.join(self.path, f"events.out.tfevents.{number:06}")
     with self._trying_to("write the summaries"):
       self._events = tf1.io.TFRecordWriter(path)

@@ -245,6 +245,11 @@ def test_tensorboard_sees_each_step_once(new, monkeypatch):
   go_on({4: 5.0, 5: 4.0, 6: 3.0}, False, 3000)
   go_on({4: 2.0, 5: 1.0}, True, 2000)
   assert losses() == ({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0}, 4)
+  names = [f"events.out.tfevents.{number:06}" for number in range(4)]
+  assert sorted(p.name for p in new.glob("*tfevents*")) == names
+  (new / names[0]).unlink()  # By somebody; the others are not overwritten.
+  go_on({6: 0.5}, True, 1000)
+  assert losses() == ({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0, 6: 0.5}, 5)
 
 
 class FakeModel:
