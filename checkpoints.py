@@ -21,9 +21,10 @@ import numpy as np
 from absl import logging
 
 import tf1
+from command import InputError
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError, ValueError):
   """There is no checkpoint to take, or it does not fit."""
 
 
@@ -216,12 +217,15 @@ def find(folder, which):
 
   Args:
     folder: of the run.
-    which: "last", or "best" by the valid perplexity. Which is best, the last
+    which: "last", or "best" by the valid perplexity; or else the name of one in
+      the folder, or any path, which need not exist. Which is best, the last
       says.
 
   Raises:
     CheckpointError: if there is none, or the last is damaged.
   """
+  if which not in ("best", "last"):
+    return which if os.path.dirname(which) else os.path.join(folder, which)
   steps = steps_in(folder)
   if not steps:
     raise CheckpointError(f"{folder} has no checkpoint.")
@@ -233,8 +237,8 @@ def find(folder, which):
     best = _best_step(json.loads(text)["epochs"])
   if best is None:
     raise CheckpointError(
-      f"{folder} has no best checkpoint yet, as no epoch has ended. Evaluate "
-      "the last one: --checkpoint=last."
+      f"{folder} has no best checkpoint yet, as no epoch has ended. Take the "
+      "last one: --checkpoint=last."
     )
   return os.path.join(folder, f"model.ckpt-{best}")
 
@@ -261,6 +265,11 @@ def sizes_in(path):
       "Model/embedding."
     ) from None
   cells = {name for name in shapes if name.endswith("basic_lstm_cell/kernel")}
+  if not cells:
+    raise CheckpointError(
+      f"{path} is not a checkpoint of this model: it has no kernel of a "
+      "basic_lstm_cell."
+    )
   return {
     "hidden_size": hidden_size,
     "vocab_size": vocab_size,
@@ -268,23 +277,34 @@ def sizes_in(path):
   }
 
 
-def restore_variables(session, path):
+def restore_variables(session, path, scope=""):
   """Reads the model's variables, and no Progress.
+
+  Args:
+    session: a Session.
+    path: of the checkpoint, without .index.
+    scope: "" or one that ends with "/": that of the variables to read. In the
+      checkpoint they have the names without it.
 
   Raises:
     CheckpointError: if they are not in the checkpoint, or damaged.
   """
-  variables = tf1.trainable_variables()
+  variables = tf1.trainable_variables(scope)
   with _reading(path):
-    _check_shapes(path, variables)
-    tf1.train.Saver(variables).restore(session, path)
+    _check_shapes(path, variables, scope)
+    # Nothing is added to the graph, which may be exported.
+    tensors = tf1.train.load_checkpoint(path)
+    for variable in variables:
+      name = variable.op.name.removeprefix(scope)
+      variable.load(tensors.get_tensor(name), session)
 
 
-def _check_shapes(path, variables):
+def _check_shapes(path, variables, scope=""):
   """Raises ValueError if a checkpoint lacks variables of these shapes."""
   shapes = dict(tf1.train.list_variables(path))
   for variable in variables:
-    name, expected = variable.op.name, variable.shape.as_list()
+    name = variable.op.name.removeprefix(scope)
+    expected = variable.shape.as_list()
     if shapes.get(name) != expected:
       raise ValueError(
         f"{name} should be of shape {expected}, and is {shapes.get(name)}."

@@ -7,10 +7,12 @@ toy, for trying out code in a second.
 
 import dataclasses
 
+from command import InputError
+
 RNN_MODES = ("basic", "block")
 
 
-class ConfigError(ValueError):
+class ConfigError(InputError, ValueError):
   """A hyper-parameter that does not exist or cannot have that value."""
 
 

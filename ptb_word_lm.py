@@ -11,32 +11,32 @@ V = vocab_size, L = num_layers. Tensors are time-major, [T, B, ...], as the
 unrolled steps take them.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import math
-import os
-import signal
 import sys
 import time
 import warnings
 
 import numpy as np
 import tqdm
-from absl import app, flags, logging
+from absl import app, flags
 
 import checkpoints
+import command
 import configs
 import device
 import layers
+import preparation
 import reader
 import run_folder
 import sample_corpus
 import tf1
+from command import InputError, tell
 from stop_request import StopRequest
 
 
-class DivergedError(ArithmeticError):
+class DivergedError(InputError, ArithmeticError):
   """The loss or its gradient is no longer a finite number."""
 
 
@@ -224,21 +224,11 @@ def unroll_basic(config, inputs, masks):
     (outputs, initial_state, final_state): [T, B, H] of the inputs' type, and
     the states as PTBModel has them.
   """
-  with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
-    cells = [
-      # No bias on the forget gate: the paper's equations have none.
-      tf1.nn.rnn_cell.BasicLSTMCell(
-        config.hidden_size, forget_bias=0.0, dtype=inputs.dtype
-      )
-      for _ in range(config.num_layers)
-    ]
-  stack = tf1.nn.rnn_cell.MultiRNNCell(
-    [
-      cell if mask is None else OutputDropout(cell, mask)
-      for cell, mask in zip(cells, masks, strict=True)
-    ]
-  )
+  cells = [
+    cell if mask is None else OutputDropout(cell, mask)
+    for cell, mask in zip(lstm_cells(config, inputs.dtype), masks, strict=True)
+  ]
+  stack = tf1.nn.rnn_cell.MultiRNNCell(cells)
   initial_state = _zero_state(config)
   state = _cast_state(initial_state, inputs.dtype)
   outputs = []
@@ -247,6 +237,19 @@ def unroll_basic(config, inputs, masks):
       output, state = stack(x, state)  # [B, H]
       outputs.append(output)
   return tf1.stack(outputs), initial_state, _cast_state(state, tf1.float32)
+
+
+def lstm_cells(config, dtype):
+  """Returns TensorFlow's cell for each layer, a list."""
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
+    return [
+      # No bias on the forget gate: the paper's equations have none.
+      tf1.nn.rnn_cell.BasicLSTMCell(
+        config.hidden_size, forget_bias=0.0, dtype=dtype
+      )
+      for _ in range(config.num_layers)
+    ]
 
 
 def unroll_block(config, inputs, masks):
@@ -311,13 +314,18 @@ def softmax_loss(config, outputs, targets):
   Returns:
     float32 [T, B].
   """
-  size = [config.hidden_size, config.vocab_size]
-  softmax_w = tf1.get_variable("softmax_w", size, tf1.float32)
-  softmax_b = tf1.get_variable("softmax_b", size[1:], tf1.float32)
+  softmax_w, softmax_b = softmax_variables(config)
   rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [T * B, H]
   labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
   losses = layers.softmax_losses(rows, softmax_w, softmax_b, labels)
   return tf1.reshape(losses, [config.num_steps, config.batch_size])
+
+
+def softmax_variables(config):
+  """Returns softmax_w [H, V] and softmax_b [V] of the variable scope."""
+  size = [config.hidden_size, config.vocab_size]
+  softmax_w = tf1.get_variable("softmax_w", size, tf1.float32)
+  return softmax_w, tf1.get_variable("softmax_b", size[1:], tf1.float32)
 
 
 def uniform_initializer(init_scale, seed):
@@ -615,7 +623,7 @@ def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
       progress = folder.restore(session, train_model)
       while len(progress.epochs) < config.max_max_epoch:
         if stop:
-          _tell(f"Stopped before epoch {progress.epoch}.")
+          tell(f"Stopped before epoch {progress.epoch}.")
           return None
         if not train_epoch(
           session, train_model, eval_model, config, progress, folder, stop
@@ -625,7 +633,7 @@ def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
         session, eval_model, corpus.test, title="Test", stop=stop
       )
       if perplexity is None:
-        _tell("Stopped before the test perplexity was known.")
+        tell("Stopped before the test perplexity was known.")
         return None
       print(f"Test Perplexity: {perplexity:.3f}", flush=True)
       numbers = {**progress.epochs[-1], "test_perplexity": perplexity}
@@ -686,7 +694,7 @@ def train_epoch(
     )
   else:
     folder.save(session, global_step, progress)
-    _tell(f"Stopped in epoch {epoch}, after step {progress.step} of {size}.")
+    tell(f"Stopped in epoch {epoch}, after step {progress.step} of {size}.")
   title = f"Epoch {epoch}, valid"
   valid_perplexity = run_epoch(session, eval_model, title=title)
   print(f"Epoch: {epoch} Valid Perplexity: {valid_perplexity:.3f}", flush=True)
@@ -727,7 +735,7 @@ def evaluate(config, corpus, checkpoint):
       model = PTBModel(False, config, PTBInput(config, corpus.valid))
     with tf1.Session() as session:
       checkpoints.restore_variables(session, checkpoint)
-      _tell(f"Evaluating {checkpoint}.")
+      tell(f"Evaluating {checkpoint}.")
       valid_perplexity = run_epoch(session, model, title="Valid")
       print(f"Valid Perplexity: {valid_perplexity:.3f}", flush=True)
       test_perplexity = stream_perplexity(
@@ -805,43 +813,22 @@ def define_flags():
 
 def main(argv):
   """Trains as the flags say; returns the exit status."""
-  if len(argv) > 1:
-    _tell(f"ptb_word_lm.py: '{argv[1]}' is not a flag; --help lists them.")
-    return 2
-  logging.get_absl_handler().setFormatter(None)  # Messages as they are.
-  for stream in ("stdin", "stdout", "stderr"):  # As after "2>&-".
-    if getattr(sys, stream) is None:
-      # Else the next file opened would get what is printed.
-      setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
-  try:
-    return _main(flags.FLAGS)
-  except _INPUT_ERRORS as error:
-    _tell(f"ptb_word_lm.py: {error}")
-  except ImportError as error:
-    _tell(
-      f"ptb_word_lm.py: TensorFlow cannot be loaded: {error}. Is all of "
-      "requirements.txt installed (scripts/setup_venv.sh does it)? Is there "
-      "enough memory?"
-    )
-  except KeyboardInterrupt:
-    _tell("Interrupted.")
-    return 128 + signal.SIGINT
-  except OSError as error:  # Of stdout: what it tells cannot be written.
-    if not isinstance(error, BrokenPipeError):  # As "| head": nobody reads on.
-      _tell(f"ptb_word_lm.py: cannot print: {error.strerror}.")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  return 1
+  return command.run(
+    "ptb_word_lm.py",
+    argv,
+    lambda: _main(flags.FLAGS),
+    too_large=_MAKE_SMALLER,
+  )
 
 
 def _main(args):
-  """Does what `main` says, and lets errors pass."""
+  """Trains or evaluates; returns the exit status."""
   if args.data_path is None:
     raise reader.DataError(
       "--data_path is missing: the folder with ptb.train.txt, ptb.valid.txt "
       "and ptb.test.txt (scripts/download_ptb.sh makes simple-examples/data)."
     )
-  with _memory_enough():
-    return _evaluate(args) if args.evaluate else _train(args)
+  return _evaluate(args) if args.evaluate else _train(args)
 
 
 def _train(args):
@@ -854,6 +841,7 @@ def _train(args):
     _refuse(args, ["checkpoint_minutes"], "no --save_path")
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   corpus = reader.read_corpus(args.data_path)
+  choices = preparation.read(args.data_path)
   best_perplexity = sample_corpus.best_perplexity(args.data_path)
   config = dataclasses.replace(
     config,
@@ -874,6 +862,8 @@ def _train(args):
       "config": dataclasses.asdict(config),
       "data_sha256": corpus.sha256,
     }
+    if choices is not None:
+      about["preparation"] = dataclasses.asdict(choices)
     folder = run_folder.RunFolder(
       args.save_path, about, corpus.vocabulary, args.checkpoint_minutes
     )
@@ -895,13 +885,13 @@ def _train(args):
 
 def _tell_start(args, config, corpus, dtype):
   """Says what will be trained, on what."""
-  _tell(
+  tell(
     f"Training the {args.model} model on {device.name()} with TensorFlow "
     f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
     f"{len(corpus.train):,} words, {config.vocab_size:,} different ones."
   )
   if args.use_fp16 and not device.has_units_for(dtype):
-    _tell(
+    tell(
       f"This processor has no units for {dtype}: training will be slower than "
       "without --use_fp16."
     )
@@ -909,7 +899,7 @@ def _tell_start(args, config, corpus, dtype):
 
 def _print_result(path, result):
   """Prints what a finished run reached."""
-  _tell(f"The run in {path} is finished.")
+  tell(f"The run in {path} is finished.")
   for part in ("train", "valid"):
     value = result[f"{part}_perplexity"]
     print(f"Epoch: {result['epoch']} {part.title()} Perplexity: {value:.3f}")
@@ -938,12 +928,7 @@ def _checkpoint_of_run(args, corpus):
   """Returns (config, path) of the checkpoint to evaluate in --save_path."""
   _refuse(args, ["model", "hparams", "rnn_mode"], "--evaluate --save_path")
   config = run_folder.config_of(args.save_path, corpus.vocabulary)
-  checkpoint = args.checkpoint or "best"
-  if checkpoint in ("best", "last"):
-    return config, checkpoints.find(args.save_path, checkpoint)
-  if not os.path.dirname(checkpoint):  # A name within the folder.
-    return config, os.path.join(args.save_path, checkpoint)
-  return config, checkpoint
+  return config, checkpoints.find(args.save_path, args.checkpoint or "best")
 
 
 def _checkpoint_alone(args, corpus):
@@ -981,38 +966,6 @@ def _refuse(args, names, where):
 
 _MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
 
-
-@contextlib.contextmanager
-def _memory_enough():
-  """Raises ConfigError if the block runs out of memory."""
-  try:
-    yield
-    return
-  except MemoryError:
-    pass
-  except (*_INPUT_ERRORS, ImportError):
-    raise  # Without loading TensorFlow to ask whether it is one of its own.
-  except Exception as error:
-    if not isinstance(error, tf1.errors.ResourceExhaustedError):
-      raise
-  raise configs.ConfigError(
-    f"The model does not fit into memory. {_MAKE_SMALLER}"
-  )
-
-
-def _tell(sentence):
-  """Prints to stderr, so that stdout has what the tutorial printed only."""
-  print(sentence, file=sys.stderr, flush=True)
-
-
-_INPUT_ERRORS = (
-  checkpoints.CheckpointError,
-  configs.ConfigError,
-  reader.DataError,
-  run_folder.RunFolderError,
-  sample_corpus.CorpusError,
-  DivergedError,
-)
 
 if __name__ == "__main__":
   define_flags()

@@ -29,11 +29,12 @@ import numpy as np
 from absl import logging
 
 import tf1
+from command import InputError
 
 EOS = "<eos>"  # The word that a newline is read as.
 
 
-class DataError(ValueError):
+class DataError(InputError, ValueError):
   """Text that is missing, cannot be read, or is too short for a batch."""
 
 
@@ -55,9 +56,8 @@ class Corpus:
 def read_corpus(data_path):
   """Reads ptb.train.txt, ptb.valid.txt and ptb.test.txt.
 
-  The vocabulary is that of the training text, the most frequent word first,
-  words equally frequent in alphabetical order. Words of the other two texts
-  that it lacks are dropped, and their number is logged.
+  Words of the other two texts that the vocabulary lacks are dropped, and their
+  number is logged.
 
   Args:
     data_path: the folder with the three files, UTF-8, each line a sentence.
@@ -69,22 +69,47 @@ def read_corpus(data_path):
     DataError: for a file that is missing, unreadable, not UTF-8, without a
       word, or without a word that the training text has.
   """
-  if not data_path or not os.path.isdir(data_path):
-    raise DataError(
-      f"There is no folder '{data_path or ''}'. Name the one with the "
-      "ptb.*.txt files (scripts/download_ptb.sh makes simple-examples/data)."
-    )
+  _check_folder(data_path)
   sha256, words = {}, {}
   for part in ("train", "valid", "test"):
     name = f"ptb.{part}.txt"
     words[part], sha256[name] = _read_words(os.path.join(data_path, name))
-  counts = collections.Counter(words["train"])
-  vocabulary = sorted(counts, key=lambda word: (-counts[word], word))
+  vocabulary = vocabulary_of(words["train"])
   word_to_id = {word: i for i, word in enumerate(vocabulary)}
   ids = {
     part: _to_ids(f"ptb.{part}.txt", words[part], word_to_id) for part in words
   }
   return Corpus(**ids, vocabulary=vocabulary, sha256=sha256)
+
+
+def read_vocabulary(data_path):
+  """Returns the words in the order of their ids, from ptb.train.txt alone.
+
+  Raises:
+    DataError: as `read_corpus` does.
+  """
+  _check_folder(data_path)
+  words, _ = _read_words(os.path.join(data_path, "ptb.train.txt"))
+  return vocabulary_of(words)
+
+
+def vocabulary_of(words):
+  """Returns the different words of a training text, each at its id's place.
+
+  The most frequent word is the first; words equally frequent are in
+  alphabetical order.
+  """
+  counts = collections.Counter(words)
+  return sorted(counts, key=lambda word: (-counts[word], word))
+
+
+def _check_folder(data_path):
+  """Raises DataError if there is no such folder."""
+  if not data_path or not os.path.isdir(data_path):
+    raise DataError(
+      f"There is no folder '{data_path or ''}'. Name the one with the "
+      "ptb.*.txt files (scripts/download_ptb.sh makes simple-examples/data)."
+    )
 
 
 def ptb_raw_data(data_path=None):
@@ -114,24 +139,36 @@ def _read_words(path):
     ) from None
   except OSError as error:
     raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+  words = decode(content, path).replace("\n", f" {EOS} ").split()
+  if not set(words) - {EOS}:
+    raise DataError(f"{path} is empty: it must have at least one word.")
+  return words, hashlib.sha256(content).hexdigest()
+
+
+def decode(content, name):
+  """Returns the text that bytes hold in UTF-8, each newline as LF.
+
+  Args:
+    content: bytes.
+    name: what to call them in an error.
+
+  Raises:
+    DataError: if they are not UTF-8.
+  """
   try:
     text = content.decode("utf-8")
   except UnicodeDecodeError as error:
     raise DataError(
-      f"{path} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
-      f"{error.start}. Convert it, or name the folder of another text."
+      f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
+      f"{error.start}. Convert it, or take another text."
     ) from None
   if "\0" in text:  # Read as UTF-8, each letter of UTF-16 would have one.
     raise DataError(
-      f"{path} is not UTF-8 text: it has NUL characters. If it is UTF-16, "
+      f"{name} is not UTF-8 text: it has NUL characters. If it is UTF-16, "
       "convert it."
     )
   # Newlines of Windows and of old Macs; byte-order marks of joined files.
-  text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
-  words = text.replace("\n", f" {EOS} ").split()
-  if not set(words) - {EOS}:
-    raise DataError(f"{path} is empty: it must have at least one word.")
-  return words, hashlib.sha256(content).hexdigest()
+  return text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
 
 
 def _to_ids(name, words, word_to_id):

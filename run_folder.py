@@ -10,6 +10,7 @@ result.json       what the finished run reached
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -20,7 +21,9 @@ from absl import logging
 
 import checkpoints
 import configs
+import preparation
 import tf1
+from command import InputError
 
 # How the names of its files start.
 _NAMES = (
@@ -40,7 +43,7 @@ RESULT_NAMES = (
 )
 
 
-class RunFolderError(OSError):
+class RunFolderError(InputError, OSError):
   """The folder cannot be used, read or written, or has another run in it."""
 
 
@@ -339,7 +342,7 @@ class RunFolder(NoRunFolder):
     where = f"Cannot {do} of --save_path={self.path}"
     try:
       yield
-    except (RunFolderError, checkpoints.CheckpointError):
+    except InputError:
       raise
     except OSError as error:
       raise RunFolderError(f"{where}: {error.strerror}.") from None
@@ -347,19 +350,17 @@ class RunFolder(NoRunFolder):
       raise RunFolderError(f"{where}: {tf1.reason_of(error)}") from None
 
 
-def check_name(path):
-  """Raises RunFolderError if a folder cannot have this name."""
+def check_name(path, flag="--save_path"):
+  """Raises RunFolderError if a folder, which `flag` names, cannot be so."""
   if not path:
-    raise RunFolderError(
-      "--save_path is empty; name a folder, or leave it out."
-    )
+    raise RunFolderError(f"{flag} is empty; name a folder, or leave it out.")
   if set("*?[\\") & set(path):
     raise RunFolderError(
-      f"--save_path={path} has one of the characters * ? [ \\, which "
-      "TensorFlow takes for a pattern of names; choose a name without them."
+      f"{flag}={path} has one of the characters * ? [ \\, which TensorFlow "
+      "takes for a pattern of names; choose a name without them."
     )
   if os.path.lexists(path) and not os.path.isdir(path):
-    raise RunFolderError(f"--save_path={path} is not a folder; name one.")
+    raise RunFolderError(f"{flag}={path} is not a folder; name one.")
 
 
 def read_config(path):
@@ -382,8 +383,54 @@ def read_config(path):
     pass
   raise RunFolderError(
     f"{name} is damaged, or not of this program. It says which run this is: "
-    "put back a copy, or give --save_path another folder."
+    "put back a copy, or name another folder."
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run's folder says of the model in it."""
+
+  config: configs.Config
+  vocabulary: list[str]  # The words in the order of their ids.
+  preparation: preparation.Preparation | None  # Of the text.
+
+
+def read_run(path, flag="--save_path"):
+  """Returns the Run in a folder.
+
+  Args:
+    path: the folder.
+    flag: where its name comes from, for errors.
+
+  Raises:
+    RunFolderError: if the folder lacks something.
+  """
+  check_name(path, flag)
+  about = read_config(path)
+  try:
+    config = configs.Config(**about["config"])
+    choices = preparation.from_json(about.get("preparation"))
+  except (TypeError, configs.ConfigError, preparation.PreparationError):
+    raise RunFolderError(
+      f"{path}/config.json has no whole config. Put back a copy."
+    ) from None
+  name = os.path.join(path, "vocabulary.txt")
+  try:
+    with open(name, encoding="utf-8", newline="\n") as f:
+      vocabulary = f.read().split("\n")[:-1]
+  except (OSError, ValueError):
+    raise RunFolderError(
+      f"{name} cannot be read. The command that trained the run makes it anew "
+      "if it is missing."
+    ) from None
+  if len(set(vocabulary)) != config.vocab_size:
+    raise RunFolderError(
+      f"{name} has {len(set(vocabulary)):,} different words, but the model "
+      f"knows {config.vocab_size:,}. Remove the file: the command that trained "
+      "the run makes it anew."
+    )
+  return Run(config, vocabulary, choices)
 
 
 def config_of(path, vocabulary):
@@ -396,28 +443,13 @@ def config_of(path, vocabulary):
   Raises:
     RunFolderError: if they are not, or if the folder lacks something.
   """
-  check_name(path)
-  about = read_config(path)
-  try:
-    config = configs.Config(**about["config"])
-  except (TypeError, configs.ConfigError):
-    raise RunFolderError(
-      f"{path}/config.json has no whole config. Put back a copy."
-    ) from None
-  try:
-    with open(os.path.join(path, "vocabulary.txt"), encoding="utf-8") as f:
-      is_same = f.read() == _lines(vocabulary)
-  except (OSError, ValueError):
-    raise RunFolderError(
-      f"{path}/vocabulary.txt cannot be read. The command that trained the run "
-      "makes it anew if it is missing."
-    ) from None
-  if not is_same:
+  run = read_run(path)
+  if run.vocabulary != vocabulary:
     raise RunFolderError(
       f"The run in {path} has another vocabulary than ptb.train.txt. Name the "
       "folder of the text that it was trained on."
     )
-  return config
+  return run.config
 
 
 def _differences(there, here):

@@ -310,10 +310,10 @@ def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
 
 def test_the_config_of_a_run(path):
   about = copy.deepcopy(ABOUT)
-  about["config"] = vars(configs.TestConfig())
+  about["config"] = vars(configs.TestConfig(vocab_size=len(WORDS)))
   (path / "config.json").write_text(json.dumps(about))
   config = run_folder.config_of(str(path), WORDS)
-  assert vars(config) == vars(configs.TestConfig())
+  assert vars(config) == about["config"]
   with pytest.raises(run_folder.RunFolderError, match="has another vocabulary"):
     run_folder.config_of(str(path), ["the"])
   (path / "vocabulary.txt").unlink()

@@ -31,6 +31,7 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
+from command import InputError
 from reader import EOS
 
 _PARTS = ("train", "valid", "test")
@@ -54,7 +55,7 @@ _GRAMMAR = {
 _INSIDE = ("subject", "predicate", "object", "end")
 
 
-class CorpusError(ValueError):
+class CorpusError(InputError, ValueError):
   """A sample corpus that cannot be made, or one that is damaged."""
 
 

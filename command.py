@@ -1,0 +1,71 @@
+"""What all commands share: how they end, and what they tell their users."""
+
+import os
+import signal
+import sys
+
+from absl import logging
+
+import tf1
+
+
+class InputError(Exception):
+  """What a user can mend. Its text is a sentence for them."""
+
+
+def run(name, argv, body, *, too_large="Take a smaller one."):
+  """Runs a command, and turns what ends it into a sentence and a status.
+
+  Args:
+    name: of the command, as "score.py".
+    argv: what absl left of the command line; beyond its first, nothing may be.
+    body: does the work; returns the exit status.
+    too_large: what to do if the model does not fit into memory, a sentence.
+
+  Returns:
+    The exit status.
+  """
+  if len(argv) > 1:
+    tell(f"{name}: '{argv[1]}' is not a flag; --help lists them.")
+    return 2
+  logging.get_absl_handler().setFormatter(None)  # Messages as they are.
+  for stream in ("stdin", "stdout", "stderr"):  # As after "2>&-".
+    if getattr(sys, stream) is None:
+      # Else the next file opened would get what is printed.
+      setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
+  try:
+    return body()
+  except InputError as error:
+    tell(f"{name}: {error}")
+  except ImportError as error:
+    tell(
+      f"{name}: TensorFlow cannot be loaded: {error}. Is all of "
+      "requirements.txt installed (scripts/setup_venv.sh does it)? Is there "
+      "enough memory?"
+    )
+  except KeyboardInterrupt:
+    tell("Interrupted.")
+    return 128 + signal.SIGINT
+  except OSError as error:  # Of stdout: what it tells cannot be written.
+    if not isinstance(error, BrokenPipeError):  # As "| head": nobody reads on.
+      tell(f"{name}: cannot print: {error.strerror}.")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  except Exception as error:
+    if not _is_lack_of_memory(error):
+      raise
+    tell(f"{name}: The model does not fit into memory. {too_large}")
+  return 1
+
+
+def _is_lack_of_memory(error):
+  """Says whether Python or TensorFlow could get no more memory."""
+  if isinstance(error, MemoryError):
+    return True
+  return "tensorflow" in sys.modules and isinstance(
+    error, tf1.errors.ResourceExhaustedError
+  )
+
+
+def tell(sentence):
+  """Prints to stderr, so that stdout has nothing but results."""
+  print(sentence, file=sys.stderr, flush=True)

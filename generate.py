@@ -1,0 +1,242 @@
+"""Writes text with a trained model, or tells which word it expects next.
+
+  python generate.py --run=runs/small --prefix="the company" --temperature=0.8
+  python generate.py --run=runs/small --prefix="the company" --next_word
+
+The text goes on from the prefix, which stands at the start of a sentence. Each
+word is drawn from the model's distribution, given all words before it. First
+the temperature changes that, then top_k, then top_p take the rare words away.
+"""
+
+import math
+
+import numpy as np
+from absl import app, flags
+
+import command
+import language_model
+from command import InputError, tell
+from preparation import UNKNOWN
+from reader import EOS
+
+_AT_ONCE = 100  # Samples that are drawn side by side.
+
+
+class PrefixError(InputError, ValueError):
+  """A text that nothing can be generated from."""
+
+
+def define_flags():
+  """Defines the command line's flags."""
+  language_model.define_flags()
+  flags.DEFINE_string("prefix", "", "The words to start with.")
+  flags.DEFINE_integer(
+    "num_words", 100, "Words to draw, <eos> counted.", 1, 10**6
+  )
+  flags.DEFINE_float(
+    "temperature",
+    1.0,
+    "Log-probabilities are divided by it: below 1, likely words become "
+    "likelier; 0 takes the likeliest.",
+  )
+  flags.DEFINE_integer("top_k", None, "Draw from the k likeliest words.", 1)
+  flags.DEFINE_float(
+    "top_p",
+    None,
+    "Draw from the fewest words that together have this probability.",
+  )
+  flags.DEFINE_integer("num_samples", 1, "Texts to draw.", 1, 10**6)
+  flags.DEFINE_integer(
+    "seed", 1, "The same one draws the same texts.", 0, 2**32 - 1
+  )
+  flags.DEFINE_boolean(
+    "next_word",
+    False,
+    "Draw nothing: print the probability of each word that can come next.",
+  )
+  flags.register_validator(
+    "temperature",
+    lambda value: 0 <= value < math.inf,  # And no NaN.
+    "--temperature must be 0 or more.",
+  )
+  flags.register_validator(
+    "top_p",
+    lambda value: value is None or 0 < value <= 1,
+    "--top_p must be above 0 and not above 1.",
+  )
+
+
+def main(argv):
+  """Generates as the flags say; returns the exit status."""
+  return command.run("generate.py", argv, lambda: _main(flags.FLAGS))
+
+
+def _main(args):
+  """Prints what the model generates; returns the exit status."""
+  change = {n: args[n].value for n in ("temperature", "top_k", "top_p")}
+  trained = language_model.find(args.run, args.checkpoint, args.data_path)
+  with language_model.LanguageModel(trained) as model:
+    prefix = read_prefix(model, args.prefix)
+    if args.next_word:
+      show_next_word(model, prefix, change)
+      return 0
+    begin = [model.vocabulary[i] for i in prefix]
+    for first in range(0, args.num_samples, _AT_ONCE):
+      numbers = range(first, min(first + _AT_ONCE, args.num_samples))
+      ids = draw_texts(
+        model, prefix, args.num_words, args.seed, numbers, change
+      )
+      for number, text in zip(numbers, ids, strict=True):
+        if args.num_samples > 1:
+          print(f"Sample {number + 1}:")
+        print(as_lines(begin + [model.vocabulary[i] for i in text]), flush=True)
+  return 0
+
+
+def read_prefix(model, text):
+  """Returns the ids of a prefix; it tells of words that are unknown.
+
+  Args:
+    model: a LanguageModel.
+    text: the prefix; a newline in it ends a sentence.
+
+  Raises:
+    PrefixError: if it has no word to start from.
+  """
+  lines = [model.words_of(line) for line in text.split("\n")]
+  words = [w for line in lines for w in (*line, EOS)][:-1]
+  for word in dict.fromkeys(w for w in words if not model.knows(w)):
+    does = "is left out" if model.id_of(word) is None else f"reads as {UNKNOWN}"
+    tell(f"'{word}' is not in the vocabulary: it {does}.")
+  ids = [i for i in map(model.id_of, words) if i is not None]
+  if not ids and not model.knows(EOS):
+    raise PrefixError(
+      f"The model knows no {EOS} to start a sentence from: give a --prefix "
+      "with a word that it knows."
+    )
+  return ids
+
+
+def read(model, ids):
+  """Reads the start of a text.
+
+  Args:
+    model: a LanguageModel.
+    ids: of the text; before them, <eos> is read, if the model knows it.
+
+  Returns:
+    (log_probs, states) of the next word, as `LanguageModel.next_words`.
+  """
+  if model.knows(EOS):
+    ids = [model.id_of(EOS), *ids]
+  _, _, states = model.score_stream(ids)
+  return model.next_words(ids[-1:], states)
+
+
+def draw_texts(model, prefix, num_words, seed, numbers, change):
+  """Draws texts, each with random numbers of its own.
+
+  Args:
+    model: a LanguageModel.
+    prefix: the ids to go on from.
+    num_words: of each text.
+    seed: a whole number.
+    numbers: of the texts: one for each. With the seed, it tells the text.
+    change: keywords of `changed`.
+
+  Returns:
+    int [len(numbers), num_words], the ids drawn.
+  """
+  # Not numpy's newer generators: only this one is promised to draw the same
+  # numbers in each version to come.
+  draws = [np.random.RandomState([seed, number]) for number in numbers]
+  log_probs, states = read(model, prefix)
+  log_probs = np.repeat(log_probs, len(numbers), axis=0)  # [B, V]
+  states = [np.repeat(state, len(numbers), axis=0) for state in states]
+  texts = np.zeros([len(numbers), num_words], int)
+  for i in range(num_words):
+    if i:
+      log_probs, states = model.next_words(texts[:, i - 1], states)
+    uniform = np.array([draw.random_sample() for draw in draws])
+    texts[:, i] = draw_words(changed(log_probs, **change), uniform)
+  return texts
+
+
+def changed(log_probs, *, temperature=1.0, top_k=None, top_p=None):
+  """Returns the probabilities to draw from, float64 [B, V].
+
+  Args:
+    log_probs: [B, V], in nats.
+    temperature: what they are divided by; 0: only the likeliest word stays.
+    top_k: how many words stay, the likeliest; None: all.
+    top_p: then the fewest of these stay, likeliest first, that together have
+      at least this probability; None: all.
+  """
+  if temperature == 0:
+    temperature, top_k = 1.0, 1
+  log_probs = np.asarray(log_probs, float)
+  log_probs = log_probs - log_probs.max(axis=1, keepdims=True)
+  with np.errstate(over="ignore"):  # To -inf, the logarithm of nothing.
+    probs = _normalized(np.exp(log_probs / temperature))
+  if top_k is None and top_p is None:
+    return probs
+  order = np.argsort(-probs, axis=1, kind="stable")  # Likeliest first.
+  ordered = np.take_along_axis(probs, order, axis=1)
+  if top_k is not None:
+    ordered[:, top_k:] = 0
+    ordered = _normalized(ordered)
+  if top_p is not None:
+    before = np.cumsum(ordered, axis=1) - ordered
+    before[:, 0] = 0  # Exactly: the likeliest stays, whatever top_p is.
+    ordered = _normalized(np.where(before < top_p, ordered, 0))
+  np.put_along_axis(probs, order, ordered, axis=1)
+  return probs
+
+
+def _normalized(probs):
+  """Returns them divided by the sum of their row."""
+  return probs / probs.sum(axis=1, keepdims=True)
+
+
+def draw_words(probs, uniform):
+  """Draws a word from each row.
+
+  Args:
+    probs: float64 [B, V].
+    uniform: [B], the random numbers, from 0 to below 1.
+
+  Returns:
+    int [B]: the first word up to which the probabilities add up to more than
+    the random number.
+  """
+  sums = np.cumsum(probs, axis=1)
+  # In place of 1: sums have errors of rounding. Below the last: never beyond.
+  place = np.minimum(uniform * sums[:, -1], np.nextafter(sums[:, -1], 0))
+  return (sums > place[:, np.newaxis]).argmax(axis=1)
+
+
+def show_next_word(model, prefix, change):
+  """Prints the distribution of the word after a prefix, likeliest first."""
+  log_probs, _ = read(model, prefix)
+  (probs,) = changed(log_probs, **change)
+  for i in np.argsort(-probs, kind="stable"):
+    if probs[i] > 0:
+      print(f"{probs[i]:.6g} {model.vocabulary[i]}")
+
+
+def as_lines(words):
+  """Returns a text with a line for each sentence."""
+  lines = [[]]
+  for word in words:
+    if word == EOS:
+      lines.append([])
+    else:
+      lines[-1].append(word)
+  if not lines[-1]:
+    lines.pop()
+  return "\n".join(" ".join(line) for line in lines)
+
+
+if __name__ == "__main__":
+  define_flags()
+  app.run(main)

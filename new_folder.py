@@ -1,0 +1,69 @@
+"""Folders that are made as a whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+
+from command import InputError
+
+
+class NewFolderError(InputError, OSError):
+  """The folder is there already, or cannot be made."""
+
+
+@contextlib.contextmanager
+def new_folder(path, flag):
+  """Makes a folder; it is there after the block, if that raises no error.
+
+  Args:
+    path: its name. It must not exist, or be an empty folder.
+    flag: where the name comes from, as "--export_dir".
+
+  Yields:
+    The name that the folder has until then.
+
+  Raises:
+    NewFolderError: if it cannot be made; also for an OSError in the block.
+  """
+  check_new_folder(path, flag)
+  made = None
+  try:
+    parent = os.path.dirname(os.path.abspath(path))
+    os.makedirs(parent, exist_ok=True)
+    made = tempfile.mkdtemp(prefix=".making-", dir=parent)
+    yield made
+    os.chmod(made, 0o777 & ~_umask())
+    os.rename(made, path)
+    made = None
+  except InputError:
+    raise
+  except OSError as error:
+    raise NewFolderError(
+      f"Cannot make the folder {flag}={path}: {error.strerror}."
+    ) from None
+  finally:
+    if made:
+      shutil.rmtree(made, ignore_errors=True)
+
+
+def check_new_folder(path, flag):
+  """Raises NewFolderError if there is something where the folder should be."""
+  if not path:
+    raise NewFolderError(f"{flag} is missing: the folder to make.")
+  try:
+    if not os.path.lexists(path) or not os.listdir(path):
+      return
+    what = "has files in it"
+  except NotADirectoryError:
+    what = "is not a folder"
+  except OSError as error:
+    what = f"cannot be used ({error.strerror})"
+  raise NewFolderError(f"{flag}={path} {what}. Name another folder.")
+
+
+def _umask():
+  """Returns the permissions that new files of this process lack."""
+  mask = os.umask(0)
+  os.umask(mask)
+  return mask
