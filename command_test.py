@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import functools
 import gc
 import json
 import os
@@ -20,8 +21,6 @@ import time
 
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from tensorboard.backend.event_processing import event_accumulator
 
 import checkpoints
@@ -48,21 +47,9 @@ def run(*args, cwd="/", **kwargs):
 
 
 @pytest.fixture
-def call(capfd):
-  """Runs the command in this process, which is faster; for one that ends.
-
-  Returns a function: of the arguments to (exit status, stdout, stderr).
-  """
-  if "data_path" not in flags.FLAGS:
-    ptb_word_lm.define_flags()
-
-  def call_main(*args):
-    with flagsaver.flagsaver():
-      flags.FLAGS(["ptb_word_lm.py", *args])
-      status = ptb_word_lm.main([""])
-    return (status, *capfd.readouterr())
-
-  return call_main
+def call(call_command):
+  """A function: of the arguments to (exit status, stdout, stderr)."""
+  return functools.partial(call_command, "ptb_word_lm")
 
 
 @pytest.fixture(scope="module")

@@ -147,9 +147,7 @@ def draw_texts(model, prefix, num_words, seed, numbers, change):
   Returns:
     int [len(numbers), num_words], the ids drawn.
   """
-  # Not numpy's newer generators: only this one is promised to draw the same
-  # numbers in each version to come.
-  draws = [np.random.RandomState([seed, number]) for number in numbers]
+  draws = [uniform_numbers([seed, number]) for number in numbers]
   log_probs, states = read(model, prefix)
   log_probs = np.repeat(log_probs, len(numbers), axis=0)  # [B, V]
   states = [np.repeat(state, len(numbers), axis=0) for state in states]
@@ -157,9 +155,20 @@ def draw_texts(model, prefix, num_words, seed, numbers, change):
   for i in range(num_words):
     if i:
       log_probs, states = model.next_words(texts[:, i - 1], states)
-    uniform = np.array([draw.random_sample() for draw in draws])
+    uniform = np.array([next(draw) for draw in draws])
     texts[:, i] = draw_words(changed(log_probs, **change), uniform)
   return texts
+
+
+def uniform_numbers(seed):
+  """Yields random numbers, from 0 to below 1.
+
+  Not by a Generator of numpy: only the bits are promised to be the same in each
+  version to come.
+  """
+  bits = np.random.PCG64(seed)
+  while True:
+    yield (bits.random_raw() >> 11) * 2.0**-53  # A float has 53 bits.
 
 
 def changed(log_probs, *, temperature=1.0, top_k=None, top_p=None):

@@ -79,6 +79,8 @@ def find(run, checkpoint, data_path):
     InputError: if one is not there, damaged, or if they have not all the same
       vocabulary and preparation; and for values that do not go together.
   """
+  if run == []:
+    raise ModelError("--run is empty: name the folder of a trained run.")
   if run is not None and data_path is not None:
     raise ModelError(
       "--run has its own vocabulary: leave --data_path out, or give it with "

@@ -148,26 +148,27 @@ def blocks_of(file, name):
     TextError: if it cannot be read.
     reader.DataError: if a line is not UTF-8.
   """
-  rest, number = [], 0
-  while True:
+  numbers, rest, content = itertools.count(1), [], None
+  while content != b"":
     try:
       content = file.read1(1 << 16)
     except OSError as error:
       raise TextError(f"{name} cannot be read: {error.strerror}.") from None
-    if content and b"\n" not in content:
+    whole, newline, after = content.rpartition(b"\n")
+    if content and not newline:
       rest.append(content)
       continue
-    whole, newline, after = content.rpartition(b"\n")
-    block = b"".join(rest) + (whole + newline if content else b"")
-    rest = [after]
+    block, rest = b"".join([*rest, whole, newline]), [after]
     lines = []
     for line in block.splitlines(keepends=True):
-      number += 1
-      lines += reader.decode(line, f"{name}, line {number},").splitlines(True)
-    if lines:
+      try:
+        lines.append(reader.decode(line, f"{name}, line {next(numbers)},"))
+      except reader.DataError:
+        if lines:  # What stands before it is scored.
+          yield lines
+        raise
+    if any(lines):  # Else there was a byte-order mark at most.
       yield lines
-    if not content:
-      return
 
 
 def score_lines(model, blocks):
@@ -193,7 +194,7 @@ def score_lines(model, blocks):
     block = [words_of(model, line.rstrip("\n") + "\n") for line in lines]
     scores = model.score_lines([[eos, *ids_of(words)] for words in block])
     for words, score in zip(block, scores, strict=True):
-      yield with_scores(words, zip(*score, strict=True))
+      yield with_scores(words, pairs(*score))
 
 
 def score_stream(model, blocks):
@@ -205,7 +206,7 @@ def score_stream(model, blocks):
     scores = iter([])
     if ids:
       *score, states = model.score_stream(ids, states)
-      scores = zip(*score, strict=True)
+      scores = pairs(*score)
       if not before:  # Nothing comes before the text's first word.
         scores = itertools.chain([(None, None)], scores)
       before = ids[-1:]
@@ -224,6 +225,11 @@ def words_of(model, line):
 def ids_of(words):
   """Returns the ids of those that are not left out."""
   return [word.id for word in words if word.id is not None]
+
+
+def pairs(log_probs, ranks):
+  """Returns an iterator of (log_prob, rank) of an array each."""
+  return zip(log_probs.tolist(), ranks.tolist(), strict=True)
 
 
 def with_scores(words, scores):

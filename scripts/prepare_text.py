@@ -154,7 +154,7 @@ def split(lines, valid_share, test_share):
     raise TextError(
       f"Of {len(lines):,} lines, {max(num_train, 0):,} would be for training, "
       f"{num_valid:,} for validation and {num_test:,} for testing, and none "
-      "may be 0. Give other shares, or a text with a line for each sentence, or "
+      "may be 0. Give other shares, or a text with a sentence a line, or "
       "--train, --valid and --test."
     )
   return {
