@@ -81,20 +81,7 @@ def _main(args):
     number_word=args.number_word,
     punctuation=args.punctuation,
   )
-  sources = {part: args[part].value for part in PARTS}
-  if args.text is not None and not any(v is not None for v in sources.values()):
-    lines, sha256 = read_lines(args.text, choices)
-    texts = split(lines, args.valid_share, args.test_share)
-    sources, sha256 = {"text": args.text}, {"text": sha256}
-  elif args.text is None and None not in sources.values():
-    for flag in ("valid_share", "test_share"):
-      if args[flag].present:
-        raise TextError(f"--{flag} has no effect without --text: leave it out.")
-    read = {part: read_lines(sources[part], choices) for part in PARTS}
-    texts = {part: lines for part, (lines, _) in read.items()}
-    sha256 = {part: checksum for part, (_, checksum) in read.items()}
-  else:
-    raise TextError("Give --text alone, or all of --train, --valid and --test.")
+  texts, sources = read_texts(args, choices)
   vocabulary = limited_vocabulary(
     texts["train"], args.vocab_size, args.min_count
   )
@@ -104,13 +91,40 @@ def _main(args):
     "vocab_size": args.vocab_size,
     "min_count": args.min_count,
     "sources": sources,
-    "sources_sha256": sha256,
     "lines": {part: len(lines) for part, lines in texts.items()},
   }
   with new_folder.new_folder(args.output, "--output") as folder:
     write(folder, texts, about)
   tell_what_it_made(args.output, texts, unknown)
   return 0
+
+
+def read_texts(args, choices):
+  """Reads what the flags name.
+
+  Returns:
+    (texts, sources): the lines of each part, as `read_lines` has them; the
+    path and the checksum of each file, by the flag that names it.
+
+  Raises:
+    TextError: also for flags that do not go together.
+  """
+  given = [part for part in PARTS if args[part].present]
+  if args.text is not None and not given:
+    lines, sha256 = read_lines(args.text, choices)
+    texts = split(lines, args.valid_share, args.test_share)
+    return texts, {"text": {"path": args.text, "sha256": sha256}}
+  if args.text is not None or len(given) < len(PARTS):
+    raise TextError("Give --text alone, or all of --train, --valid and --test.")
+  for flag in ("valid_share", "test_share"):
+    if args[flag].present:
+      raise TextError(f"--{flag} has no effect without --text: leave it out.")
+  texts, sources = {}, {}
+  for part in PARTS:
+    path = args[part].value
+    texts[part], sha256 = read_lines(path, choices)
+    sources[part] = {"path": path, "sha256": sha256}
+  return texts, sources
 
 
 def read_lines(path, choices):
@@ -127,6 +141,8 @@ def read_lines(path, choices):
     TextError: if it cannot be read, or has no word.
     reader.DataError: if it is not UTF-8.
   """
+  if not path:
+    raise TextError("A text has an empty name; name a file.")
   try:
     content = pathlib.Path(path).read_bytes()
   except (OSError, ValueError) as error:

@@ -1,0 +1,171 @@
+"""Tests of scripts/prepare_text.py."""
+
+import hashlib
+import json
+import subprocess
+import sys
+
+import prepare_text
+import pytest
+
+import preparation
+import reader
+
+LINES = [f"The word{i % 7} says {i}, and so on." for i in range(100)]
+
+
+@pytest.fixture
+def text(tmp_path):
+  path = tmp_path / "text.txt"
+  path.write_text("\n".join(LINES) + "\n\n  \n")
+  return path
+
+
+@pytest.fixture
+def make(call_command, tmp_path):
+  """A function: of flags to (status, stdout, stderr); makes tmp_path/new."""
+  return lambda *args: call_command(
+    "prepare_text", f"--output={tmp_path / 'new'}", *args
+  )
+
+
+def lines_of(tmp_path, part):
+  text = (tmp_path / "new" / f"ptb.{part}.txt").read_text()
+  assert text.endswith("\n")
+  return text[:-1].split("\n")
+
+
+def test_a_text_is_split_and_prepared(text, make, tmp_path):
+  status, out, err = make(f"--text={text}", "--test_share=0.1")
+  assert status == 0
+  assert err.startswith("The training text has no <unk>: other texts' unknown")
+  assert err.count("\n") == 1
+  expected = [f"the word{i % 7} says N , and so on ." for i in range(100)]
+  assert lines_of(tmp_path, "train") == expected[:85]
+  assert lines_of(tmp_path, "valid") == expected[85:90]
+  assert lines_of(tmp_path, "test") == expected[90:]
+  new = tmp_path / "new"
+  assert out == (
+    f"{new}/ptb.train.txt: 85 lines, 765 words, 0.0% of them read as <unk>\n"
+    f"{new}/ptb.valid.txt: 5 lines, 45 words, 0.0% of them read as <unk>\n"
+    f"{new}/ptb.test.txt: 10 lines, 90 words, 0.0% of them read as <unk>\n"
+    "Vocabulary: 16 words\n"
+  )
+
+
+def test_the_choices_are_written(text, make, tmp_path):
+  make(f"--text={text}", "--number_word=", "--nolower_case", "--vocab_size=9")
+  about = json.loads((tmp_path / "new" / "preparation.json").read_text())
+  assert about == {
+    "preparation": {
+      "lower_case": False,
+      "number_word": "",
+      "punctuation": "split",
+    },
+    "vocab_size": 9,
+    "min_count": 2,
+    "sources": {
+      "text": {
+        "path": str(text),
+        "sha256": hashlib.sha256(text.read_bytes()).hexdigest(),
+      }
+    },
+    "lines": {"train": 90, "valid": 5, "test": 5},
+  }
+  assert preparation.read(tmp_path / "new") == preparation.Preparation(
+    **about["preparation"]
+  )
+
+
+def test_the_vocabulary_is_the_training_texts(call_command, tmp_path):
+  texts = {
+    "train": "b b b a a a c c d e\n",
+    "valid": "a b c d x\n",
+    "test": "a c\n",
+  }
+  for part, text in texts.items():
+    (tmp_path / part).write_text(text)
+  names = [f"--{part}={tmp_path / part}" for part in texts]
+  for flags, train in (
+    ([], "b b b a a a c c <unk> <unk>"),
+    (["--min_count=1"], "b b b a a a c c d e"),
+    (["--min_count=3"], "b b b a a a <unk> <unk> <unk> <unk>"),
+    (["--min_count=1", "--vocab_size=4"], "b b b a a a" + " <unk>" * 4),
+    (["--vocab_size=3"], "<unk> <unk> <unk> a a a" + " <unk>" * 4),
+  ):
+    new = tmp_path / f"new{len(flags)}{flags}"
+    status, _, err = call_command(
+      "prepare_text", f"--output={new}", *names, *flags
+    )
+    assert status == 0
+    assert (new / "ptb.train.txt").read_text() == train + "\n"
+    words = (new / "ptb.valid.txt").read_text().split()
+    kept = set(train.split())
+    expected = [w if w in kept else "<unk>" for w in texts["valid"].split()]
+    assert words == expected
+    assert ("has no <unk>" in err) == ("<unk>" not in kept)
+    size = int(dict(f.split("=") for f in flags).get("--vocab_size", 99))
+    if "<unk>" in kept:
+      corpus = reader.read_corpus(str(new))
+      assert len(corpus.vocabulary) == len(kept) + 1 <= size
+      assert len(corpus.valid) == 6
+
+
+def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
+  process = subprocess.run(
+    [
+      sys.executable,
+      prepare_text.__file__,
+      f"--text={text}",
+      "--output=new",
+      "--vocab_size=10",
+    ],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert (process.returncode, process.stderr) == (0, "")
+  corpus = reader.read_corpus(str(tmp_path / "new"))
+  assert len(corpus.vocabulary) == 10
+  assert len(corpus.train) == 90 * 10
+
+
+@pytest.mark.parametrize(
+  ("args", "message"),
+  [
+    ([], "Give --text alone, or all of --train, --valid and --test."),
+    (["--text=TEXT", "--train=TEXT"], "Give --text alone, or all of --train"),
+    (["--train=TEXT", "--valid=TEXT"], "Give --text alone, or all of --train"),
+    (["--train=TEXT", "--valid=TEXT", "--test=TEXT", "--valid_share=0.1"],
+     "--valid_share has no effect without --text: leave it out."),
+    (["--text=/none"], "/none cannot be read: No such file or directory."),
+    (["--text="], "A text has an empty name; name a file."),
+    (["--text=/"], "/ cannot be read: Is a directory."),
+    (["--text=EMPTY"], "EMPTY has no words."),
+    (["--text=LATIN"], "LATIN is not UTF-8 text: byte 0xe9 at offset 1. Conv"),
+    (["--text=SHORT"], "Of 2 lines, 2 would be for training, 0 for validation"),
+    (["--text=TEXT", "--test_share=0.99"], "Of 100 lines, 0 would be for tra"),
+    (["--text=TEXT", "--test_share=0"], "--valid_share and --test_share must "),
+    (["--text=TEXT", "--test_share=nan"], "--valid_share and --test_share mu"),
+    (["--text=TEXT", "--number_word=a b"], "number_word must be one word, or"),
+    (["--text=TEXT", "--output="], "--output is missing: the folder to make."),
+    (["--text=TEXT", "--output=FOLDER"], "--output=FOLDER has files in it."),
+    (["--text=TEXT", "--output=TEXT"], "--output=TEXT is not a folder."),
+    (["--text=TEXT", "--output=/proc/x"], "Cannot make the folder --output=/"),
+  ],
+)  # fmt: skip
+def test_bad_input_gets_one_sentence(make, text, tmp_path, args, message):
+  contents = {"EMPTY": b"\n \n", "LATIN": b"\n\xe9", "SHORT": b"a\nb\n"}
+  places = {"TEXT": text, "FOLDER": tmp_path}
+  for name, content in contents.items():
+    places[name] = tmp_path / name
+    places[name].write_bytes(content)
+  for name, place in places.items():
+    args = [arg.replace(name, str(place)) for arg in args]
+    message = message.replace(name, str(place))
+  before = sorted(tmp_path.iterdir())
+  status, out, err = make(*args)
+  assert (status, out) == (1, "")
+  assert err.startswith(f"prepare_text.py: {message}")
+  assert err.count("\n") == 1
+  assert sorted(tmp_path.iterdir()) == before
