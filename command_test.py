@@ -315,7 +315,7 @@ def test_evaluates_a_run(finished, call, which):
     f"--data_path={TINY}",
     f"--save_path={folder}",
     "--evaluate",
-    *["--checkpoint=last"] * (which == "last"),
+    *["--checkpoint=best"] * (which == "best"),
   )
   epochs = epochs_of(folder)
   if which == "best":

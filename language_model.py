@@ -52,9 +52,9 @@ def define_flags():
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Which one to take: best (the default), last, or another name in the run's "
-    "folder. With --data_path, the path of any, also one of TensorFlow 1.15, "
-    "without .index.",
+    "Which one to take: last (the default), best by its valid perplexity, or "
+    "another name in the run's folder. With --data_path, the path of any, also "
+    "one of TensorFlow 1.15, without .index.",
   )
   flags.DEFINE_string(
     "data_path",
@@ -87,7 +87,7 @@ def find(run, checkpoint, data_path):
       "--checkpoint alone."
     )
   if run is not None:
-    found = [_trained_of_run(folder, checkpoint or "best") for folder in run]
+    found = [_trained_of_run(folder, checkpoint or "last") for folder in run]
   elif checkpoint is None or data_path is None:
     raise ModelError(
       "Name the folder of a trained run, --run; or a --checkpoint and, as "

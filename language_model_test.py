@@ -101,11 +101,13 @@ def test_several_models_average_their_probabilities(runs):
     assert np.exp(row, dtype=float).sum() == pytest.approx(1, abs=1e-6)
 
 
-def test_which_checkpoint_of_a_run(runs):
+def test_which_checkpoint_of_a_run(runs, monkeypatch):
   folder = str(runs / "a")
-  for which in (None, "best", "last"):
-    (one,) = language_model.find([folder], which, None)
-    assert one.checkpoint == checkpoints.find(folder, which or "best")
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoints, "find", lambda folder, which: which)
+    for given, which in ((None, "last"), ("best", "best"), ("last", "last")):
+      (one,) = language_model.find([folder], given, None)
+      assert one.checkpoint == which
   (one,) = language_model.find([folder], "model.ckpt-128", None)
   assert one.checkpoint == f"{folder}/model.ckpt-128"
   assert one.vocabulary == reader.read_corpus(str(TINY)).vocabulary

@@ -805,9 +805,10 @@ def define_flags():
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Which one to evaluate: best (the default), last, or another name in "
-    "--save_path; or a path, without .index. Without --save_path, the sizes "
-    "are those of the checkpoint, and --model and --hparams say how to batch.",
+    "Which one to evaluate: last (the default), best by its valid perplexity, "
+    "or another name in --save_path; or a path, without .index. Without "
+    "--save_path, the sizes are those of the checkpoint, and --model and "
+    "--hparams say how to batch.",
   )
 
 
@@ -928,7 +929,7 @@ def _checkpoint_of_run(args, corpus):
   """Returns (config, path) of the checkpoint to evaluate in --save_path."""
   _refuse(args, ["model", "hparams", "rnn_mode"], "--evaluate --save_path")
   config = run_folder.config_of(args.save_path, corpus.vocabulary)
-  return config, checkpoints.find(args.save_path, args.checkpoint or "best")
+  return config, checkpoints.find(args.save_path, args.checkpoint or "last")
 
 
 def _checkpoint_alone(args, corpus):

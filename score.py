@@ -244,9 +244,8 @@ def with_scores(words, scores):
 
 def show_text(where, score, words):
   """Prints the score of a line, or of the text, to be read."""
-  ((name, number),) = where.items()
   perplexity = "-" if score.perplexity is None else f"{score.perplexity:.3f}"
-  head = f"Line {number}" if name == "line" else f"All {number:,} lines"
+  head = f"Line {where['line']}" if "line" in where else "Whole text"
   print(
     f"{head}: log-probability {score.log_prob:.4f}, perplexity {perplexity}, "
     f"{score.num_words:,} words, {score.num_unknown:,} unknown",
