@@ -13,7 +13,7 @@ import pytest
 
 import reader
 import score
-from conftest import TF1_CHECKPOINT, TINY
+from conftest import TF1_CHECKPOINT, TINY, call_main
 
 COMMAND = [sys.executable, str(pathlib.Path(score.__file__))]
 TEST_TEXT = str(TINY / "ptb.test.txt")
@@ -172,31 +172,20 @@ def prepared(tmp_path_factory):
 
 
 def make_run(folder, text):
-  """Trains on a text; returns the run's folder."""
-  scripts = pathlib.Path(score.__file__).parent / "scripts"
+  """Trains on a text, prepared; returns the run's folder."""
   (folder / "text").write_text(text)
-  subprocess.run(
-    [
-      sys.executable,
-      scripts / "prepare_text.py",
-      f"--text={folder / 'text'}",
-      f"--output={folder / 'data'}",
-      "--vocab_size=11",
-      "--test_share=0.2",
-    ],
-    check=True,
-    capture_output=True,
+  call_main(
+    "prepare_text",
+    f"--text={folder / 'text'}",
+    f"--output={folder / 'data'}",
+    "--vocab_size=11",
+    "--test_share=0.2",
   )
-  subprocess.run(
-    [
-      sys.executable,
-      scripts.parent / "ptb_word_lm.py",
-      f"--data_path={folder / 'data'}",
-      "--hparams=hidden_size=8,batch_size=3,num_steps=5,max_max_epoch=1",
-      f"--save_path={folder / 'run'}",
-    ],
-    check=True,
-    capture_output=True,
+  call_main(
+    "ptb_word_lm",
+    f"--data_path={folder / 'data'}",
+    "--hparams=hidden_size=8,batch_size=3,num_steps=5,max_max_epoch=1",
+    f"--save_path={folder / 'run'}",
   )
   return folder / "run"
 
