@@ -251,10 +251,9 @@ def test_a_line_of_many_words(scores, tmp_path):
   assert math.isfinite(line["log_prob"])
 
 
-@pytest.mark.parametrize("flags", [(), ("--carry_state",)])
-def test_a_pipe_is_answered_line_by_line(flags):
+def test_a_pipe_is_answered_line_by_line():
   with subprocess.Popen(
-    [*COMMAND, *TF1_CHECKPOINT, "--json", *flags],
+    [*COMMAND, *TF1_CHECKPOINT, "--json"],
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
     text=True,
@@ -270,10 +269,7 @@ def test_a_pipe_is_answered_line_by_line(flags):
     assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize(
-  ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)]
-)
-def test_a_signal_ends_it(signum, status):
+def test_ctrl_c_ends_it():
   with subprocess.Popen(
     [*COMMAND, *TF1_CHECKPOINT],
     stdin=subprocess.PIPE,
@@ -284,11 +280,9 @@ def test_a_signal_ends_it(signum, status):
     process.stdin.write("w01\n")
     process.stdin.flush()
     assert process.stdout.readline().startswith("Line 1: ")
-    process.send_signal(signum)
+    process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-  assert process.returncode == status
-  assert out == ""
-  assert err == ("Interrupted.\n" if signum == signal.SIGINT else "")
+  assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
 
 
 def test_a_reader_that_leaves_gets_no_traceback():
