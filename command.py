@@ -13,6 +13,17 @@ class InputError(Exception):
   """What a user can mend. Its text is a sentence for them."""
 
 
+class FlagError(InputError, ValueError):
+  """Flags that do not go together."""
+
+
+def refuse(args, names, where):
+  """Raises FlagError if one of the flags was given, where it does nothing."""
+  for name in names:
+    if args[name].present:
+      raise FlagError(f"--{name} has no effect with {where}: leave it out.")
+
+
 def run(name, argv, body, *, too_large="Take a smaller one."):
   """Runs a command, and turns what ends it into a sentence and a status.
 

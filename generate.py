@@ -15,7 +15,7 @@ from absl import app, flags
 
 import command
 import language_model
-from command import InputError, tell
+from command import InputError, refuse, tell
 from preparation import UNKNOWN
 from reader import EOS
 
@@ -73,6 +73,8 @@ def main(argv):
 
 def _main(args):
   """Prints what the model generates; returns the exit status."""
+  if args.next_word:
+    refuse(args, ["num_words", "num_samples", "seed"], "--next_word")
   change = {n: args[n].value for n in ("temperature", "top_k", "top_p")}
   trained = language_model.find(args.run, args.checkpoint, args.data_path)
   with language_model.LanguageModel(trained) as model:
@@ -103,8 +105,9 @@ def read_prefix(model, text):
   Raises:
     PrefixError: if it has no word to start from.
   """
-  lines = [model.words_of(line) for line in text.split("\n")]
-  words = [w for line in lines for w in (*line, EOS)][:-1]
+  words = model.words_of(text.replace("\n", f" {EOS} "))
+  if not model.knows(EOS):
+    words = [word for word in words if word != EOS]
   for word in dict.fromkeys(w for w in words if not model.knows(w)):
     does = "is left out" if model.id_of(word) is None else f"reads as {UNKNOWN}"
     tell(f"'{word}' is not in the vocabulary: it {does}.")

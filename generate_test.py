@@ -243,6 +243,8 @@ def test_as_lines(text, lines):
     (["--run=/none"], "/none is not the folder of a run"),
     ([], "Name the folder of a trained run, --run; or a --checkpoint"),
     (["--checkpoint=/none", f"--data_path={TINY}"], "There is no checkpoint"),
+    (["--next_word", "--num_words=3"], "--num_words has no effect with --nex"),
+    (["--next_word", "--seed=3"], "--seed has no effect with --next_word: le"),
   ],
 )
 def test_bad_input_gets_one_sentence(call_command, args, message):

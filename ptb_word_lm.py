@@ -32,7 +32,7 @@ import reader
 import run_folder
 import sample_corpus
 import tf1
-from command import InputError, tell
+from command import InputError, refuse, tell
 from stop_request import StopRequest
 
 
@@ -839,7 +839,7 @@ def _train(args):
       "--checkpoint is for --evaluate. A run goes on from its newest one."
     )
   if args.save_path is None:
-    _refuse(args, ["checkpoint_minutes"], "no --save_path")
+    refuse(args, ["checkpoint_minutes"], "no --save_path")
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   corpus = reader.read_corpus(args.data_path)
   choices = preparation.read(args.data_path)
@@ -909,7 +909,7 @@ def _print_result(path, result):
 
 def _evaluate(args):
   """Evaluates as the flags say; returns the exit status."""
-  _refuse(args, ["seed", "use_fp16", "checkpoint_minutes"], "--evaluate")
+  refuse(args, ["seed", "use_fp16", "checkpoint_minutes"], "--evaluate")
   corpus = reader.read_corpus(args.data_path)
   if args.save_path is not None:
     config, checkpoint = _checkpoint_of_run(args, corpus)
@@ -927,7 +927,7 @@ def _evaluate(args):
 
 def _checkpoint_of_run(args, corpus):
   """Returns (config, path) of the checkpoint to evaluate in --save_path."""
-  _refuse(args, ["model", "hparams", "rnn_mode"], "--evaluate --save_path")
+  refuse(args, ["model", "hparams", "rnn_mode"], "--evaluate --save_path")
   config = run_folder.config_of(args.save_path, corpus.vocabulary)
   return config, checkpoints.find(args.save_path, args.checkpoint or "last")
 
@@ -954,15 +954,6 @@ def _checkpoint_alone(args, corpus):
       "folder of the text that it was trained on."
     )
   return config, args.checkpoint
-
-
-def _refuse(args, names, where):
-  """Raises configs.ConfigError if one of these flags was given."""
-  for name in names:
-    if args[name].present:
-      raise configs.ConfigError(
-        f"--{name} has no effect with {where}: leave it out."
-      )
 
 
 _MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."

@@ -116,9 +116,7 @@ def read_texts(args, choices):
     return texts, {"text": {"path": args.text, "sha256": sha256}}
   if args.text is not None or len(given) < len(PARTS):
     raise TextError("Give --text alone, or all of --train, --valid and --test.")
-  for flag in ("valid_share", "test_share"):
-    if args[flag].present:
-      raise TextError(f"--{flag} has no effect without --text: leave it out.")
+  command.refuse(args, ["valid_share", "test_share"], "three texts")
   texts, sources = {}, {}
   for part in PARTS:
     path = args[part].value

@@ -137,7 +137,7 @@ def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
     (["--text=TEXT", "--train=TEXT"], "Give --text alone, or all of --train"),
     (["--train=TEXT", "--valid=TEXT"], "Give --text alone, or all of --train"),
     (["--train=TEXT", "--valid=TEXT", "--test=TEXT", "--valid_share=0.1"],
-     "--valid_share has no effect without --text: leave it out."),
+     "--valid_share has no effect with three texts: leave it out."),
     (["--text=/none"], "/none cannot be read: No such file or directory."),
     (["--text="], "A text has an empty name; name a file."),
     (["--text=/"], "/ cannot be read: Is a directory."),
