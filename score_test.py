@@ -4,6 +4,7 @@ import io
 import json
 import math
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -286,7 +287,7 @@ def test_ctrl_c_ends_it():
 
 
 def test_a_reader_that_leaves_gets_no_traceback():
-  command = " ".join([*COMMAND, *TF1_CHECKPOINT, f"--file={TEST_TEXT}"])
+  command = shlex.join([*COMMAND, *TF1_CHECKPOINT, f"--file={TEST_TEXT}"])
   process = subprocess.run(
     f"{command} | head -1", shell=True, capture_output=True, text=True
   )
