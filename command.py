@@ -44,6 +44,8 @@ def run(name, argv, body, *, too_large="Take a smaller one."):
     if getattr(sys, stream) is None:
       # Else the next file opened would get what is printed.
       setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
+  # As Ctrl-C does: what is half-written is removed on the way out.
+  before = signal.signal(signal.SIGTERM, _exit)
   try:
     return body()
   except InputError as error:
@@ -65,7 +67,15 @@ def run(name, argv, body, *, too_large="Take a smaller one."):
     if not _is_lack_of_memory(error):
       raise
     tell(f"{name}: The model does not fit into memory. {too_large}")
+  finally:
+    signal.signal(signal.SIGTERM, before)
   return 1
+
+
+def _exit(signum, frame):
+  """Ends the process because of a signal."""
+  del frame
+  sys.exit(128 + signum)
 
 
 def _is_lack_of_memory(error):

@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -231,6 +233,29 @@ def test_the_preparation_is_an_asset(tmp_path):
   )
   export.export(trained_on([], choices), str(tmp_path))
   assert preparation.read(tmp_path / "assets") == choices
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing(tmp_path, signum):
+  with subprocess.Popen(
+    [
+      sys.executable,
+      export.__file__,
+      *TF1_CHECKPOINT,
+      f"--export_dir={tmp_path}/new",
+    ],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    while not list(tmp_path.iterdir()):
+      assert process.poll() is None
+      time.sleep(0.001)
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=60)
+  assert (process.returncode, out) == (128 + signum, "")
+  assert err == ("Interrupted.\n" if signum == signal.SIGINT else "")
+  assert not list(tmp_path.iterdir())
 
 
 def test_bad_input_gets_one_sentence(call_command, exported, tmp_path):
