@@ -83,11 +83,10 @@ def _main(args):
       show_next_word(model, prefix, change)
       return 0
     begin = [model.vocabulary[i] for i in prefix]
+    start = read(model, prefix)
     for first in range(0, args.num_samples, _AT_ONCE):
       numbers = range(first, min(first + _AT_ONCE, args.num_samples))
-      ids = draw_texts(
-        model, prefix, args.num_words, args.seed, numbers, change
-      )
+      ids = draw_texts(model, start, args.num_words, args.seed, numbers, change)
       for number, text in zip(numbers, ids, strict=True):
         if args.num_samples > 1:
           print(f"Sample {number + 1}:")
@@ -136,12 +135,12 @@ def read(model, ids):
   return model.next_words(ids[-1:], states)
 
 
-def draw_texts(model, prefix, num_words, seed, numbers, change):
+def draw_texts(model, start, num_words, seed, numbers, change):
   """Draws texts, each with random numbers of its own.
 
   Args:
     model: a LanguageModel.
-    prefix: the ids to go on from.
+    start: (log_probs, states) of the first word, from `read`.
     num_words: of each text.
     seed: a whole number.
     numbers: of the texts: one for each. With the seed, it tells the text.
@@ -151,7 +150,7 @@ def draw_texts(model, prefix, num_words, seed, numbers, change):
     int [len(numbers), num_words], the ids drawn.
   """
   draws = [uniform_numbers([seed, number]) for number in numbers]
-  log_probs, states = read(model, prefix)
+  log_probs, states = start
   log_probs = np.repeat(log_probs, len(numbers), axis=0)  # [B, V]
   states = [np.repeat(state, len(numbers), axis=0) for state in states]
   texts = np.zeros([len(numbers), num_words], int)

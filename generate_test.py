@@ -76,14 +76,15 @@ CHANGES = [
 @pytest.mark.parametrize("change", CHANGES)
 def test_100_000_words_are_of_the_models_distribution(model, change):
   prefix = [model.id_of(word) for word in ("w01", "w02")]
+  start = generate.read(model, prefix)
   texts = [
     generate.draw_texts(
-      model, prefix, 1, 11, range(first, first + 10_000), change
+      model, start, 1, 11, range(first, first + 10_000), change
     )
     for first in range(0, 100_000, 10_000)
   ]
   counts = np.bincount(np.concatenate(texts)[:, 0], minlength=50)
-  log_probs, _ = generate.read(model, prefix)
+  log_probs, _ = start
   every = {"temperature": 1.0, "top_k": None, "top_p": None, **change}
   probs = in_plain_numpy(log_probs[0].astype(float), **every)
   assert counts.sum() == 100_000
@@ -91,16 +92,20 @@ def test_100_000_words_are_of_the_models_distribution(model, change):
 
 
 def test_a_temperature_that_is_off_would_be_seen(model):
-  texts = generate.draw_texts(model, [], 1, 11, range(20_000), {})
+  log_probs, states = generate.read(model, [])
+  texts = generate.draw_texts(
+    model, (log_probs, states), 1, 11, range(20_000), {}
+  )
   counts = np.bincount(texts[:, 0], minlength=50)
-  log_probs, _ = generate.read(model, [])
   probs = in_plain_numpy(log_probs[0].astype(float), 1.5, None, None)
   assert p_value(counts, probs) < 1e-6
 
 
 def test_second_words_are_drawn_given_the_first(model):
   """Texts of two words, those with the same first word."""
-  texts = generate.draw_texts(model, [], 2, 3, range(20_000), {})
+  texts = generate.draw_texts(
+    model, generate.read(model, []), 2, 3, range(20_000), {}
+  )
   (first, times), *_ = collections.Counter(texts[:, 0].tolist()).most_common()
   assert times > 500
   counts = np.bincount(texts[texts[:, 0] == first, 1], minlength=50)
