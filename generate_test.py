@@ -3,6 +3,7 @@
 import collections
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -169,6 +170,13 @@ def test_a_seed_draws_the_same_texts(call):
   # The first text is the same, however many there are.
   assert call(*flags, "--seed=4")[1] == samples[0]
   assert samples[0] != samples[1].split("Sample 3:\n")[0]
+
+
+def test_each_of_many_texts_is_another(call):
+  """More than are drawn side by side."""
+  _, out, _ = call("--num_samples=103", "--num_words=12")
+  texts = re.split(r"Sample \d+:\n", out)[1:]
+  assert len(set(texts)) == len(texts) == 103
 
 
 def test_the_text_goes_on_from_the_prefix(call):

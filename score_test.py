@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+import language_model
 import reader
 import score
 from conftest import TF1_CHECKPOINT, TINY, call_main
@@ -211,6 +212,29 @@ def test_text_is_prepared_as_the_training_text_was(
   assert plain["log_prob"] == other["log_prob"]
   assert (plain["num_unknown"], other["num_unknown"]) == (1, 0)
   assert [w["word"] for w in plain["words"] if w["unknown"]] == ["zebras"]
+
+
+def test_what_reads_as_unk_is_marked(call_command, prepared, tmp_path):
+  (tmp_path / "text").write_text("the zebras\n")
+  args = [f"--run={prepared}", f"--file={tmp_path / 'text'}", "--per_word"]
+  _, out, _ = call_command("score", *args)
+  words = [line.split()[2:] for line in out.splitlines()[1:4]]
+  assert words == [["the"], ["zebras", "(<unk>)"], ["<eos>"]]
+
+
+def test_a_stream_goes_on_from_block_to_block(runs):
+  trained = language_model.find([str(runs / "a")], None, None)
+  lines = ["w01 w02\n", "w03\n", "\n", "w04 w05 w06\n"]
+  with language_model.LanguageModel(trained) as model:
+    blocks = [[lines], [[line] for line in lines]]
+    together, apart = (
+      [word for words in score.score_stream(model, block) for word in words]
+      for block in blocks
+    )
+  assert [word.word for word in together] == [word.word for word in apart]
+  assert together[0].log_prob is apart[0].log_prob is None
+  for one, other in zip(together[1:], apart[1:], strict=True):
+    assert one.log_prob == pytest.approx(other.log_prob, rel=1e-5)
 
 
 def test_a_prepared_run_is_its_test_text(call_command, prepared):
