@@ -23,6 +23,8 @@ from absl import logging
 import tf1
 from command import InputError
 
+_KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
+
 
 class CheckpointError(InputError, ValueError):
   """There is no checkpoint to take, or it does not fit."""
@@ -226,7 +228,12 @@ def find(folder, which):
   """
   if which not in ("best", "last"):
     return which if os.path.dirname(which) else os.path.join(folder, which)
-  steps = steps_in(folder)
+  try:
+    steps = steps_in(folder)
+  except OSError as error:
+    raise CheckpointError(
+      f"{folder} cannot be read: {error.strerror}."
+    ) from None
   if not steps:
     raise CheckpointError(f"{folder} has no checkpoint.")
   path = os.path.join(folder, f"model.ckpt-{steps[-1]}")
@@ -264,7 +271,7 @@ def sizes_in(path):
       f"{path} is not a checkpoint of this model: it has no matrix "
       "Model/embedding."
     ) from None
-  cells = {name for name in shapes if name.endswith("basic_lstm_cell/kernel")}
+  cells = {name for name in shapes if name.endswith(_KERNEL)}
   if not cells:
     raise CheckpointError(
       f"{path} is not a checkpoint of this model: it has no kernel of a "
@@ -300,8 +307,15 @@ def restore_variables(session, path, scope=""):
 
 
 def _check_shapes(path, variables, scope=""):
-  """Raises ValueError if a checkpoint lacks variables of these shapes."""
+  """Raises ValueError if a checkpoint is not of a model with these variables.
+
+  Those it lacks, those of another shape, and further layers are told.
+  """
   shapes = dict(tf1.train.list_variables(path))
+  known = {variable.op.name.removeprefix(scope) for variable in variables}
+  for name in sorted(shapes):
+    if name.endswith(_KERNEL) and name not in known:
+      raise ValueError(f"it has a layer more, {name}.")
   for variable in variables:
     name = variable.op.name.removeprefix(scope)
     expected = variable.shape.as_list()

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 
 from absl import logging
 
@@ -44,10 +45,14 @@ def run(name, argv, body, *, too_large="Take a smaller one."):
     if getattr(sys, stream) is None:
       # Else the next file opened would get what is printed.
       setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
-  # As Ctrl-C does: what is half-written is removed on the way out.
-  before = signal.signal(signal.SIGTERM, _exit)
+  before = {}
+  for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(signum) is not signal.SIG_IGN:  # As nohup has it.
+      before[signum] = signal.signal(signum, _stop)
   try:
-    return body()
+    status = body()
+    sys.stdout.flush()  # Here, where an error is met.
+    return status
   except InputError as error:
     tell(f"{name}: {error}")
   except ImportError as error:
@@ -59,7 +64,16 @@ def run(name, argv, body, *, too_large="Take a smaller one."):
   except KeyboardInterrupt:
     tell("Interrupted.")
     return 128 + signal.SIGINT
-  except OSError as error:  # Of stdout: what it tells cannot be written.
+  except UnicodeEncodeError as error:
+    tell(
+      f"{name}: cannot print {error.object[error.start : error.end]!a} in "
+      f"{error.encoding}: set PYTHONIOENCODING=utf-8."
+    )
+  except OSError as error:
+    if error.filename is not None:
+      tell(f"{name}: {error.filename}: {error.strerror}.")
+      return 1
+    # Of stdout: what it tells cannot be written.
     if not isinstance(error, BrokenPipeError):  # As "| head": nobody reads on.
       tell(f"{name}: cannot print: {error.strerror}.")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,13 +82,24 @@ def run(name, argv, body, *, too_large="Take a smaller one."):
       raise
     tell(f"{name}: The model does not fit into memory. {too_large}")
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for signum, handler in before.items():
+      signal.signal(signum, handler)
   return 1
 
 
-def _exit(signum, frame):
-  """Ends the process because of a signal."""
+def _stop(signum, frame):
+  """Ends the process, so that what is half-written is removed on the way."""
   del frame
+
+  def after_stop(unraisable):
+    # Python drops what is raised in a destructor or the like: so once more.
+    # What else a destructor finds half made is no news now.
+    if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
+      threading.Timer(0.1, os.kill, [os.getpid(), signum]).start()
+
+  sys.unraisablehook = after_stop
+  if signum == signal.SIGINT:
+    raise KeyboardInterrupt
   sys.exit(128 + signum)
 
 

@@ -40,8 +40,9 @@ from reader import EOS
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
+  flags.adopt_module_key_flags(language_model)  # So that --help lists them.
   flags.DEFINE_string(
-    "export_dir", None, "The folder to make; it must not exist, or be empty."
+    "export_dir", None, "The folder to make; it must not exist."
   )
 
 
@@ -174,7 +175,10 @@ def _score(trained, ids_of, eos):
   fits = tf1.debugging.assert_less_equal(
     lengths, most, message="A length is larger than the words there are."
   )
-  with tf1.control_dependencies([fits]):
+  counts = tf1.debugging.assert_non_negative(
+    lengths, message="A length is negative."
+  )
+  with tf1.control_dependencies([fits, counts]):
     is_word = tf1.sequence_mask(lengths, most)  # [B, T]
   # What only fills up the sentence is read as <eos>, and never counted.
   ids = ids_of(tf1.where_v2(is_word, words, EOS))  # [B, T]

@@ -202,6 +202,8 @@ def test_wrong_sentences_are_told(exported):
     score(words=tf.constant([["w01", "zzz"]]), lengths=tf.constant([2]))
   with pytest.raises(errors, match="A length is larger than the words there"):
     score(words=tf.constant([["w01", "w02"]]), lengths=tf.constant([3]))
+  with pytest.raises(errors, match="A length is negative"):
+    score(words=tf.constant([["w01", "w02"]]), lengths=tf.constant([-1]))
 
 
 def trained_on(words, choices=None):
@@ -264,8 +266,8 @@ def test_bad_input_gets_one_sentence(call_command, exported, tmp_path):
   for args, message in (
     ([], "--export_dir is missing: the folder to make."),
     (["--export_dir="], "--export_dir is missing: the folder to make."),
-    ([f"--export_dir={exported}"], f"--export_dir={exported} has files in it."),
-    ([f"--export_dir={tmp_path}/file"], f"--export_dir={tmp_path}/file is not"),
+    ([f"--export_dir={exported}"], f"--export_dir={exported} is there alre"),
+    ([f"--export_dir={tmp_path}/file"], f"--export_dir={tmp_path}/file is the"),
     (["--export_dir=/proc/x"], "Cannot make the folder --export_dir=/proc/x: "),
     (
       [f"--export_dir={tmp_path}/new", "--run=/none"],

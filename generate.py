@@ -29,6 +29,7 @@ class PrefixError(InputError, ValueError):
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
+  flags.adopt_module_key_flags(language_model)  # So that --help lists them.
   flags.DEFINE_string("prefix", "", "The words to start with.")
   flags.DEFINE_integer(
     "num_words", 100, "Words to draw, <eos> counted.", 1, 10**6
@@ -198,7 +199,6 @@ def changed(log_probs, *, temperature=1.0, top_k=None, top_p=None):
     ordered = _normalized(ordered)
   if top_p is not None:
     before = np.cumsum(ordered, axis=1) - ordered
-    before[:, 0] = 0  # Exactly: the likeliest stays, whatever top_p is.
     ordered = _normalized(np.where(before < top_p, ordered, 0))
   np.put_along_axis(probs, order, ordered, axis=1)
   return probs
@@ -221,8 +221,7 @@ def draw_words(probs, uniform):
     the random number.
   """
   sums = np.cumsum(probs, axis=1)
-  # In place of 1: sums have errors of rounding. Below the last: never beyond.
-  place = np.minimum(uniform * sums[:, -1], np.nextafter(sums[:, -1], 0))
+  place = uniform * sums[:, -1]  # Not quite 1, as sums have errors of rounding.
   return (sums > place[:, np.newaxis]).argmax(axis=1)
 
 

@@ -177,6 +177,8 @@ def test_each_of_many_texts_is_another(call):
   _, out, _ = call("--num_samples=103", "--num_words=12")
   texts = re.split(r"Sample \d+:\n", out)[1:]
   assert len(set(texts)) == len(texts) == 103
+  _, out, _ = call("--num_samples=2", "--num_words=12", "--seed=2")
+  assert not set(re.split(r"Sample \d+:\n", out)[1:]) & set(texts)
 
 
 def test_the_text_goes_on_from_the_prefix(call):

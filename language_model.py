@@ -79,15 +79,17 @@ def find(run, checkpoint, data_path):
     InputError: if one is not there, damaged, or if they have not all the same
       vocabulary and preparation; and for values that do not go together.
   """
-  if run == []:
-    raise ModelError("--run is empty: name the folder of a trained run.")
+  if run is not None and (not all(run) or not run):
+    raise ModelError("--run has an empty name: name folders of trained runs.")
+  if run is not None and len(set(run)) < len(run):
+    raise ModelError("--run names a folder twice: leave it out once.")
   if run is not None and data_path is not None:
     raise ModelError(
       "--run has its own vocabulary: leave --data_path out, or give it with "
       "--checkpoint alone."
     )
   if run is not None:
-    found = [_trained_of_run(folder, checkpoint or "last") for folder in run]
+    found = [_trained_of_run(folder, checkpoint) for folder in run]
   elif checkpoint is None or data_path is None:
     raise ModelError(
       "Name the folder of a trained run, --run; or a --checkpoint and, as "
@@ -112,7 +114,7 @@ def find(run, checkpoint, data_path):
 def _trained_of_run(folder, which):
   """Returns the Trained of a run's folder."""
   run = run_folder.read_run(folder, "--run")
-  path = checkpoints.find(folder, which)
+  path = checkpoints.find(folder, "last" if which is None else which)
   return Trained(path, run.config, run.vocabulary, run.preparation)
 
 
@@ -211,9 +213,12 @@ def restore(trained, session):
 
   Raises:
     checkpoints.CheckpointError: if one is damaged, or of other sizes.
+    ModelError: if a weight is not a finite number.
   """
   for number, one in enumerate(trained):
     checkpoints.restore_variables(session, one.checkpoint, _scope(number))
+  for variable in tf1.trainable_variables():
+    _check_finite(session.run(variable))
 
 
 def scores_of(log_probs, targets):

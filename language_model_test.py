@@ -120,6 +120,11 @@ def run(runs, tmp_path):
   return shutil.copytree(runs / "a", tmp_path / "run")
 
 
+def append(path, text):
+  with path.open("a") as f:
+    f.write(text)
+
+
 def change_config(run, **fields):
   about = run_folder.read_config(str(run))
   about["config"].update(fields)
@@ -135,13 +140,17 @@ def change_config(run, **fields):
     (lambda run: (run / "vocabulary.txt").write_bytes(b"\xff\n"),
      r"vocabulary\.txt cannot be read"),
     (lambda run: (run / "vocabulary.txt").write_text("a\nb\n"),
-     "has 2 different words, but the model knows 50"),
+     "has 2 lines with 2 different words, but the model knows 50"),
     (lambda run: [p.unlink() for p in run.glob("*.index")], "no checkpoint"),
     (lambda run: [p.write_bytes(b"") for p in run.glob("*.index")], "damaged"),
     (lambda run: [p.unlink() for p in run.glob("*.data*")], "damaged or anoth"),
     (lambda run: change_config(run, hidden_size=9),
      r"another model's: Model/embedding should be of shape \[50, 9\], and is "),
     (lambda run: change_config(run, num_layers=3), "is None"),
+    (lambda run: change_config(run, num_layers=1),
+     "another model's: it has a layer more, Model/RNN/multi_rnn_cell/cell_1/"),
+    (lambda run: append(run / "vocabulary.txt", "w45\n"),
+     "has 51 lines with 50 different words, but the model knows 50"),
     (lambda run: change_config(run, num_layers="2"), "no whole config"),
     (shutil.rmtree, "not the folder of a run"),
   ],
@@ -166,7 +175,20 @@ def test_weights_that_are_no_numbers(run):
       tf1.get_variable(name, initializer=value)
     session.run(tf1.global_variables_initializer())
     tf1.train.Saver().save(session, path, write_meta_graph=False)
-  with language_model.LanguageModel(trained) as model:
+  with pytest.raises(language_model.ModelError, match="not finite numbers"):
+    language_model.LanguageModel(trained)
+
+
+def test_probabilities_that_are_no_numbers(monkeypatch):
+  """Of weights that are finite, but far too large."""
+  with language_model.LanguageModel(tf1_checkpoint()) as model:
+    run = model._run
+
+    def overflow(fetches, feed, states):
+      found, states = run(fetches, feed, states)
+      return tf1.nest.map_structure(lambda a: a * np.inf, found), states
+
+    monkeypatch.setattr(model, "_run", overflow)
     for use in (
       lambda: model.score_lines(LINES),
       lambda: model.score_stream(LINES[0]),
@@ -201,8 +223,9 @@ def test_models_that_do_not_go_together(runs, run):
     (None, None, "/none", "Name the folder of a trained run, --run; or a --ch"),
     (["/none"], None, "/none", "--run has its own vocabulary: leave --data_p"),
     (["/none"], None, None, "/none is not the folder of a run"),
-    ([], None, None, "--run is empty"),
-    (["a", ""], None, None, "a is not the folder of a run"),
+    ([], None, None, "--run has an empty name"),
+    (["a", ""], None, None, "--run has an empty name"),
+    (["a", "b", "a"], None, None, "--run names a folder twice"),
     (["*"], None, None, r"--run=\* has one of the characters"),
     (None, "/none", "/none", "There is no checkpoint /none"),
     (None, f"{TINY}/model.ckpt-7680", "/none", "There is no folder '/none'"),

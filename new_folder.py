@@ -17,7 +17,7 @@ def new_folder(path, flag):
   """Makes a folder; it is there after the block, if that raises no error.
 
   Args:
-    path: its name. It must not exist, or be an empty folder.
+    path: its name. It must not exist.
     flag: where the name comes from, as "--export_dir".
 
   Yields:
@@ -51,15 +51,8 @@ def check_new_folder(path, flag):
   """Raises NewFolderError if there is something where the folder should be."""
   if not path:
     raise NewFolderError(f"{flag} is missing: the folder to make.")
-  try:
-    if not os.path.lexists(path) or not os.listdir(path):
-      return
-    what = "has files in it"
-  except NotADirectoryError:
-    what = "is not a folder"
-  except OSError as error:
-    what = f"cannot be used ({error.strerror})"
-  raise NewFolderError(f"{flag}={path} {what}. Name another folder.")
+  if os.path.lexists(path):
+    raise NewFolderError(f"{flag}={path} is there already. Name another one.")
 
 
 def _umask():

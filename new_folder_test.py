@@ -35,21 +35,15 @@ def test_an_error_leaves_nothing(tmp_path, error):
     )
 
 
-def test_an_empty_folder_is_taken(tmp_path):
-  with new_folder(str(tmp_path), "--output") as made:
-    pathlib.Path(made, "file").write_text("x")
-  assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
 def test_nothing_is_replaced(tmp_path):
   (tmp_path / "file").write_text("x")
   (tmp_path / "link").symlink_to("nowhere")
   for path, message in (
     (None, "^--output is missing"),
     ("", "^--output is missing"),
-    (str(tmp_path), "has files in it. Name another"),
-    (str(tmp_path / "file"), "is not a folder. Name another"),
-    (str(tmp_path / "link"), r"cannot be used \(No such file"),
+    (str(tmp_path), "is there already. Name another"),
+    (str(tmp_path / "file"), "is there already. Name another"),
+    (str(tmp_path / "link"), "is there already. Name another"),
     (str(tmp_path / "file" / "x"), "Cannot make the folder --output=.*: "),
   ):
     with (

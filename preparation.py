@@ -11,7 +11,6 @@ import functools
 import json
 import os
 import re
-import sys
 import unicodedata
 
 from command import InputError
@@ -47,6 +46,11 @@ class Preparation:
       raise PreparationError(
         f"number_word must be one word, or empty, not {word!r}."
       )
+    if word in (EOS, UNKNOWN) or unicodedata.normalize("NFC", word) != word:
+      raise PreparationError(
+        f"number_word must not be {EOS} or {UNKNOWN}, and in Unicode's normal "
+        f"form C, not {word!a}."
+      )
     if self.punctuation not in PUNCTUATION:
       raise PreparationError(
         f"punctuation must be one of {', '.join(PUNCTUATION)}, not "
@@ -71,11 +75,11 @@ class Preparation:
     return words
 
   def _pieces(self, word):
-    """Returns a word and the marks at it, or the word alone, as a list."""
-    words_and_marks = _words_and_marks().findall(word)
+    """Returns a word and the marks at it, or the word alone."""
+    pieces = _words_and_marks(word)
     if self.punctuation == "split":
-      return words_and_marks
-    return [w for w in words_and_marks if not _is_mark(w)]
+      return pieces
+    return [piece for piece in pieces if not _is_mark(piece)]
 
 
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
@@ -86,17 +90,21 @@ def _is_mark(text):
   return len(text) == 1 and unicodedata.category(text)[0] in "PS"
 
 
-@functools.cache
-def _words_and_marks():
-  """Returns a pattern that finds the words and the marks of a text.
+@functools.lru_cache(1 << 16)  # Most words come again.
+def _words_and_marks(word):
+  """Returns the words and the marks that a text without spaces consists of.
 
   A mark within a word, as in "don't", "U.S" or "well-known", and a comma or a
   point in a number, belong to it.
   """
-  marks = re.escape("".join(filter(_is_mark, map(chr, range(sys.maxunicode)))))
-  letters = rf"[^\s{marks}]+"
-  return re.compile(
-    rf"{letters}(?:(?:['\u2019.-]|(?<=\d),(?=\d)){letters})*|[{marks}]"
+  marks = re.escape("".join(filter(_is_mark, set(word))))
+  if not marks:
+    return (word,)
+  letters = rf"[^{marks}]+"
+  return tuple(
+    re.findall(
+      rf"{letters}(?:(?:['\u2019.-]|(?<=\d),(?=\d)){letters})*|[{marks}]", word
+    )
   )
 
 
@@ -111,7 +119,7 @@ def read(folder):
   path = os.path.join(folder, FILE_NAME)
   try:
     with open(path, encoding="utf-8") as f:
-      return from_json(json.load(f)["preparation"])
+      return from_json(dict(json.load(f)["preparation"]))
   except FileNotFoundError:
     return None
   except (OSError, ValueError, KeyError, TypeError):

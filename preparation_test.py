@@ -67,6 +67,8 @@ def test_what_is_prepared_stays_as_it_is(punctuation, number_word, lower_case):
     ({"number_word": "a b"}, "number_word must be one word, or empty, not 'a "),
     ({"number_word": " a"}, "number_word must be one word, or empty, not ' a'"),
     ({"number_word": None}, "number_word must be one word, or empty, not None"),
+    ({"number_word": "<eos>"}, "number_word must not be <eos> or <unk>"),
+    ({"number_word": "e\u0301"}, r"normal form C, not 'e\\u0301'"),
     ({"punctuation": "no"}, "punctuation must be one of split, drop, keep, no"),
   ],
 )
@@ -81,7 +83,7 @@ def test_read(tmp_path):
   about = {"preparation": dataclasses.asdict(PTB), "other": 1}
   path.write_text(json.dumps(about))
   assert preparation.read(tmp_path) == PTB
-  for text in ("", "{}", "[]", '{"preparation": {}}', '{"preparation": 3}'):
+  for text in ("", "{}", "[]", '{"preparation": {}}', '{"preparation": null}'):
     path.write_text(text)
     with pytest.raises(PreparationError, match=r"whole preparation|is damaged"):
       preparation.read(tmp_path)

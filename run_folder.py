@@ -424,11 +424,11 @@ def read_run(path, flag="--save_path"):
       f"{name} cannot be read. The command that trained the run makes it anew "
       "if it is missing."
     ) from None
-  if len(set(vocabulary)) != config.vocab_size:
+  if not len(vocabulary) == len(set(vocabulary)) == config.vocab_size:
     raise RunFolderError(
-      f"{name} has {len(set(vocabulary)):,} different words, but the model "
-      f"knows {config.vocab_size:,}. Remove the file: the command that trained "
-      "the run makes it anew."
+      f"{name} has {len(vocabulary):,} lines with {len(set(vocabulary)):,} "
+      f"different words, but the model knows {config.vocab_size:,}. Remove the "
+      "file: the command that trained the run makes it anew."
     )
   return Run(config, vocabulary, choices)
 

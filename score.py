@@ -74,6 +74,7 @@ class Score:
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
+  flags.adopt_module_key_flags(language_model)  # So that --help lists them.
   flags.DEFINE_string(
     "file", "-", "The text, UTF-8, a sentence a line. -: standard input."
   )
@@ -101,20 +102,20 @@ def _main(args):
   with open_text(args.file) as file:
     trained = language_model.find(args.run, args.checkpoint, args.data_path)
     with language_model.LanguageModel(trained) as model:
-      score = score_stream if args.carry_state else score_lines
+      score = score_as_stream if args.carry_state else score_each_line
       show = show_json if args.json else show_text
       total, number = Score(), 0
       for number, words in enumerate(score(model, blocks_of(file, name)), 1):
         total += (line := Score.of(words))
         show({"line": number}, line, words if args.per_word else None)
-  if not total.num_words:
-    raise TextError(f"{name} has nothing to score: no word was predicted.")
-  show({"lines": number}, total, None)
   if total.num_unknown and not model.knows(UNKNOWN):
     command.tell(
       f"{total.num_unknown:,} unknown words were left out, as the vocabulary "
       f"has no {UNKNOWN} for them."
     )
+  if not total.num_words:
+    raise TextError(f"{name} has nothing to score: no word was predicted.")
+  show({"lines": number}, total, None)
   return 0
 
 
@@ -171,7 +172,7 @@ def blocks_of(file, name):
       yield lines
 
 
-def score_lines(model, blocks):
+def score_each_line(model, blocks):
   """Scores each line as a sentence of its own.
 
   Args:
@@ -197,8 +198,8 @@ def score_lines(model, blocks):
       yield with_scores(words, pairs(*score))
 
 
-def score_stream(model, blocks):
-  """Scores a text as one stream; yields what `score_lines` does."""
+def score_as_stream(model, blocks):
+  """Scores a text as one stream; yields what `score_each_line` does."""
   before, states = [], None
   for lines in blocks:
     block = [words_of(model, line) for line in lines]
@@ -234,12 +235,13 @@ def pairs(log_probs, ranks):
 
 def with_scores(words, scores):
   """Returns the words; those that have an id with the next (log_prob, rank)."""
-  return [
-    word
-    if word.id is None
-    else dataclasses.replace(word, log_prob=score[0], rank=score[1])
-    for word, score in ((w, w.id is not None and next(scores)) for w in words)
-  ]
+  found = []
+  for word in words:
+    if word.id is not None:
+      log_prob, rank = next(scores)
+      word = dataclasses.replace(word, log_prob=log_prob, rank=rank)
+    found.append(word)
+  return found
 
 
 def show_text(where, score, words):
@@ -248,14 +250,16 @@ def show_text(where, score, words):
   head = f"Line {where['line']}" if "line" in where else "Whole text"
   print(
     f"{head}: log-probability {score.log_prob:.4f}, perplexity {perplexity}, "
-    f"{score.num_words:,} words, {score.num_unknown:,} unknown",
-    flush=not words,
+    f"{score.num_words:,} words, {score.num_unknown:,} unknown"
   )
   for word in words or ():
     log_prob = "-" if word.log_prob is None else f"{word.log_prob:.4f}"
     rank = "-" if word.rank is None else word.rank
-    unknown = f" ({UNKNOWN})" if word.is_unknown else ""
-    print(f"{log_prob:>12} {rank:>8}  {word.word}{unknown}", flush=True)
+    mark = ""
+    if word.is_unknown:
+      mark = " (left out)" if word.id is None else f" ({UNKNOWN})"
+    print(f"{log_prob:>12} {rank:>8}  {word.word}{mark}")
+  sys.stdout.flush()
 
 
 def show_json(where, score, words):

@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import os
 import pathlib
 import shlex
 import shutil
@@ -18,6 +19,9 @@ import score
 from conftest import TF1_CHECKPOINT, TINY, call_main
 
 COMMAND = [sys.executable, str(pathlib.Path(score.__file__))]
+COMMAND_FOLDER = pathlib.Path(score.__file__).parent
+# Python's own buffering, whatever the shell has set.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
 TEST_TEXT = str(TINY / "ptb.test.txt")
 
 
@@ -228,7 +232,7 @@ def test_a_stream_goes_on_from_block_to_block(runs):
   with language_model.LanguageModel(trained) as model:
     blocks = [[lines], [[line] for line in lines]]
     together, apart = (
-      [word for words in score.score_stream(model, block) for word in words]
+      [word for words in score.score_as_stream(model, block) for word in words]
       for block in blocks
     )
   assert [word.word for word in together] == [word.word for word in apart]
@@ -283,6 +287,7 @@ def test_a_pipe_is_answered_line_by_line():
     stdout=subprocess.PIPE,
     text=True,
     cwd="/",
+    env=ENVIRONMENT,
   ) as process:
     for number in (1, 2, 3):
       process.stdin.write("w01 w02\n")
@@ -301,6 +306,7 @@ def test_ctrl_c_ends_it():
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
+    env=ENVIRONMENT,
   ) as process:
     process.stdin.write("w01\n")
     process.stdin.flush()
@@ -387,6 +393,61 @@ class Chunks(io.RawIOBase):
 def test_lines_are_cut_at_newlines_alone(pieces, blocks):
   file = io.BufferedReader(Chunks(pieces))
   assert list(score.blocks_of(file, "T")) == blocks
+
+
+@pytest.mark.parametrize("name", ["score", "generate", "export"])
+def test_help_lists_the_flags_that_name_models(name):
+  command = [sys.executable, str(COMMAND_FOLDER / f"{name}.py"), "--help"]
+  process = subprocess.run(command, capture_output=True, text=True)
+  for flag in ("--run:", "--checkpoint:", "--data_path:"):
+    assert flag in process.stdout
+
+
+@pytest.mark.parametrize(
+  ("end", "told"),
+  [
+    (">/dev/full", "generate.py: cannot print: No space left on device.\n"),
+    ("| true", ""),
+  ],
+)
+def test_output_that_nobody_takes(end, told):
+  command = [sys.executable, str(COMMAND_FOLDER / "generate.py")]
+  command = shlex.join([*command, *TF1_CHECKPOINT, "--next_word"])
+  process = subprocess.run(
+    ["bash", "-o", "pipefail", "-c", f"{command} {end}"],
+    capture_output=True,
+    text=True,
+    env=ENVIRONMENT,
+  )
+  assert (process.returncode, process.stderr) == (1, told)
+
+
+def test_output_that_cannot_be_encoded(tmp_path):
+  (tmp_path / "text").write_text("caf\u00e9\n", encoding="utf-8")
+  process = subprocess.run(
+    [*COMMAND, *TF1_CHECKPOINT, "--per_word", f"--file={tmp_path / 'text'}"],
+    capture_output=True,
+    text=True,
+    env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"},
+  )
+  assert process.returncode == 1
+  assert process.stderr == (
+    "score.py: cannot print '\\xe9' in ascii: set PYTHONIOENCODING=utf-8.\n"
+  )
+
+
+def test_what_is_left_out_is_marked_and_told(call, tmp_path):
+  (tmp_path / "text").write_text("zzz <unk>\n")
+  args = [f"--file={tmp_path / 'text'}", "--per_word"]
+  status, out, _ = call(*args)
+  assert status == 0
+  words = [line.split()[2:] for line in out.splitlines()[1:3]]
+  assert words == [["zzz", "(left", "out)"], ["<unk>", "(left", "out)"]]
+  (tmp_path / "text").write_text("zzz yyy")
+  status, _, err = call(*args, "--carry_state")
+  assert status == 1
+  assert err.splitlines()[0].startswith("2 unknown words were left out")
+  assert err.splitlines()[1].endswith("no word was predicted.")
 
 
 def test_wrong_arguments(call, call_command, runs, tmp_path):

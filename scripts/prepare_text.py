@@ -40,9 +40,7 @@ def define_flags():
   flags.DEFINE_string("text", None, "The text to split, UTF-8.")
   for part in PARTS:
     flags.DEFINE_string(part, None, f"The {part} text, instead of --text.")
-  flags.DEFINE_string(
-    "output", None, "The folder to make; it must not exist, or be empty."
-  )
+  flags.DEFINE_string("output", None, "The folder to make; it must not exist.")
   for part in PARTS[1:]:
     flags.DEFINE_float(
       f"{part}_share", 0.05, f"The share of --text's lines that is for {part}."
@@ -183,8 +181,7 @@ def limited_vocabulary(lines, vocab_size, min_count):
 
   Args:
     lines: lists of words.
-    vocab_size: how many at most, <eos> and, if words are left out, <unk>
-      counted.
+    vocab_size: how many at most, <eos> and <unk> counted.
     min_count: how often each must be in the text.
   """
   counts = collections.Counter(word for line in lines for word in line)

@@ -149,8 +149,8 @@ def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
     (["--text=TEXT", "--test_share=nan"], "--valid_share and --test_share mu"),
     (["--text=TEXT", "--number_word=a b"], "number_word must be one word, or"),
     (["--text=TEXT", "--output="], "--output is missing: the folder to make."),
-    (["--text=TEXT", "--output=FOLDER"], "--output=FOLDER has files in it."),
-    (["--text=TEXT", "--output=TEXT"], "--output=TEXT is not a folder."),
+    (["--text=TEXT", "--output=FOLDER"], "--output=FOLDER is there already."),
+    (["--text=TEXT", "--output=TEXT"], "--output=TEXT is there already."),
     (["--text=TEXT", "--output=/proc/x"], "Cannot make the folder --output=/"),
   ],
 )  # fmt: skip
