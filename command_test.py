@@ -1,5 +1,6 @@
 """Tests of command.py: how every command ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,18 +13,21 @@ import command
 ROOT = command.__file__.rpartition("/")[0]
 
 
-def run_body(body, *args):
+def run_body(body, stdout=subprocess.PIPE, **environment):
   """Starts a process whose command does `body`; returns the Popen."""
   code = f"import sys; sys.path.insert(0, {ROOT!r})\n" + (
     "import command, os, time\n"
     f"{body}\n"
     "sys.exit(command.run('try.py', [''], body))\n"
   )
+  # Python's own buffering, whatever the shell has set.
+  kept = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
   return subprocess.Popen(
-    [sys.executable, "-c", code, *args],
-    stdout=subprocess.PIPE,
+    [sys.executable, "-c", code],
+    stdout=stdout,
     stderr=subprocess.PIPE,
     text=True,
+    env={**kept, **environment},
   )
 
 
@@ -52,7 +56,8 @@ def test_a_signal_within_a_destructor_is_not_lost(signum):
 
 def test_a_hangup_ends_it_unless_it_is_ignored():
   body = "def body():\n  print('ready', flush=True)\n  time.sleep({})\n"
-  with run_body(body.format(60)) as process:
+  heeds = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+  with run_body(heeds + body.format(60)) as process:
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)
     assert process.wait(50) == 129
@@ -62,6 +67,33 @@ def test_a_hangup_ends_it_unless_it_is_ignored():
     process.send_signal(signal.SIGHUP)
     time.sleep(0.1)
     assert process.wait(50) == 0
+
+
+# What fits into a buffer fails when it is flushed, at the end; more, before.
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_output_that_nobody_takes(lines):
+  body = f"def body():\n  for _ in range({lines}): print('out')\n"
+  with (
+    open("/dev/full", "w") as full,
+    run_body(body, stdout=full) as process,
+  ):
+    assert process.stderr.read() == (
+      "try.py: cannot print: No space left on device.\n"
+    )
+  assert process.returncode == 1
+  with run_body("time.sleep(0.5)\n" + body) as process:
+    process.stdout.close()  # As "| head" does.
+    assert process.stderr.read() == ""
+  assert process.returncode == 1
+
+
+def test_output_that_cannot_be_encoded():
+  body = "def body():\n  print('caf\\u00e9')\n"
+  with run_body(body, PYTHONIOENCODING="ascii") as process:
+    assert process.stderr.read() == (
+      "try.py: cannot print '\\xe9' in ascii: set PYTHONIOENCODING=utf-8.\n"
+    )
+  assert process.returncode == 1
 
 
 @pytest.mark.parametrize(

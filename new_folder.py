@@ -2,8 +2,8 @@
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
 
 from command import InputError
 
@@ -27,15 +27,15 @@ def new_folder(path, flag):
     NewFolderError: if it cannot be made; also for an OSError in the block.
   """
   check_new_folder(path, flag)
-  made = None
+  parent = os.path.dirname(os.path.abspath(path))
+  # Named before it is made: a signal between the two must not lose it.
+  made = os.path.join(parent, f".making-{secrets.token_hex(8)}")
   try:
-    parent = os.path.dirname(os.path.abspath(path))
     os.makedirs(parent, exist_ok=True)
-    made = tempfile.mkdtemp(prefix=".making-", dir=parent)
+    os.mkdir(made, 0o700)
     yield made
     os.chmod(made, 0o777 & ~_umask())
     os.rename(made, path)
-    made = None
   except InputError:
     raise
   except OSError as error:
@@ -43,8 +43,7 @@ def new_folder(path, flag):
       f"Cannot make the folder {flag}={path}: {error.strerror}."
     ) from None
   finally:
-    if made:
-      shutil.rmtree(made, ignore_errors=True)
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def check_new_folder(path, flag):

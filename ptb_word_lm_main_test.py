@@ -188,20 +188,20 @@ def test_the_checkpoint_gives_the_perplexities_again(finished):
 
 
 def test_a_seed_gives_the_same_again_and_needs_no_folder(
-  finished, call, tmp_path
+  finished, call, tmp_path, monkeypatch
 ):
   process, _ = finished
   args = [f"--data_path={TINY}", f"--hparams={SMALLER}"]
-  again = run(*args, "--seed=3", cwd=tmp_path)
-  assert not list(tmp_path.iterdir())
+  monkeypatch.chdir(tmp_path)
   _, other, _ = call(*args, "--seed=4")
-  call(*args, "--seed=3", f"--save_path={tmp_path}")
+  assert not list(tmp_path.iterdir())
+  _, again, _ = call(*args, "--seed=3", f"--save_path={tmp_path}")
   assert epochs_of(tmp_path) == epochs_of(finished[1])  # To the last bit.
 
   def perplexities(text):
     return re.findall(r"erplexity: (\S+)", text)
 
-  assert perplexities(again.stdout) == perplexities(process.stdout)
+  assert perplexities(again) == perplexities(process.stdout)
   assert perplexities(other) != perplexities(process.stdout)
 
 
@@ -258,7 +258,8 @@ def test_wrong_flags_do_not_start_tensorflow(tmp_path, flag):
 
 
 def test_works_without_standard_streams(tmp_path):
-  args = [f"--data_path={TINY}", "--model=test", f"--save_path={tmp_path}"]
+  args = [f"--data_path={TINY}", "--model=test", "--hparams=num_steps=20"]
+  args.append(f"--save_path={tmp_path}")
   command = " ".join(map(shlex.quote, [*COMMAND, *args]))
   process = subprocess.run(f"{command} <&- >&- 2>&-", shell=True)
   assert process.returncode == 0
@@ -391,7 +392,8 @@ def test_unknown_words_are_told(tmp_path):
     (tmp_path / f"ptb.{part}.txt").write_text(text)
   with (tmp_path / "ptb.test.txt").open("a") as f:
     f.write(" one two w01 \n")
-  process = run(f"--data_path={tmp_path}", "--model=test")
+  hparams = "--hparams=num_steps=20"
+  process = run(f"--data_path={tmp_path}", "--model=test", hparams)
   assert process.returncode == 0
   told, _ = process.stderr.splitlines()
   assert told == (
@@ -450,6 +452,8 @@ def test_a_full_disk_ends_the_run_and_leaves_what_it_had(tmp_path, minutes):
   assert started.startswith("Training the small model")
   assert not [p for p in tmp_path.iterdir() if "temp" in p.name]
   last = checkpoints.find(str(tmp_path), "last")
+  if minutes:
+    return
   with subprocess.Popen(
     again, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
   ) as process:

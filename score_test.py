@@ -5,9 +5,7 @@ import json
 import math
 import os
 import pathlib
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -299,32 +297,6 @@ def test_a_pipe_is_answered_line_by_line():
     assert process.wait(60) == 0
 
 
-def test_ctrl_c_ends_it():
-  with subprocess.Popen(
-    [*COMMAND, *TF1_CHECKPOINT],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    env=ENVIRONMENT,
-  ) as process:
-    process.stdin.write("w01\n")
-    process.stdin.flush()
-    assert process.stdout.readline().startswith("Line 1: ")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-  assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
-
-
-def test_a_reader_that_leaves_gets_no_traceback():
-  command = shlex.join([*COMMAND, *TF1_CHECKPOINT, f"--file={TEST_TEXT}"])
-  process = subprocess.run(
-    f"{command} | head -1", shell=True, capture_output=True, text=True
-  )
-  assert process.stderr == ""
-  assert process.stdout.startswith("Line 1: ")
-
-
 @pytest.mark.parametrize(
   ("content", "message"),
   [
@@ -401,39 +373,6 @@ def test_help_lists_the_flags_that_name_models(name):
   process = subprocess.run(command, capture_output=True, text=True)
   for flag in ("--run:", "--checkpoint:", "--data_path:"):
     assert flag in process.stdout
-
-
-@pytest.mark.parametrize(
-  ("end", "told"),
-  [
-    (">/dev/full", "generate.py: cannot print: No space left on device.\n"),
-    ("| true", ""),
-  ],
-)
-def test_output_that_nobody_takes(end, told):
-  command = [sys.executable, str(COMMAND_FOLDER / "generate.py")]
-  command = shlex.join([*command, *TF1_CHECKPOINT, "--next_word"])
-  process = subprocess.run(
-    ["bash", "-o", "pipefail", "-c", f"{command} {end}"],
-    capture_output=True,
-    text=True,
-    env=ENVIRONMENT,
-  )
-  assert (process.returncode, process.stderr) == (1, told)
-
-
-def test_output_that_cannot_be_encoded(tmp_path):
-  (tmp_path / "text").write_text("caf\u00e9\n", encoding="utf-8")
-  process = subprocess.run(
-    [*COMMAND, *TF1_CHECKPOINT, "--per_word", f"--file={tmp_path / 'text'}"],
-    capture_output=True,
-    text=True,
-    env={**ENVIRONMENT, "PYTHONIOENCODING": "ascii"},
-  )
-  assert process.returncode == 1
-  assert process.stderr == (
-    "score.py: cannot print '\\xe9' in ascii: set PYTHONIOENCODING=utf-8.\n"
-  )
 
 
 def test_what_is_left_out_is_marked_and_told(call, tmp_path):
