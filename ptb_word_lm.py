@@ -14,6 +14,7 @@ unrolled steps take them.
 import dataclasses
 import itertools
 import math
+import os
 import sys
 import time
 import warnings
@@ -34,6 +35,7 @@ import sample_corpus
 import tf1
 from command import InputError, refuse, tell
 from stop_request import StopRequest
+from workers import OneWorker, find_workers, workers_in
 
 
 class DivergedError(InputError, ArithmeticError):
@@ -95,7 +97,16 @@ class PTBModel:
     train_op: one step of SGD.
   """
 
-  def __init__(self, is_training, config, input_, *, seed=0, dtype="float32"):
+  def __init__(
+    self,
+    is_training,
+    config,
+    input_,
+    *,
+    seed=0,
+    dtype="float32",
+    workers=None,
+  ):
     """Adds the model to the default graph.
 
     Args:
@@ -105,8 +116,11 @@ class PTBModel:
       seed: of the dropout masks, a whole number.
       dtype: "float32", "bfloat16" or "float16", what to compute in. The loss is
         scaled by 1024 for float16, or small gradients would be lost.
+      workers: a OneWorker or Workers. Between embedding and loss each has its
+        rows of the batch; what is fed and fetched is of all.
     """
     self.input = input_
+    self.workers = workers = workers or OneWorker()
     # Created before the model's variables, and at the root of the names.
     with tf1.variable_scope(tf1.VariableScope(tf1.AUTO_REUSE, name="")):
       self.global_step = tf1.train.get_or_create_global_step()
@@ -115,25 +129,38 @@ class PTBModel:
       masks = dropout_masks(config, [seed, self.global_step])
 
     inputs = embed(config, input_.input_data, masks[0], dtype)  # [T, B, H]
+    self.initial_state = _zero_state(config)
+    inputs = workers.rows_of(inputs, axis=1)
+    masks = [m if m is None else workers.rows_of(m, axis=1) for m in masks[1:]]
+    state = workers.rows_of(self.initial_state, axis=0)
+    targets = workers.rows_of(input_.targets, axis=0)
     with tf1.variable_scope(
       tf1.get_variable_scope(), custom_getter=_cast_once(dtype)
     ):
       unroll = {"basic": unroll_basic, "block": unroll_block}[config.rnn_mode]
-      outputs, self.initial_state, self.final_state = unroll(
-        config, inputs, masks[1:]
-      )  # [T, B, H]
-      self.losses = softmax_loss(config, outputs, input_.targets)  # [T, B]
+      outputs, state = unroll(config, inputs, state, masks)  # [T, B, H]
+      losses = softmax_loss(config, outputs, targets)  # [T, B]
+    self.final_state = workers.total(workers.all_rows(state, axis=0))
+    losses = workers.all_rows(losses, axis=1)
+    self.losses = workers.total(losses)
     # Averaged over the batch but summed over time: the paper's learning rate
     # and clipping norm are for this gradient, T times that of the mean.
-    self.cost = tf1.reduce_sum(tf1.reduce_mean(self.losses, axis=1))
+    cost = tf1.reduce_sum(tf1.reduce_mean(losses, axis=1))
+    self.cost = workers.total(cost)
     if is_training:
       # float16 rounds what is below 6e-8 to zero. With the loss scaled up,
       # small gradients survive; they are scaled down again in float32.
       loss_scale = 1024.0 if dtype == "float16" else 1.0
-      self._add_training(config.max_grad_norm, loss_scale)
+      self._add_training(cost, config.max_grad_norm, loss_scale)
 
-  def _add_training(self, max_grad_norm, loss_scale):
-    """Adds a step of SGD with a clipped gradient (the paper's section 4.1)."""
+  def _add_training(self, cost, max_grad_norm, loss_scale):
+    """Adds a step of SGD with a clipped gradient (the paper's section 4.1).
+
+    Args:
+      cost: of this worker's rows.
+      max_grad_norm: for the norm of all workers' gradients, added up.
+      loss_scale: a factor on the cost, taken back in grad_norm and the step.
+    """
     # A local variable: which epoch has which rate is the config's matter, so
     # the rate is not a part of a checkpoint.
     self.lr = tf1.Variable(
@@ -147,7 +174,8 @@ class PTBModel:
     variables = tf1.trainable_variables()
     # The embedding's gradient is sparse: a row for each of the T * B words
     # read. In the norm a word read twice counts as two rows, as TF1 had it.
-    self.gradients = layers.gradients_of(self.cost * loss_scale, variables)
+    gradients = layers.gradients_of(cost * loss_scale, variables)
+    self.gradients = [self.workers.total_gradient(g) for g in gradients]
     self.grad_norm = tf1.global_norm(self.gradients) / loss_scale
     # Clipping is a factor on all gradients. On the learning rate it does the
     # same without a pass over them.
@@ -212,31 +240,31 @@ def embed(config, ids, mask, dtype):
   return tf1.cast(inputs if mask is None else inputs * mask, dtype)
 
 
-def unroll_basic(config, inputs, masks):
+def unroll_basic(config, inputs, state, masks):
   """Runs the stack of LSTM cells over T steps, one after the other.
 
   Args:
     config: a Config.
     inputs: [T, B, H].
+    state: before the first step, as PTBModel has it.
     masks: for each layer, the dropout mask of its outputs [T, B, H], or None.
 
   Returns:
-    (outputs, initial_state, final_state): [T, B, H] of the inputs' type, and
-    the states as PTBModel has them.
+    (outputs, state): [T, B, H] of the inputs' type, and the state after the
+    last step.
   """
   cells = [
     cell if mask is None else OutputDropout(cell, mask)
     for cell, mask in zip(lstm_cells(config, inputs.dtype), masks, strict=True)
   ]
   stack = tf1.nn.rnn_cell.MultiRNNCell(cells)
-  initial_state = _zero_state(config)
-  state = _cast_state(initial_state, inputs.dtype)
+  state = _cast_state(state, inputs.dtype)
   outputs = []
   with tf1.variable_scope("RNN"):
     for x in tf1.unstack(inputs):  # [B, H]
       output, state = stack(x, state)  # [B, H]
       outputs.append(output)
-  return tf1.stack(outputs), initial_state, _cast_state(state, tf1.float32)
+  return tf1.stack(outputs), _cast_state(state, tf1.float32)
 
 
 def lstm_cells(config, dtype):
@@ -252,11 +280,11 @@ def lstm_cells(config, dtype):
     ]
 
 
-def unroll_block(config, inputs, masks):
+def unroll_block(config, inputs, state, masks):
   """Runs each LSTM layer over all T steps: like `unroll_basic`, in one go."""
-  initial_state, final_state = _zero_state(config), []
+  final_state = []
   size = config.hidden_size
-  for layer, (c, h) in enumerate(initial_state):
+  for layer, (c, h) in enumerate(state):
     # The cell's own names: a checkpoint of one mode fits the other.
     with tf1.variable_scope(f"RNN/multi_rnn_cell/cell_{layer}/basic_lstm_cell"):
       kernel = tf1.get_variable("kernel", [2 * size, 4 * size])
@@ -267,7 +295,7 @@ def unroll_block(config, inputs, masks):
     final_state.append(tf1.nn.rnn_cell.LSTMStateTuple(c, h))
     if masks[layer] is not None:
       inputs *= tf1.cast(masks[layer], inputs.dtype)
-  return inputs, initial_state, tuple(final_state)
+  return inputs, tuple(final_state)
 
 
 def _zero_state(config):
@@ -318,7 +346,7 @@ def softmax_loss(config, outputs, targets):
   rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [T * B, H]
   labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
   losses = layers.softmax_losses(rows, softmax_w, softmax_b, labels)
-  return tf1.reshape(losses, [config.num_steps, config.batch_size])
+  return tf1.reshape(losses, [config.num_steps, -1])
 
 
 def softmax_variables(config):
@@ -397,7 +425,8 @@ def run_epoch(
     for step in range(progress.step, size):
       # Fed, not kept in a variable: so any number of streams can be read with
       # the same graph, each from its own state.
-      values = session.run(fetches, _feed(model.initial_state, progress.state))
+      feed = _feed(model.initial_state, progress.state)
+      values = model.workers.run(session, fetches, feed)
       cost = float(values["cost"])  # Thousands are added up: in float64.
       progress.state = values["state"]
       progress.costs += cost
@@ -479,7 +508,9 @@ def stream_perplexity(session, model, ids, *, title="", stop=False):
       feed = _feed(model.initial_state, state)
       feed[model.input.input_data] = inputs[step]
       feed[model.input.targets] = targets[step]
-      state, losses = session.run([model.final_state, model.losses], feed)
+      state, losses = model.workers.run(
+        session, [model.final_state, model.losses], feed
+      )
       nats[step] = losses.T[is_real[step]].sum(dtype=float)
       if not math.isfinite(nats[step]):
         raise DivergedError(_DIVERGED.format(title, step + 1, size))
@@ -542,7 +573,7 @@ def _lines_at(size):
   return range(every - 1, size, every)
 
 
-def build_models(config, corpus, seed, dtype="float32"):
+def build_models(config, corpus, seed, dtype="float32", workers=None):
   """Adds the two models to the default graph, with shared variables.
 
   Returns:
@@ -553,11 +584,13 @@ def build_models(config, corpus, seed, dtype="float32"):
   with tf1.name_scope("Train"):
     input_ = PTBInput(config, corpus.train, name="Input")
     with tf1.variable_scope("Model", initializer=initializer):
-      train_model = PTBModel(True, config, input_, seed=seed, dtype=dtype)
+      train_model = PTBModel(
+        True, config, input_, seed=seed, dtype=dtype, workers=workers
+      )
   with tf1.name_scope("Eval"):
     input_ = PTBInput(config, corpus.valid, name="Input")
     with tf1.variable_scope("Model", reuse=True):
-      eval_model = PTBModel(False, config, input_)
+      eval_model = PTBModel(False, config, input_, workers=workers)
   return train_model, eval_model
 
 
@@ -594,7 +627,9 @@ def check_memory(config):
     )
 
 
-def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
+def train(
+  config, corpus, folder, *, seed, dtype="float32", stop=False, workers=None
+):
   """Trains a model for all its epochs, then tests it; prints what it reaches.
 
   Args:
@@ -606,6 +641,8 @@ def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
     dtype: that of training, as PTBModel takes it.
     stop: asked for its truth after each step; if true, a checkpoint is written,
       the valid perplexity is printed, and that is the end.
+    workers: a OneWorker or Workers, that train together. The run is in the
+      folder of the first; the others have a NoRunFolder.
 
   Returns:
     The last epoch's numbers, a dictionary, with the test perplexity; None if it
@@ -615,12 +652,15 @@ def train(config, corpus, folder, *, seed, dtype="float32", stop=False):
     DivergedError: if the loss is no longer a finite number.
     run_folder.RunFolderError: if the folder cannot be written.
     checkpoints.CheckpointError: if it has checkpoints, but none is whole.
+    WorkersError: if another worker was lost.
   """
-  with tf1.Graph().as_default():
-    train_model, eval_model = build_models(config, corpus, seed, dtype)
-    with tf1.Session() as session:
+  workers = workers or OneWorker()
+  with tf1.Graph().as_default(), workers.device():
+    train_model, eval_model = build_models(config, corpus, seed, dtype, workers)
+    with workers.session() as session:
       session.run(tf1.global_variables_initializer())
       progress = folder.restore(session, train_model)
+      progress = workers.copy_first(session, progress)
       while len(progress.epochs) < config.max_max_epoch:
         if stop:
           tell(f"Stopped before epoch {progress.epoch}.")
@@ -797,6 +837,17 @@ def define_flags():
     lambda minutes: minutes >= 0,  # And no NaN.
     "--checkpoint_minutes must be 0 or more.",
   )
+  flags.DEFINE_float(
+    "wait_for_workers",
+    300.0,
+    "Seconds to wait for the other workers that TF_CONFIG lists.",
+    lower_bound=0.0,
+  )
+  flags.DEFINE_boolean(
+    "exchange_fp16",
+    False,
+    "Workers exchange gradients in bfloat16: half of the traffic.",
+  )
   flags.DEFINE_boolean(
     "evaluate",
     False,
@@ -840,6 +891,9 @@ def _train(args):
     )
   if args.save_path is None:
     refuse(args, ["checkpoint_minutes"], "no --save_path")
+  addresses, index = workers_in(os.environ.get("TF_CONFIG"))
+  if len(addresses) < 2:
+    refuse(args, _OF_WORKERS, "a single worker")
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   corpus = reader.read_corpus(args.data_path)
   choices = preparation.read(args.data_path)
@@ -854,33 +908,51 @@ def _train(args):
   dtype = "float32"
   if args.use_fp16:
     dtype = device.half_precision(config.vocab_size)
-  folder = run_folder.NoRunFolder()
-  if args.save_path is not None:
-    about = {
-      "model": args.model,
-      "seed": args.seed,
-      "dtype": dtype,
-      "config": dataclasses.asdict(config),
-      "data_sha256": corpus.sha256,
-    }
-    if choices is not None:
-      about["preparation"] = dataclasses.asdict(choices)
-    folder = run_folder.RunFolder(
-      args.save_path, about, corpus.vocabulary, args.checkpoint_minutes
-    )
-  with folder:
-    if folder.result:
-      _print_result(args.save_path, folder.result)
-    else:
-      _tell_start(args, config, corpus, dtype)
-      with StopRequest() as stop:
-        numbers = train(
-          config, corpus, folder, seed=args.seed, dtype=dtype, stop=stop
-        )
-      if numbers is None:
-        return 128 + stop.signum
-  if best_perplexity is not None:
-    print(f"Best reachable test perplexity: {best_perplexity:.3f}")
+  about = {
+    "model": args.model,
+    "seed": args.seed,
+    "dtype": dtype,
+    "config": dataclasses.asdict(config),
+    "data_sha256": corpus.sha256,
+  }
+  if choices is not None:
+    about["preparation"] = dataclasses.asdict(choices)
+  if args.exchange_fp16:
+    about["exchange"] = "bfloat16"
+  with find_workers(
+    addresses,
+    index,
+    config.batch_size,
+    wait=args.wait_for_workers,
+    fp16=args.exchange_fp16,
+  ) as workers:
+    workers.check_alike(about)
+    folder = run_folder.NoRunFolder()
+    if args.save_path is not None and index == 0:
+      folder = run_folder.RunFolder(
+        args.save_path, about, corpus.vocabulary, args.checkpoint_minutes
+      )
+    with folder:
+      result = workers.of_first(folder.result)
+      if result:
+        _print_result(args.save_path, result)
+      else:
+        _tell_start(args, config, corpus, dtype)
+        with StopRequest() as own_stop:
+          stop = workers.stop_of_any(own_stop)
+          numbers = train(
+            config,
+            corpus,
+            folder,
+            seed=args.seed,
+            dtype=dtype,
+            stop=stop,
+            workers=workers,
+          )
+        if numbers is None:
+          return 128 + stop.signum
+    if best_perplexity is not None:
+      print(f"Best reachable test perplexity: {best_perplexity:.3f}")
   return 0
 
 
@@ -909,7 +981,11 @@ def _print_result(path, result):
 
 def _evaluate(args):
   """Evaluates as the flags say; returns the exit status."""
-  refuse(args, ["seed", "use_fp16", "checkpoint_minutes"], "--evaluate")
+  refuse(
+    args,
+    ["seed", "use_fp16", "checkpoint_minutes", *_OF_WORKERS],
+    "--evaluate",
+  )
   corpus = reader.read_corpus(args.data_path)
   if args.save_path is not None:
     config, checkpoint = _checkpoint_of_run(args, corpus)
@@ -955,6 +1031,8 @@ def _checkpoint_alone(args, corpus):
     )
   return config, args.checkpoint
 
+
+_OF_WORKERS = ("wait_for_workers", "exchange_fp16")
 
 _MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
 

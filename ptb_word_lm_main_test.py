@@ -288,10 +288,10 @@ def test_another_run_in_the_folder_is_refused(finished, call):
   status, out, err = call(f"--data_path={TINY}", f"--save_path={folder}")
   assert (status, out) == (1, "")
   assert err.endswith(
-    "holds another run: seed is 3 there, here 1; num_steps is 5 there, here "
-    "20; hidden_size is 8 there, here 200; max_max_epoch is 2 there, here 13; "
-    "keep_prob is 0.8 there, here 1.0. Give --save_path another folder, or the "
-    "flags and the data of that run.\n"
+    "holds another run: seed is 3 there, 1 here; num_steps is 5 there, "
+    "20 here; hidden_size is 8 there, 200 here; max_max_epoch is 2 there, 13 "
+    "here; keep_prob is 0.8 there, 1.0 here. Give --save_path another folder, "
+    "or the flags and the data of that run.\n"
   )
   assert files_of(folder) == before
 

@@ -207,9 +207,9 @@ class RunFolder(NoRunFolder):
     has_run = checkpoints.steps_in(self.path) or not (
       {"epochs.jsonl", "result.json"}.isdisjoint(names)
     )
-    differences = []
+    unlike = []
     if "config.json" in names:
-      differences = _differences(read_config(self.path), about)
+      unlike = differences(read_config(self.path), about)
     else:
       used = [n for n in names if n.startswith(_NAMES)]
       if used:
@@ -217,12 +217,12 @@ class RunFolder(NoRunFolder):
           f"{self.path} has a file {min(used)}, but no config.json to say of "
           "which run. Give --save_path another folder, or put config.json back."
         )
-    if differences and has_run:
+    if unlike and has_run:
       raise RunFolderError(
-        f"{self.path} holds another run: {'; '.join(differences)}. Give "
+        f"{self.path} holds another run: {'; '.join(unlike)}. Give "
         "--save_path another folder, or the flags and the data of that run."
       )
-    if differences or "config.json" not in names:
+    if unlike or "config.json" not in names:
       self._write("config.json", json.dumps(about, indent=2) + "\n")
     text, found = _lines(vocabulary), self._read("vocabulary.txt")
     if has_run and found not in (text, None):
@@ -452,14 +452,20 @@ def config_of(path, vocabulary):
   return run.config
 
 
-def _differences(there, here):
-  """Says in words how two config.json differ, a list."""
+def differences(there, here, where=("there", "here")):
+  """Says in words how two config.json differ, a list.
+
+  Args:
+    there: what the one says, a dictionary.
+    here: what the other says.
+    where: what to call the two.
+  """
   there, here = _flat(there), _flat(here)
   names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
   return [
     f"{name} is another text"
     if name.startswith("ptb.")
-    else f"{name} is {there.get(name)} there, here {here.get(name)}"
+    else f"{name} is {there.get(name)} {where[0]}, {here.get(name)} {where[1]}"
     for name in names
   ]
 

@@ -69,14 +69,14 @@ def test_a_new_folder(new):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"seed": 2}, "holds another run: seed is 1 there, here 2. Give --save_"),
+    ({"seed": 2}, "holds another run: seed is 1 there, 2 here. Give --save_"),
     ({"seed": 2, "model": "small"},
-     "run: model is test there, here small; seed is 1 there, here 2. Give"),
+     "run: model is test there, small here; seed is 1 there, 2 here. Give"),
     ({"config": {"hidden_size": 2, "keep_prob": 0.4}},
-     "run: keep_prob is 0.5 there, here 0.4. Give"),
+     "run: keep_prob is 0.5 there, 0.4 here. Give"),
     ({"data_sha256": {"ptb.train.txt": "12", "ptb.test.txt": "35"}},
      "run: ptb.test.txt is another text. Give"),
-    ({"dtype": "float32"}, "run: dtype is None there, here float32. Give"),
+    ({"dtype": "float32"}, "run: dtype is None there, float32 here. Give"),
   ],
 )  # fmt: skip
 def test_another_run_is_refused_untouched(path, changes, message):

@@ -1,0 +1,447 @@
+"""Several processes that train one model together, each with some of the rows.
+
+All run the same command. TF_CONFIG in the environment of each lists them, and
+says which one it is, as TensorFlow's users know it:
+
+  {"cluster": {"worker": ["host0:2222", "host1:2222"]},
+   "task": {"type": "worker", "index": 0}}
+
+Each worker reads the whole batch and computes a part of its rows. Then
+TensorFlow's collective operations add up what the workers have: the gradients,
+and the losses and the state, of which each has zeros for the others' rows. So
+all have the same sums, make the same step, and stay alike: the training is that
+of one process with the whole batch. The first worker prints and writes.
+
+TensorFlow asks nobody for a password: who reaches the port of a worker can make
+it do anything. Let only machines that you trust reach it.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import socket
+import time
+
+import numpy as np
+
+import run_folder
+import tf1
+from command import InputError, tell
+
+# Seconds until a worker that is there, but does not answer, is given up. One
+# that ended is noticed at once.
+_SILENCE = 600
+_HELLO = 60  # The same for the first words.
+
+
+class WorkersError(InputError, RuntimeError):
+  """The workers cannot be found, are not alike, or one was lost."""
+
+
+class OneWorker(contextlib.AbstractContextManager):
+  """A process that trains alone. Each method does nothing, or what one does.
+
+  Attributes:
+    index: which worker this is; the first is 0.
+    size: how many there are.
+  """
+
+  index, size = 0, 1
+
+  def __exit__(self, *exception):
+    """Does nothing."""
+
+  def check_alike(self, about):
+    """Raises WorkersError if the workers were not started alike.
+
+    Args:
+      about: a dictionary that JSON can hold: what must be the same.
+    """
+
+  def of_first(self, value):
+    """Returns what the first worker has, something that JSON can hold."""
+    return value
+
+  def device(self):
+    """Returns a context in which a graph is built."""
+    return contextlib.nullcontext()
+
+  def session(self):
+    """Returns a Session for the default graph."""
+    return tf1.Session()
+
+  def stop_of_any(self, stop):
+    """Returns what is true once any worker's `stop` is; see StopRequest."""
+    return stop
+
+  def run(self, session, fetches, feed):
+    """Does session.run, for fetches that all workers must compute together."""
+    return session.run(fetches, feed)
+
+  def copy_first(self, session, progress):
+    """Gives all workers the first one's variables, and its Progress.
+
+    Args:
+      session: a Session with the graph's variables, initialized.
+      progress: a checkpoints.Progress.
+
+    Returns:
+      That of the first.
+    """
+    return progress
+
+  def rows_of(self, tensors, axis):
+    """Returns this worker's rows of a tensor, or of each in a structure."""
+    del axis
+    return tensors
+
+  def all_rows(self, tensors, axis):
+    """Undoes rows_of: each tensor gets zeros for the rows of the others."""
+    del axis
+    return tensors
+
+  def total(self, tensors):
+    """Returns the sums of the workers' tensors; all are of one shape."""
+    return tensors
+
+  def total_gradient(self, gradient):
+    """Returns the sum of the workers' gradients of one variable."""
+    return gradient
+
+
+class Workers(OneWorker):
+  """One of several workers; see OneWorker.
+
+  Open it in a `with`, which all workers must leave for one to leave it without
+  an error. Every method that talks with the others must be called by all, in
+  the same order, and raises WorkersError if one of them is lost.
+  """
+
+  def __init__(self, addresses, index, batch_size, *, wait=300, fp16=False):
+    """Starts this worker's server, and waits for those of the others.
+
+    Args:
+      addresses: of all workers, "host:port" each.
+      index: which one this is.
+      batch_size: B, the rows to deal out.
+      wait: for how many seconds.
+      fp16: whether to exchange gradients in bfloat16.
+
+    Raises:
+      WorkersError: if the port is in use, there are more workers than rows, or
+        one was not there in time.
+    """
+    self.index, self.size = index, len(addresses)
+    if batch_size < self.size:
+      raise WorkersError(
+        f"{self.size} workers are too many for a batch of {batch_size} rows: "
+        "each needs one. Start fewer, or make batch_size larger."
+      )
+    ends = [batch_size * n // self.size for n in range(self.size + 1)]
+    self._begin, self._end = ends[index : index + 2]
+    self._batch_size = batch_size
+    self._addresses = addresses
+    self._fp16 = fp16
+    self._exchanges = 0  # How many were added to graphs, for their numbers.
+    self._stop = _StopOfAny(False)
+    self._config = tf1.ConfigProto(
+      allow_soft_placement=True,
+      device_filters=[f"/job:worker/task:{index}"],
+    )
+    self._config.experimental.collective_group_leader = (
+      "/job:worker/replica:0/task:0"
+    )
+    try:
+      self._server = tf1.train.Server(
+        {"worker": addresses}, "worker", index, config=self._config
+      )
+    except tf1.errors.OpError:
+      port = addresses[index].rpartition(":")[2]
+      raise WorkersError(
+        f"Worker {index} cannot take port {port}: another process uses it. End "
+        "that, or put another port into each worker's TF_CONFIG."
+      ) from None
+    self._wait_for_all(wait)
+    with tf1.Graph().as_default(), self.device():
+      self._sent = tf1.placeholder(tf1.int32, [None])
+      self._received = self._reduced(self._sent, "Add", _HELLO)
+      self._talk = self._session()
+
+  def __enter__(self):
+    """Silences stdout, unless this is the first worker."""
+    with contextlib.ExitStack() as stack:
+      if self.index:
+        nowhere = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
+      self._opened = stack.pop_all()
+    return self
+
+  def __exit__(self, kind, error, traceback):
+    """Waits until all workers have come to the same end."""
+    if kind is None:
+      with contextlib.suppress(WorkersError):  # One that left before: all did.
+        self._all(None)
+    self._talk.close()
+    self._opened.close()
+
+  def check_alike(self, about):
+    """Compares what each has with what the first has."""
+    first, *others = self._all({**about, "TensorFlow": tf1.version.VERSION})
+    for index, other in enumerate(others, 1):
+      where = ("on worker 0", f"on worker {index}")
+      unlike = run_folder.differences(first, other, where)
+      if unlike:
+        raise WorkersError(
+          f"Worker {index} was not started like worker 0: {'; '.join(unlike)}. "
+          "Give all of them the same flags and the same data."
+        )
+
+  def of_first(self, value):
+    """Returns what the first worker has."""
+    return self._all(None if self.index else value)[0]
+
+  def device(self):
+    """Returns a context in which a graph is built for this worker."""
+    return tf1.device(f"/job:worker/task:{self.index}")
+
+  def session(self):
+    """Returns a Session with the server, for the graph, now complete."""
+    # That one wants to stop is told along with each step, so that all stop
+    # after the same one.
+    self._signum = tf1.placeholder(tf1.int32, [])
+    self._largest_signum = self._reduced(self._signum, "Max")
+    return self._session()
+
+  def _session(self):
+    return tf1.Session(self._server.target, config=self._config)
+
+  def stop_of_any(self, stop):
+    """Returns what is true once any worker's `stop` is, for all alike."""
+    self._stop = _StopOfAny(stop)
+    return self._stop
+
+  def run(self, session, fetches, feed):
+    """Does session.run, and asks in it whether any worker wants to stop."""
+    feed = {**feed, self._signum: self._stop.own_signum()}
+    with self._together():
+      values, self._stop.signum = session.run(
+        [fetches, self._largest_signum], feed
+      )
+    return values
+
+  def copy_first(self, session, progress):
+    """Adds to the first one's variables the zeros that the others give."""
+    copies = []
+    for variable in tf1.global_variables():
+      value = variable.read_value()
+      if self.index:
+        value = tf1.zeros_like(value)
+      copies.append(variable.assign(self.total(value)).op)
+    with self._together():
+      session.run(copies)
+    fields = dataclasses.asdict(progress)
+    if progress.state is not None:
+      fields["state"] = np.asarray(progress.state).tolist()
+    return type(progress)(**self.of_first(fields))
+
+  def rows_of(self, tensors, axis):
+    """Returns this worker's rows."""
+    rows = (*[slice(None)] * axis, slice(self._begin, self._end))
+    return tf1.nest.map_structure(lambda tensor: tensor[rows], tensors)
+
+  def all_rows(self, tensors, axis):
+    """Returns tensors with zeros for the others' rows."""
+
+    def padded(tensor):
+      others = [[0, 0] for _ in tensor.shape]
+      others[axis] = [self._begin, self._batch_size - self._end]
+      return tf1.pad(tensor, others)
+
+    return tf1.nest.map_structure(padded, tensors)
+
+  def total(self, tensors):
+    """Returns the sums, exchanged as one tensor: fewer messages."""
+    stacked = tf1.stack(tf1.nest.flatten(tensors))
+    totals = tf1.unstack(self._reduced(stacked, "Add"))
+    return tf1.nest.pack_sequence_as(tensors, totals)
+
+  def total_gradient(self, gradient):
+    """Returns the sum; of a sparse one, that of its rows.
+
+    A row is of a word of the batch, in the same order on all workers.
+    """
+    if isinstance(gradient, tf1.IndexedSlices):
+      return tf1.IndexedSlices(
+        self.total_gradient(gradient.values),
+        gradient.indices,
+        gradient.dense_shape,
+      )
+    if not self._fp16:
+      return self.total(gradient)
+    total = self.total(tf1.cast(gradient, tf1.bfloat16))
+    return tf1.cast(total, gradient.dtype)
+
+  def _reduced(self, tensor, how, seconds=_SILENCE):
+    """Adds to the graph what adds up ("Add") or compares ("Max")."""
+    self._exchanges += 1
+    return tf1.raw_ops.CollectiveReduce(
+      input=tensor,
+      group_size=self.size,
+      group_key=1,
+      instance_key=self._exchanges,
+      merge_op=how,
+      final_op="Id",
+      subdiv_offsets=[0],
+      timeout_seconds=seconds,
+    )
+
+  def _all(self, value):
+    """Returns a list of what each worker gives, something JSON can hold."""
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = np.zeros(self.size, np.int32)
+    sizes[self.index] = len(text)
+    with self._together():
+      sizes = self._talk.run(self._received, {self._sent: sizes})
+      ends = np.cumsum(sizes)
+      begins = ends - sizes
+      texts = np.zeros(ends[-1], np.int32)
+      texts[begins[self.index] : ends[self.index]] = text
+      texts = self._talk.run(self._received, {self._sent: texts})
+    texts = texts.astype(np.uint8).tobytes()
+    return [json.loads(texts[b:e]) for b, e in zip(begins, ends, strict=True)]
+
+  def _wait_for_all(self, seconds):
+    """Returns when each worker's port is open."""
+    give_up = time.monotonic() + seconds
+    for index, address in enumerate(self._addresses):
+      told = False
+      while (reason := _why_closed(address)) is not None:
+        if time.monotonic() > give_up:
+          raise WorkersError(
+            f"Worker {index} at {address} was not there within {seconds:g} "
+            f"seconds: {reason}. Start all workers, with the same list in "
+            "TF_CONFIG."
+          )
+        if not told:
+          tell(f"Worker {self.index} waits for worker {index} at {address}.")
+          told = True
+        time.sleep(0.2)
+
+  @contextlib.contextmanager
+  def _together(self):
+    """Raises WorkersError if what all do in the block has failed."""
+    try:
+      yield
+    except tf1.errors.ResourceExhaustedError:
+      raise
+    except tf1.errors.OpError as error:
+      raise WorkersError(self._what_failed(error)) from None
+
+  def _what_failed(self, error):
+    """Returns a sentence about an error in what all workers do together."""
+    if isinstance(error, tf1.errors.DeadlineExceededError):
+      return (
+        "The other workers do not answer. Has each another index, and the same "
+        "list, in TF_CONFIG? Do all run still?"
+      )
+    advice = (
+      "Its own messages say why. Start all workers again as before: a run with "
+      "--save_path goes on from its last checkpoint."
+    )
+    for _ in range(5):  # It may be about to end.
+      for index, address in enumerate(self._addresses):
+        if _why_closed(address) is not None:
+          return f"Worker {index} at {address} was lost. {advice}"
+      time.sleep(0.5)
+    return f"A worker failed ({tf1.reason_of(error).rstrip('.')}). {advice}"
+
+
+class _StopOfAny:
+  """True once any worker wants to stop, after the same step for all.
+
+  Attributes:
+    signum: the number of the signal that one of them got, or 0.
+  """
+
+  def __init__(self, own):
+    self._own = own
+    self.signum = 0
+
+  def __bool__(self):
+    return bool(self.signum)
+
+  def own_signum(self):
+    """Returns the number of the signal that this worker got, or 0."""
+    return getattr(self._own, "signum", None) or int(bool(self._own))
+
+
+def workers_in(text):
+  """Reads what TF_CONFIG says.
+
+  Args:
+    text: its value; None or "" if it is not set.
+
+  Returns:
+    (addresses, index): those of all workers, and which one this is. Without
+    workers, ([], 0).
+
+  Raises:
+    WorkersError: if it is not as TensorFlow has it, or has other tasks than
+      workers.
+  """
+  try:
+    config = json.loads(text or "{}")
+  except ValueError as error:
+    raise WorkersError(f"TF_CONFIG is not JSON: {error}. {_EXAMPLE}") from None
+  try:
+    cluster, task = config.get("cluster", {}), config.get("task", {})
+    others = cluster.keys() - {"worker"} | {task.get("type", "worker")}
+    others -= {"worker"}
+    addresses, index = cluster.get("worker", []), task.get("index", 0)
+    are_texts = all(re.fullmatch(r"\S+:\d+", address) for address in addresses)
+  except (AttributeError, TypeError):
+    raise WorkersError(f"TF_CONFIG is not as expected. {_EXAMPLE}") from None
+  if others:
+    raise WorkersError(
+      f"TF_CONFIG has a task '{min(others)}': all tasks here are workers. "
+      f"{_EXAMPLE}"
+    )
+  if not isinstance(addresses, list) or not are_texts:
+    raise WorkersError(
+      f"TF_CONFIG must list workers as host:port, not {addresses}. {_EXAMPLE}"
+    )
+  if len(set(addresses)) < len(addresses):
+    raise WorkersError("TF_CONFIG lists one worker twice.")
+  if type(index) is not int or not 0 <= index < max(len(addresses), 1):
+    raise WorkersError(
+      f"TF_CONFIG says that this is worker {index}, of {len(addresses)}: the "
+      "first has the index 0."
+    )
+  return addresses, index
+
+
+_EXAMPLE = (
+  'It looks like {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": '
+  '{"type": "worker", "index": 0}}.'
+)
+
+
+def _why_closed(address):
+  """Returns why nobody listens at an address, None if somebody does."""
+  host, _, port = address.rpartition(":")
+  try:
+    socket.create_connection((host, int(port)), timeout=2).close()
+  except OverflowError:
+    return "no port has that number"
+  except OSError as error:
+    return error.strerror or str(error)
+  return None
+
+
+def find_workers(addresses, index, batch_size, **options):
+  """Returns Workers with these arguments, or OneWorker if there is one."""
+  if len(addresses) < 2:
+    return OneWorker()
+  return Workers(addresses, index, batch_size, **options)
