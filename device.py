@@ -14,8 +14,10 @@ def name():
   if gpus:
     return f"{len(gpus)} GPU"
   if hasattr(os, "sched_getaffinity"):  # Those that the process may use.
-    return f"a CPU with {len(os.sched_getaffinity(0))} cores"
-  return f"a CPU with {os.cpu_count()} cores"
+    cores = len(os.sched_getaffinity(0))
+  else:
+    cores = os.cpu_count()
+  return f"a CPU with {cores} core{'s' * (cores != 1)}"
 
 
 def has_gpu():

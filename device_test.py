@@ -39,7 +39,7 @@ def test_the_name_counts_the_cores_that_may_be_used():
     capture_output=True,
     text=True,
   )
-  assert process.stdout == "a CPU with 1 cores\n"
+  assert process.stdout == "a CPU with 1 core\n"
 
 
 def test_free_memory_heeds_a_limit(monkeypatch):

@@ -15,6 +15,7 @@ import dataclasses
 import itertools
 import math
 import os
+import pathlib
 import sys
 import time
 import warnings
@@ -837,6 +838,13 @@ def define_flags():
     lambda minutes: minutes >= 0,  # And no NaN.
     "--checkpoint_minutes must be 0 or more.",
   )
+  flags.DEFINE_integer(
+    "num_gpus",
+    None,
+    "Train with a worker on each of so many GPUs. (default: one process, with "
+    "the GPU that TensorFlow takes, if there is one)",
+    lower_bound=1,
+  )
   flags.DEFINE_float(
     "wait_for_workers",
     300.0,
@@ -880,18 +888,49 @@ def _main(args):
       "--data_path is missing: the folder with ptb.train.txt, ptb.valid.txt "
       "and ptb.test.txt (scripts/download_ptb.sh makes simple-examples/data)."
     )
-  return _evaluate(args) if args.evaluate else _train(args)
+  addresses, index = workers_in(os.environ.get("TF_CONFIG"))
+  if len(addresses) < 2:
+    if args.num_gpus is not None and not args.evaluate:
+      _take_gpus(args)
+  elif args.evaluate:
+    raise configs.ConfigError(
+      "--evaluate is for one process: start it without TF_CONFIG."
+    )
+  return _evaluate(args) if args.evaluate else _train(args, addresses, index)
 
 
-def _train(args):
-  """Trains as the flags say; returns the exit status."""
+def _take_gpus(args):
+  """Starts a worker for each of --num_gpus, in place of this process, if many.
+
+  Raises:
+    configs.ConfigError: if there are fewer.
+  """
+  found = len(tf1.config.list_physical_devices("GPU"))
+  if args.num_gpus > found:
+    raise configs.ConfigError(
+      f"--num_gpus={args.num_gpus} are more than the {found} that TensorFlow "
+      "finds here. Make it smaller, or leave it out."
+    )
+  if args.num_gpus > 1:
+    script = pathlib.Path(__file__).parent / "scripts" / "launch_local.py"
+    command = [sys.executable, str(script), "-n", str(args.num_gpus), "--gpus"]
+    os.execv(sys.executable, [*command, *sys.argv[1:]])
+
+
+def _train(args, addresses, index):
+  """Trains as the flags say; returns the exit status.
+
+  Args:
+    args: the flags.
+    addresses: of the workers, if there are several.
+    index: which one this is.
+  """
   if args.checkpoint is not None:
     raise configs.ConfigError(
       "--checkpoint is for --evaluate. A run goes on from its newest one."
     )
   if args.save_path is None:
     refuse(args, ["checkpoint_minutes"], "no --save_path")
-  addresses, index = workers_in(os.environ.get("TF_CONFIG"))
   if len(addresses) < 2:
     refuse(args, _OF_WORKERS, "a single worker")
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
@@ -919,13 +958,14 @@ def _train(args):
     about["preparation"] = dataclasses.asdict(choices)
   if args.exchange_fp16:
     about["exchange"] = "bfloat16"
-  with find_workers(
+  workers = find_workers(
     addresses,
     index,
     config.batch_size,
     wait=args.wait_for_workers,
     fp16=args.exchange_fp16,
-  ) as workers:
+  )
+  with workers, workers.output():
     workers.check_alike(about)
     folder = run_folder.NoRunFolder()
     if args.save_path is not None and index == 0:
@@ -983,7 +1023,7 @@ def _evaluate(args):
   """Evaluates as the flags say; returns the exit status."""
   refuse(
     args,
-    ["seed", "use_fp16", "checkpoint_minutes", *_OF_WORKERS],
+    ["seed", "use_fp16", "checkpoint_minutes", "num_gpus", *_OF_WORKERS],
     "--evaluate",
   )
   corpus = reader.read_corpus(args.data_path)

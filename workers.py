@@ -64,6 +64,10 @@ class OneWorker(contextlib.AbstractContextManager):
     """Returns what the first worker has, something that JSON can hold."""
     return value
 
+  def output(self):
+    """Returns a context in which only the first worker prints."""
+    return contextlib.nullcontext()
+
   def device(self):
     """Returns a context in which a graph is built."""
     return contextlib.nullcontext()
@@ -145,6 +149,7 @@ class Workers(OneWorker):
     self._addresses = addresses
     self._fp16 = fp16
     self._exchanges = 0  # How many were added to graphs, for their numbers.
+    self._have_met = False
     self._stop = _StopOfAny(False)
     self._config = tf1.ConfigProto(
       allow_soft_placement=True,
@@ -169,26 +174,17 @@ class Workers(OneWorker):
       self._received = self._reduced(self._sent, "Add", _HELLO)
       self._talk = self._session()
 
-  def __enter__(self):
-    """Silences stdout, unless this is the first worker."""
-    with contextlib.ExitStack() as stack:
-      if self.index:
-        nowhere = stack.enter_context(open(os.devnull, "w"))
-        stack.enter_context(contextlib.redirect_stdout(nowhere))
-      self._opened = stack.pop_all()
-    return self
-
   def __exit__(self, kind, error, traceback):
     """Waits until all workers have come to the same end."""
     if kind is None:
       with contextlib.suppress(WorkersError):  # One that left before: all did.
         self._all(None)
     self._talk.close()
-    self._opened.close()
 
   def check_alike(self, about):
     """Compares what each has with what the first has."""
     first, *others = self._all({**about, "TensorFlow": tf1.version.VERSION})
+    self._have_met = True
     for index, other in enumerate(others, 1):
       where = ("on worker 0", f"on worker {index}")
       unlike = run_folder.differences(first, other, where)
@@ -201,6 +197,15 @@ class Workers(OneWorker):
   def of_first(self, value):
     """Returns what the first worker has."""
     return self._all(None if self.index else value)[0]
+
+  @contextlib.contextmanager
+  def output(self):
+    """Returns a context in which stdout goes nowhere, unless for the first."""
+    with contextlib.ExitStack() as stack:
+      if self.index:
+        nowhere = stack.enter_context(open(os.devnull, "w"))
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
+      yield
 
   def device(self):
     """Returns a context in which a graph is built for this worker."""
@@ -226,9 +231,8 @@ class Workers(OneWorker):
     """Does session.run, and asks in it whether any worker wants to stop."""
     feed = {**feed, self._signum: self._stop.own_signum()}
     with self._together():
-      values, self._stop.signum = session.run(
-        [fetches, self._largest_signum], feed
-      )
+      values, signum = session.run([fetches, self._largest_signum], feed)
+    self._stop.signum = int(signum)
     return values
 
   def copy_first(self, session, progress):
@@ -283,7 +287,7 @@ class Workers(OneWorker):
     total = self.total(tf1.cast(gradient, tf1.bfloat16))
     return tf1.cast(total, gradient.dtype)
 
-  def _reduced(self, tensor, how, seconds=_SILENCE):
+  def _reduced(self, tensor, how, seconds=None):
     """Adds to the graph what adds up ("Add") or compares ("Max")."""
     self._exchanges += 1
     return tf1.raw_ops.CollectiveReduce(
@@ -294,7 +298,7 @@ class Workers(OneWorker):
       merge_op=how,
       final_op="Id",
       subdiv_offsets=[0],
-      timeout_seconds=seconds,
+      timeout_seconds=seconds or _SILENCE,
     )
 
   def _all(self, value):
@@ -341,10 +345,10 @@ class Workers(OneWorker):
 
   def _what_failed(self, error):
     """Returns a sentence about an error in what all workers do together."""
-    if isinstance(error, tf1.errors.DeadlineExceededError):
+    if not self._have_met:
       return (
-        "The other workers do not answer. Has each another index, and the same "
-        "list, in TF_CONFIG? Do all run still?"
+        "The workers do not come together. Has each another index, and all the "
+        "same list, in TF_CONFIG? Do all of them run?"
       )
     advice = (
       "Its own messages say why. Start all workers again as before: a run with "
@@ -355,6 +359,8 @@ class Workers(OneWorker):
         if _why_closed(address) is not None:
           return f"Worker {index} at {address} was lost. {advice}"
       time.sleep(0.5)
+    if isinstance(error, tf1.errors.DeadlineExceededError):
+      return f"A worker did not answer for {_SILENCE} seconds. {advice}"
     return f"A worker failed ({tf1.reason_of(error).rstrip('.')}). {advice}"
 
 

@@ -1,0 +1,457 @@
+"""Tests of workers.py: several workers train what one does.
+
+Most have their workers in threads of this process, with real servers.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import launch_local
+import numpy as np
+import pytest
+
+import checkpoints
+import configs
+import ptb_word_lm
+import reader
+import run_folder
+import tf1
+import workers
+from conftest import TINY
+from ptb_word_lm_test import TRACES, draw_weights, set_weights
+
+CONFIG = configs.SmallConfig(
+  hidden_size=12, num_steps=5, keep_prob=0.6, vocab_size=50, max_max_epoch=2
+)
+# lstm_cells silences a warning, which is no matter of one thread alone.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:UserWarning")
+IDS = np.random.RandomState(0).randint(0, CONFIG.vocab_size, 2000)
+
+
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch):
+  """Lets a test fail soon in which one worker waits for another in vain."""
+  monkeypatch.setattr(workers, "_SILENCE", 60)
+
+
+def each_of(size, body, batch_size=20, **options):
+  """Runs body(workers) for each of `size` workers; returns what they return.
+
+  If some fail, the error of the first of them is raised.
+  """
+  tf1.Session  # noqa: B018  Loads TensorFlow, once.
+  ports = launch_local.free_ports(size)
+  addresses = [f"127.0.0.1:{port}" for port in ports] if size > 1 else []
+
+  def one(index):
+    with workers.find_workers(addresses, index, batch_size, **options) as found:
+      return body(found)
+
+  with concurrent.futures.ThreadPoolExecutor(size) as pool:
+    futures = [pool.submit(one, index) for index in range(size)]
+  return [future.result() for future in futures]
+
+
+class Trained:
+  """A model in training, with its graph and session."""
+
+  def __init__(self, found, config=CONFIG, ids=IDS, weights=None):
+    self._workers = found
+    with contextlib.ExitStack() as stack:
+      stack.enter_context(tf1.Graph().as_default())
+      stack.enter_context(found.device())
+      initializer = ptb_word_lm.uniform_initializer(config.init_scale, 5)
+      with tf1.variable_scope("Model", initializer=initializer):
+        self.model = model = ptb_word_lm.PTBModel(
+          True,
+          config,
+          ptb_word_lm.PTBInput(config, ids),
+          seed=5,
+          workers=found,
+        )
+      self.session = session = stack.enter_context(found.session())
+      session.run(tf1.global_variables_initializer())
+      set_weights(session, weights or {})
+      found.copy_first(session, checkpoints.Progress())
+      model.assign_lr(session, config.learning_rate)
+      self._variables = {v.op.name: v for v in tf1.trainable_variables()}
+      self.state = session.run(model.initial_state)
+      self._stack = stack.pop_all()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._stack.close()
+
+  def step(self):
+    """Trains a step; returns its (cost, gradient norm)."""
+    model = self.model
+    fetches = [model.cost, model.grad_norm, model.final_state, model.train_op]
+    cost, norm, self.state, _ = self._workers.run(
+      self.session, fetches, ptb_word_lm._feed(model.initial_state, self.state)
+    )
+    return cost, norm
+
+  def weights(self):
+    return self.session.run(self._variables)
+
+
+def trained(steps, *args):
+  """Returns what each_of takes: trains, returns (steps, state, weights)."""
+
+  def body(found):
+    with Trained(found, *args) as model:
+      return (
+        np.array([model.step() for _ in range(steps)]),
+        np.array(model.state),
+        model.weights(),
+      )
+
+  return body
+
+
+def check_equal(first, second):
+  """Checks that (steps, state, weights) are equal bit for bit."""
+  for a, b in zip(first[:2], second[:2], strict=True):
+    np.testing.assert_array_equal(a, b)
+  for name, value in first[2].items():
+    np.testing.assert_array_equal(value, second[2][name])
+
+
+# Of 20 rows; 3 workers have 6, 7 and 7.
+@pytest.mark.parametrize(
+  ("rnn_mode", "size"), [("basic", 2), ("basic", 4), ("block", 3)]
+)
+def test_several_train_what_one_does(rnn_mode, size):
+  config = dataclasses.replace(CONFIG, rnn_mode=rnn_mode)
+  ((steps, state, weights),) = each_of(1, trained(50, config))
+  first, *others = each_of(size, trained(50, config))
+  np.testing.assert_allclose(first[0], steps, rtol=1e-5)
+  np.testing.assert_allclose(first[1], state, rtol=1e-3, atol=1e-5)
+  for name, value in weights.items():
+    np.testing.assert_allclose(first[2][name], value, rtol=1e-3, atol=1e-5)
+  for other in others:
+    check_equal(first, other)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_clipped"])
+def test_two_workers_follow_tensorflow_1_15(name):
+  case = TRACES[name]
+  fields = {field.name for field in dataclasses.fields(configs.Config)}
+  config = configs.SmallConfig(**{k: case[k] for k in fields & set(case)})
+  assert case["epoch_size"] >= 40
+  body = trained(40, config, IDS, draw_weights(case))
+  found = each_of(2, body, config.batch_size)
+  costs, norms = found[0][0].T
+  np.testing.assert_allclose(costs, case["costs"][:40], rtol=1e-6)
+  np.testing.assert_allclose(norms, case["grad_norms"][:40], rtol=1e-6)
+
+
+def test_gradients_in_16_bits_are_nearly_those_in_32():
+  ((exact, *_),) = each_of(1, trained(30))
+  (rounded, *_), other = each_of(2, trained(30), fp16=True)
+  np.testing.assert_array_equal(rounded, other[0])
+  assert np.abs(rounded[:, 0] / exact[:, 0] - 1).max() > 1e-6
+  np.testing.assert_allclose(rounded[:, 0], exact[:, 0], rtol=1e-3)
+  np.testing.assert_allclose(rounded[:, 1], exact[:, 1], rtol=2e-2)
+
+
+def test_one_worker_adds_nothing_to_the_graph():
+  with tf1.Graph().as_default() as graph, tf1.variable_scope("Model"):
+    ptb_word_lm.PTBModel(True, CONFIG, ptb_word_lm.PTBInput(CONFIG, IDS))
+    kinds = {op.type for op in graph.get_operations()}
+  assert "MatMul" in kinds
+  assert not [kind for kind in kinds if "Collective" in kind or kind == "Pad"]
+
+
+class Stop:
+  """Wants to stop after so many questions."""
+
+  signum = None
+
+  def __init__(self, questions):
+    self._left = questions
+
+  def __bool__(self):
+    self._left -= 1
+    if self._left < 0:
+      self.signum = signal.SIGTERM
+    return self._left < 0
+
+
+def run_of(path, stop_after=None, stops=0):
+  """Returns what each_of takes: trains TINY in a folder.
+
+  Args:
+    path: of the first worker's folder.
+    stop_after: how many steps until a worker wants to stop.
+    stops: which worker that is.
+  """
+  corpus = reader.read_corpus(str(TINY))
+  corpus = dataclasses.replace(  # 19 steps an epoch.
+    corpus,
+    train=corpus.train[:2000],
+    valid=corpus.valid[:300],
+    test=corpus.test[:200],
+  )
+
+  def body(found):
+    folder = run_folder.NoRunFolder()
+    if found.index == 0:
+      folder = run_folder.RunFolder(
+        str(path), {"config": {}}, corpus.vocabulary
+      )
+    own = Stop(stop_after) if stop_after and found.index == stops else False
+    stop = found.stop_of_any(own)
+    with folder:
+      numbers = ptb_word_lm.train(
+        CONFIG, corpus, folder, seed=2, stop=stop, workers=found
+      )
+    return numbers, getattr(stop, "signum", None)
+
+  return body
+
+
+def numbers_of(result):
+  """Returns the perplexities of a run, of what run_of returned."""
+  return [v for n, v in result[0].items() if n.endswith("perplexity")]
+
+
+def variables_in(path):
+  """Returns the tensors of a run's last checkpoint."""
+  found = tf1.train.load_checkpoint(checkpoints.find(str(path), "last"))
+  names = found.get_variable_to_shape_map()
+  return {n: found.get_tensor(n) for n in names if n != "progress/json"}
+
+
+def test_a_run_goes_on_exactly_also_with_other_workers(tmp_path, capfd):
+  whole = each_of(2, run_of(tmp_path / "whole"))
+  assert numbers_of(whole[0]) == numbers_of(whole[1])
+  # The second worker gets the signal, amid the second epoch; both stop.
+  for name in "ab":
+    stopped = each_of(2, run_of(tmp_path / name, 30, stops=1))
+    assert stopped == [(None, signal.SIGTERM)] * 2
+  assert "Stopped in epoch 2, after step" in capfd.readouterr().err
+  gone_on = each_of(2, run_of(tmp_path / "a"))
+  assert numbers_of(gone_on[0]) == numbers_of(whole[0])
+  expected, found = (
+    variables_in(tmp_path / "whole"),
+    variables_in(tmp_path / "a"),
+  )
+  assert expected.keys() == found.keys()
+  for name, value in expected.items():
+    np.testing.assert_array_equal(found[name], value)
+  (by_one,) = each_of(1, run_of(tmp_path / "b"))
+  assert numbers_of(by_one) == pytest.approx(numbers_of(whole[0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [3, 4, 20, 23])
+@pytest.mark.parametrize("size", [2, 3])
+def test_each_row_has_one_worker(batch_size, size):
+  rows = np.arange(2 * batch_size, dtype=np.float32).reshape(2, batch_size)
+
+  def body(found):
+    with tf1.Graph().as_default(), found.device():
+      mine = found.rows_of([tf1.constant(rows), tf1.constant(-rows)], axis=1)
+      shares = mine[0].shape[1]
+      whole = found.total(found.all_rows(mine, axis=1))
+      with found.session() as session:
+        return shares, found.run(session, whole, {})
+
+  results = each_of(size, body, batch_size)
+  shares = [int(share) for share, _ in results]
+  assert sum(shares) == batch_size and max(shares) - min(shares) <= 1
+  for _, whole in results:
+    np.testing.assert_array_equal(whole, [rows, -rows])
+
+
+def test_what_the_first_has_is_told():
+  values = [{"a": [1.5, "é"]}, None, list(range(10_000))]
+
+  def body(found):
+    return [found.of_first(None if found.index else v) for v in values]
+
+  assert each_of(3, body) == [values] * 3
+
+
+def test_workers_that_were_not_started_alike():
+  def body(found):
+    found.check_alike({"seed": found.index // 2, "data": {"ptb.train.txt": 1}})
+
+  with pytest.raises(
+    workers.WorkersError,
+    match=r"^Worker 2 was not started like worker 0: seed is 0 on worker 0, 1 "
+    r"on worker 2\. Give",
+  ):
+    each_of(3, body)
+  each_of(2, body)
+
+
+def test_a_port_in_use():
+  with socket.create_server(("127.0.0.1", 0)) as taken:
+    port = taken.getsockname()[1]
+    with pytest.raises(workers.WorkersError, match=f"cannot take port {port}:"):
+      workers.Workers([f"127.0.0.1:{port}", "127.0.0.1:1"], 0, 20)
+
+
+def test_a_worker_that_never_comes(capfd):
+  (port,) = launch_local.free_ports(1)
+  addresses = [f"127.0.0.1:{port}", "127.0.0.1:1"]
+  with pytest.raises(
+    workers.WorkersError,
+    match=r"^Worker 1 at 127.0.0.1:1 was not there within 0.3 seconds: Connecti"
+    r"on refused\. Start all",
+  ):
+    workers.Workers(addresses, 0, 20, wait=0.3)
+  told = "Worker 0 waits for worker 1 at 127.0.0.1:1.\n"
+  assert capfd.readouterr().err == told
+
+
+def test_workers_with_lists_of_another_length():
+  ports = launch_local.free_ports(3)
+  addresses = [f"127.0.0.1:{port}" for port in ports]
+
+  def one(index):
+    with pytest.raises(workers.WorkersError, match="The workers do not come"):
+      found = workers.Workers(addresses[: 2 + (index > 0)], index, 20)
+      found.check_alike({})
+
+  with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    list(pool.map(one, range(3)))
+
+
+def test_more_workers_than_rows():
+  with pytest.raises(workers.WorkersError, match="3 workers are too many for"):
+    workers.Workers(["a:1", "b:1", "c:1"], 0, 2)
+
+
+def config_of(addresses, index=0, kind="worker"):
+  task = {"type": kind, "index": index}
+  return json.dumps({"cluster": {"worker": addresses}, "task": task})
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    (None, ([], 0)),
+    ("", ([], 0)),
+    ("{}", ([], 0)),
+    (config_of(["a:1"]), (["a:1"], 0)),
+    (config_of(["a:1", "b.c:22", "a:2"], 2), (["a:1", "b.c:22", "a:2"], 2)),
+  ],
+)
+def test_tf_config(text, expected):
+  assert workers.workers_in(text) == expected
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("{", r"^TF_CONFIG is not JSON: .*It looks like \{"),
+    ("[]", "^TF_CONFIG is not as expected"),
+    ('{"cluster": []}', "^TF_CONFIG is not as expected"),
+    ('{"cluster": {"worker": 5}}', "^TF_CONFIG is not as expected"),
+    (config_of([5]), "^TF_CONFIG is not as expected"),
+    (config_of({"a:1": 1}), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:b"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:1", "a:1"]), "^TF_CONFIG lists one worker twice"),
+    (config_of(["a:1", "b:1"], 2), "^TF_CONFIG says that this is worker 2, of"),
+    (config_of(["a:1", "b:1"], -1), "^TF_CONFIG says that this is worker -1"),
+    (config_of(["a:1", "b:1"], "0"), "^TF_CONFIG says that this is worker 0"),
+    (config_of(["a:1", "b:1"], True), "^TF_CONFIG says that this is worker T"),
+    (config_of(["a:1"], kind="chief"), "^TF_CONFIG has a task 'chief'"),
+    ('{"cluster": {"ps": ["a:1"]}}', "^TF_CONFIG has a task 'ps'"),
+  ],
+)
+def test_a_bad_tf_config(text, message):
+  with pytest.raises(workers.WorkersError, match=message):
+    workers.workers_in(text)
+
+
+def start(addresses, index, folder):
+  """Starts a worker of a run that never ends by itself; returns the Popen."""
+  return subprocess.Popen(
+    [
+      sys.executable,
+      ptb_word_lm.__file__,
+      f"--data_path={TINY}",
+      "--hparams=hidden_size=8,num_steps=5,max_max_epoch=100000",
+      f"--save_path={folder}",
+      "--checkpoint_minutes=0",
+    ],
+    env={**os.environ, "TF_CONFIG": config_of(addresses, index)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path):
+  addresses = [f"127.0.0.1:{port}" for port in launch_local.free_ports(2)]
+  with (
+    start(addresses, 0, tmp_path) as first,
+    start(addresses, 1, tmp_path / "not made") as second,
+  ):
+    while not checkpoints.steps_in(str(tmp_path)):
+      assert first.poll() is None
+      time.sleep(0.01)
+    second.kill()
+    killed_at = time.monotonic()
+    _, told = first.communicate(timeout=60)
+    assert time.monotonic() - killed_at < 60
+    assert first.returncode == 1
+    assert second.stdout.read() == ""
+  *_, last = told.splitlines()
+  assert last.startswith(
+    f"ptb_word_lm.py: Worker 1 at {addresses[1]} was lost. Its own messages"
+  )
+  step = checkpoints.steps_in(str(tmp_path))[-1]
+  with (
+    start(addresses, 1, tmp_path) as second,
+    start(addresses, 0, tmp_path) as first,
+  ):
+    assert first.stdout.readline().startswith("Epoch: 1 Learning rate")
+    second.send_signal(signal.SIGINT)  # Ends both, after the same step.
+    _, told = first.communicate(timeout=60)
+    _, other = second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (130, 130)
+  assert f"Going on in {tmp_path} from model.ckpt-{step}: epoch 1" in told
+  assert told.splitlines()[-1] == other.splitlines()[-1]
+  assert told.splitlines()[-1].startswith("Stopped in epoch 1, after step")
+  assert not pathlib.Path(tmp_path, "not made").exists()
+
+
+def test_flags_that_do_not_fit(call_command, monkeypatch):
+  args = ["ptb_word_lm", f"--data_path={TINY}"]
+  for flags, told in (
+    (
+      ["--num_gpus=2"],
+      "--num_gpus=2 are more than the 0 that TensorFlow finds",
+    ),
+    (["--exchange_fp16"], "--exchange_fp16 has no effect with a single worker"),
+    (["--wait_for_workers=1"], "--wait_for_workers has no effect with a sin"),
+    (["--evaluate", "--num_gpus=1"], "--num_gpus has no effect with --evaluat"),
+  ):
+    status, out, err = call_command(*args, *flags)
+    assert (status, out) == (1, "") and told in err and err.count("\n") == 1
+  monkeypatch.setenv("TF_CONFIG", config_of(["a:1", "b:1"]))
+  status, out, err = call_command(*args, "--evaluate", "--checkpoint=x")
+  assert (status, out) == (1, "")
+  assert err == (
+    "ptb_word_lm.py: --evaluate is for one process: start it without "
+    "TF_CONFIG.\n"
+  )
+  monkeypatch.setenv("TF_CONFIG", "{")
+  status, out, err = call_command(*args)
+  assert (status, out) == (1, "") and "TF_CONFIG is not JSON" in err
