@@ -171,7 +171,7 @@ class Workers(OneWorker):
     self._wait_for_all(wait)
     with tf1.Graph().as_default(), self.device():
       self._sent = tf1.placeholder(tf1.int32, [None])
-      self._received = self._reduced(self._sent, "Add", _HELLO)
+      self._received = self._reduced(self._sent, "Add")
       self._talk = self._session()
 
   def __exit__(self, kind, error, traceback):
@@ -231,7 +231,9 @@ class Workers(OneWorker):
     """Does session.run, and asks in it whether any worker wants to stop."""
     feed = {**feed, self._signum: self._stop.own_signum()}
     with self._together():
-      values, signum = session.run([fetches, self._largest_signum], feed)
+      values, signum = session.run(
+        [fetches, self._largest_signum], feed, self._options()
+      )
     self._stop.signum = int(signum)
     return values
 
@@ -244,7 +246,7 @@ class Workers(OneWorker):
         value = tf1.zeros_like(value)
       copies.append(variable.assign(self.total(value)).op)
     with self._together():
-      session.run(copies)
+      session.run(copies, options=self._options())
     fields = dataclasses.asdict(progress)
     if progress.state is not None:
       fields["state"] = np.asarray(progress.state).tolist()
@@ -287,7 +289,7 @@ class Workers(OneWorker):
     total = self.total(tf1.cast(gradient, tf1.bfloat16))
     return tf1.cast(total, gradient.dtype)
 
-  def _reduced(self, tensor, how, seconds=None):
+  def _reduced(self, tensor, how):
     """Adds to the graph what adds up ("Add") or compares ("Max")."""
     self._exchanges += 1
     return tf1.raw_ops.CollectiveReduce(
@@ -298,8 +300,14 @@ class Workers(OneWorker):
       merge_op=how,
       final_op="Id",
       subdiv_offsets=[0],
-      timeout_seconds=seconds or _SILENCE,
     )
+
+  def _options(self):
+    """Returns the options of a session.run that needs the other workers."""
+    # Not the operations' own timeout_seconds: each would cost a sleeping
+    # thread for that time.
+    seconds = _SILENCE if self._have_met else _HELLO
+    return tf1.RunOptions(timeout_in_ms=1000 * seconds)
 
   def _all(self, value):
     """Returns a list of what each worker gives, something JSON can hold."""
@@ -307,12 +315,16 @@ class Workers(OneWorker):
     sizes = np.zeros(self.size, np.int32)
     sizes[self.index] = len(text)
     with self._together():
-      sizes = self._talk.run(self._received, {self._sent: sizes})
+      sizes = self._talk.run(
+        self._received, {self._sent: sizes}, self._options()
+      )
       ends = np.cumsum(sizes)
       begins = ends - sizes
       texts = np.zeros(ends[-1], np.int32)
       texts[begins[self.index] : ends[self.index]] = text
-      texts = self._talk.run(self._received, {self._sent: texts})
+      texts = self._talk.run(
+        self._received, {self._sent: texts}, self._options()
+      )
     texts = texts.astype(np.uint8).tobytes()
     return [json.loads(texts[b:e]) for b, e in zip(begins, ends, strict=True)]
 

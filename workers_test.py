@@ -330,6 +330,32 @@ def test_workers_with_lists_of_another_length():
     list(pool.map(one, range(3)))
 
 
+def test_a_worker_that_does_not_answer(monkeypatch):
+  def body(found):
+    found.check_alike({})
+    monkeypatch.setattr(workers, "_SILENCE", 1)
+    if found.index == 0:
+      found.of_first(None)
+    else:
+      time.sleep(5)
+
+  with pytest.raises(
+    workers.WorkersError, match="A worker did not answer for 1 seconds. Its own"
+  ):
+    each_of(2, body)
+
+
+def test_many_steps_cost_no_threads():
+  def body(found):
+    for step in range(50):
+      if step == 10:
+        before = len(os.listdir("/proc/self/task"))
+      found.of_first(None)
+    return len(os.listdir("/proc/self/task")) - before
+
+  assert max(each_of(2, body)) < 20
+
+
 def test_more_workers_than_rows():
   with pytest.raises(workers.WorkersError, match="3 workers are too many for"):
     workers.Workers(["a:1", "b:1", "c:1"], 0, 2)
