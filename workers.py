@@ -158,6 +158,9 @@ class Workers(OneWorker):
     self._config.experimental.collective_group_leader = (
       "/job:worker/replica:0/task:0"
     )
+    # A proxy for the Web, which the environment may name, is not for them.
+    hosts = {address.rpartition(":")[0] for address in addresses}
+    os.environ["no_grpc_proxy"] = ",".join(sorted(hosts))
     try:
       self._server = tf1.train.Server(
         {"worker": addresses}, "worker", index, config=self._config

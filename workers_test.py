@@ -197,6 +197,7 @@ def run_of(path, stop_after=None, stops=0):
     stop_after: how many steps until a worker wants to stop.
     stops: which worker that is.
   """
+  config = dataclasses.replace(CONFIG, num_layers=1, rnn_mode="block")
   corpus = reader.read_corpus(str(TINY))
   corpus = dataclasses.replace(  # 19 steps an epoch.
     corpus,
@@ -215,7 +216,7 @@ def run_of(path, stop_after=None, stops=0):
     stop = found.stop_of_any(own)
     with folder:
       numbers = ptb_word_lm.train(
-        CONFIG, corpus, folder, seed=2, stop=stop, workers=found
+        config, corpus, folder, seed=2, stop=stop, workers=found
       )
     return numbers, getattr(stop, "signum", None)
 
@@ -337,10 +338,11 @@ def test_a_worker_that_does_not_answer(monkeypatch):
     if found.index == 0:
       found.of_first(None)
     else:
-      time.sleep(5)
+      time.sleep(3)
 
   with pytest.raises(
-    workers.WorkersError, match="A worker did not answer for 1 seconds. Its own"
+    workers.WorkersError,
+    match=r"A worker did not answer for 1 seconds\. Its own",
   ):
     each_of(2, body)
 
@@ -416,7 +418,11 @@ def start(addresses, index, folder):
       f"--save_path={folder}",
       "--checkpoint_minutes=0",
     ],
-    env={**os.environ, "TF_CONFIG": config_of(addresses, index)},
+    env={
+      **os.environ,
+      "TF_CONFIG": config_of(addresses, index),
+      "http_proxy": "http://127.0.0.1:1",  # Not to be asked.
+    },
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
