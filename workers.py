@@ -160,7 +160,7 @@ class Workers(OneWorker):
     )
     # A proxy for the Web, which the environment may name, is not for them.
     hosts = {address.rpartition(":")[0] for address in addresses}
-    os.environ["no_grpc_proxy"] = ",".join(sorted(hosts))
+    os.environ["no_grpc_proxy"] = ",".join(sorted(hosts))  # noqa: SIM112
     try:
       self._server = tf1.train.Server(
         {"worker": addresses}, "worker", index, config=self._config

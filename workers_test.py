@@ -487,3 +487,21 @@ def test_flags_that_do_not_fit(call_command, monkeypatch):
   monkeypatch.setenv("TF_CONFIG", "{")
   status, out, err = call_command(*args)
   assert (status, out) == (1, "") and "TF_CONFIG is not JSON" in err
+
+
+def test_num_gpus_starts_a_worker_for_each(call_command, monkeypatch):
+  started = []
+  monkeypatch.setattr(
+    tf1.config, "list_physical_devices", lambda kind: [kind] * 3
+  )
+  monkeypatch.setattr(os, "execv", lambda *args: started.append(args))
+  monkeypatch.setattr(sys, "argv", ["ptb_word_lm.py", "--num_gpus=3", "--x"])
+  args = ["--hparams=num_steps=20", "--model=test", f"--data_path={TINY}"]
+  assert call_command("ptb_word_lm", *args, "--num_gpus=3")[0] == 0
+  ((python, command),) = started
+  assert python == command[0] == sys.executable
+  assert pathlib.Path(command[1]) == pathlib.Path(launch_local.__file__)
+  assert command[2:] == ["-n", "3", "--gpus", "--num_gpus=3", "--x"]
+  started.clear()
+  assert call_command("ptb_word_lm", *args, "--num_gpus=1")[0] == 0
+  assert not started
