@@ -849,7 +849,11 @@ def define_flags():
     "wait_for_workers",
     300.0,
     "Seconds to wait for the other workers that TF_CONFIG lists.",
-    lower_bound=0.0,
+  )
+  flags.register_validator(
+    "wait_for_workers",
+    lambda seconds: seconds >= 0,  # And no NaN.
+    "--wait_for_workers must be 0 or more.",
   )
   flags.DEFINE_boolean(
     "exchange_fp16",

@@ -241,7 +241,7 @@ def test_bad_input_gets_one_sentence(args, status, message):
   "flag",
   [
     "--rnn_mode=cudnn",
-    "--num_gpus=2",
+    "--num_gpus=0",
     "--model=huge",
     "--seed=-1",
     "--hparams=a=1",

@@ -420,25 +420,27 @@ def workers_in(text):
     cluster, task = config.get("cluster", {}), config.get("task", {})
     others = cluster.keys() - {"worker"} | {task.get("type", "worker")}
     others -= {"worker"}
-    addresses, index = cluster.get("worker", []), task.get("index", 0)
-    are_texts = all(re.fullmatch(r"\S+:\d+", address) for address in addresses)
+    addresses, index = cluster.get("worker", []), task.get("index")
+    are_texts = all(map(_is_address, addresses))
   except (AttributeError, TypeError):
     raise WorkersError(f"TF_CONFIG is not as expected. {_EXAMPLE}") from None
+  if not config:
+    return [], 0
   if others:
     raise WorkersError(
       f"TF_CONFIG has a task '{min(others)}': all tasks here are workers. "
       f"{_EXAMPLE}"
     )
-  if not isinstance(addresses, list) or not are_texts:
+  if not isinstance(addresses, list) or not addresses or not are_texts:
     raise WorkersError(
       f"TF_CONFIG must list workers as host:port, not {addresses}. {_EXAMPLE}"
     )
   if len(set(addresses)) < len(addresses):
     raise WorkersError("TF_CONFIG lists one worker twice.")
-  if type(index) is not int or not 0 <= index < max(len(addresses), 1):
+  if type(index) is not int or not 0 <= index < len(addresses):
     raise WorkersError(
-      f"TF_CONFIG says that this is worker {index}, of {len(addresses)}: the "
-      "first has the index 0."
+      f"TF_CONFIG says that this is worker {index!r}, of {len(addresses)}: the "
+      f"task's index must be a whole number from 0 to {len(addresses) - 1}."
     )
   return addresses, index
 
@@ -449,13 +451,17 @@ _EXAMPLE = (
 )
 
 
+def _is_address(text):
+  """Says whether a text is host:port, with a port that there can be."""
+  match = re.fullmatch(r"[^\s:\[\]]+:(\d{1,5})", text)  # No IPv6.
+  return match is not None and 0 < int(match[1]) < 2**16
+
+
 def _why_closed(address):
   """Returns why nobody listens at an address, None if somebody does."""
   host, _, port = address.rpartition(":")
   try:
     socket.create_connection((host, int(port)), timeout=2).close()
-  except OverflowError:
-    return "no port has that number"
   except OSError as error:
     return error.strerror or str(error)
   return None

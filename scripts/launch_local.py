@@ -50,6 +50,9 @@ def main(argv):
   args, flags = parser.parse_known_args(argv)
   if args.n < 1:
     parser.error("-n must be 1 or more.")
+  shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+  if args.gpus and shown and len(shown.split(",")) < args.n:
+    parser.error(f"CUDA_VISIBLE_DEVICES={shown} are fewer GPUs than -n.")
   if not args.open_ports:
     try:
       enter_own_network()

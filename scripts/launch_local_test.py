@@ -181,6 +181,16 @@ def test_how_many_must_be_said(args, capsys):
   assert "-n" in capsys.readouterr().err
 
 
+def test_fewer_gpus_than_workers(monkeypatch, capsys):
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+  with pytest.raises(SystemExit) as raised:
+    launch_local.main(["-n", "2", "--gpus"])
+  assert raised.value.code == 2
+  assert "CUDA_VISIBLE_DEVICES=3 are fewer GPUs than -n" in (
+    capsys.readouterr().err
+  )
+
+
 def test_cores_and_gpus_are_shared_out(monkeypatch):
   monkeypatch.setattr(
     launch_local.os, "sched_getaffinity", lambda pid: {1, 3, 5, 7, 9}
