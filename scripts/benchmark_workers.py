@@ -29,6 +29,7 @@ import sys
 import threading
 import time
 
+import benchmark_worker
 import launch_local
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -40,18 +41,14 @@ def main(argv):
     description="Measures what it costs several workers to train together.",
     allow_abbrev=False,
   )
-  list_of = {
-    kind: lambda text, kind=kind: [kind(part) for part in text.split(",")]
-    for kind in (int, float, str)
-  }
-  parser.add_argument("--models", type=list_of[str], default=["small"])
-  parser.add_argument("--workers", type=list_of[int], default=[1, 2])
-  parser.add_argument("--batches", type=list_of[int], default=[20])
+  parser.add_argument("--models", type=list_of(str), default=["small"])
+  parser.add_argument("--workers", type=list_of(int), default=[1, 2])
+  parser.add_argument("--batches", type=list_of(int), default=[20])
   parser.add_argument(
-    "--gbits", type=list_of[float], default=[0.0], help="a second; 0: no limit"
+    "--gbits", type=list_of(float), default=[0.0], help="a second; 0: no limit"
   )
   parser.add_argument(
-    "--delays", type=list_of[float], default=[0.0], help="one way, in ms"
+    "--delays", type=list_of(float), default=[0.0], help="one way, in ms"
   )
   parser.add_argument("--steps", type=int, default=30)
   parser.add_argument("--exchange_fp16", action="store_true")
@@ -89,6 +86,11 @@ def main(argv):
       about["gradient_mbytes"] = round(found["gradient_bytes"] / 1e6, 3)
     print(json.dumps(about), flush=True)
   return 0
+
+
+def list_of(kind):
+  """Returns what reads a list with commas between its parts."""
+  return lambda text: [kind(part) for part in text.split(",")]
 
 
 def limit(gbits):
@@ -184,19 +186,12 @@ def _pass_on(source, sink, seconds):
 def work(index, addresses, model, batch_size, steps, fp16, exchanges):
   """Trains some steps as one worker; returns what it measured."""
   sys.path.insert(0, str(ROOT))
-  import dataclasses
-
-  import numpy as np
-
   import checkpoints
-  import configs
   import ptb_word_lm
   import tf1
   import workers
 
-  config = dataclasses.replace(configs.CONFIGS[model](), batch_size=batch_size)
-  length = batch_size * (config.num_steps * (steps + 12) + 1)
-  ids = np.random.RandomState(0).randint(0, config.vocab_size, length)
+  config = benchmark_worker.read_config(model, {"batch_size": batch_size})
   found = workers.find_workers(addresses, index, batch_size, fp16=fp16)
   reduced = []
   if len(addresses) > 1:
@@ -210,13 +205,14 @@ def work(index, addresses, model, batch_size, steps, fp16, exchanges):
   with found, tf1.Graph().as_default(), found.device():
     with tf1.variable_scope("Model"):
       lm = ptb_word_lm.PTBModel(
-        True, config, ptb_word_lm.PTBInput(config, ids), workers=found
+        True,
+        config,
+        ptb_word_lm.PTBInput(config, benchmark_worker.draw_ids(config)),
+        workers=found,
       )
-    losses = lm.losses.op.inputs  # Not fetched in training.
-    size_of = sum(
-      tensor.shape.num_elements() * tensor.dtype.size
-      for tensor in reduced
-      if tensor not in list(losses)
+    # With the losses, though training does not fetch them: they are small.
+    gradient_bytes = sum(
+      tensor.shape.num_elements() * tensor.dtype.size for tensor in reduced
     )
     with found.session() as session:
       session.run(tf1.global_variables_initializer())
@@ -239,7 +235,7 @@ def work(index, addresses, model, batch_size, steps, fp16, exchanges):
   return {
     "ms": statistics.median(times[10:]),
     "bytes": sent / steps,
-    "gradient_bytes": size_of,
+    "gradient_bytes": gradient_bytes,
   }
 
 

@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import fcntl
 import json
+import math
 import os
 import pathlib
 import signal
@@ -50,9 +51,11 @@ def main(argv):
   args, flags = parser.parse_known_args(argv)
   if args.n < 1:
     parser.error("-n must be 1 or more.")
-  shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-  if args.gpus and shown and len(shown.split(",")) < args.n:
-    parser.error(f"CUDA_VISIBLE_DEVICES={shown} are fewer GPUs than -n.")
+  gpus = gpu_names(args.n)
+  if args.gpus and len(gpus) < args.n:
+    parser.error(
+      f"CUDA_VISIBLE_DEVICES={','.join(gpus)} are fewer GPUs than -n."
+    )
   if not args.open_ports:
     try:
       enter_own_network()
@@ -67,20 +70,18 @@ def main(argv):
   command = [sys.executable, str(ROOT / "ptb_word_lm.py"), *flags]
   addresses = [f"127.0.0.1:{port}" for port in free_ports(args.n)]
   with contextlib.ExitStack() as stack:
-    workers = [
-      stack.enter_context(
-        start_worker(
-          command,
-          {
-            **environment_of(addresses, index),
-            **(gpu_of(index) if args.gpus else {}),
-          },
-          cores_of(index, args.n),
-          index,
-        )
-      )
-      for index in range(args.n)
-    ]
+    workers = []
+    for index in range(args.n):
+      environment = environment_of(addresses, index)
+      if args.gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[index]
+      cores = cores_of(index, args.n)
+      worker = start_worker(command, environment, cores, is_first=index == 0)
+      workers.append(stack.enter_context(worker))
+      if index:
+        teller = threading.Thread(target=tell_on, args=(worker.stderr, index))
+        teller.start()
+        stack.callback(teller.join)  # Before its pipe is closed.
     return wait_for(workers)
 
 
@@ -92,11 +93,10 @@ def environment_of(addresses, index):
   }
 
 
-def gpu_of(index):
-  """Returns the environment variable that shows a worker a single GPU."""
+def gpu_names(size):
+  """Returns the GPUs for so many workers, as CUDA_VISIBLE_DEVICES has them."""
   shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-  names = shown.split(",") if shown else None
-  return {"CUDA_VISIBLE_DEVICES": names[index] if names else str(index)}
+  return shown.split(",") if shown else [str(index) for index in range(size)]
 
 
 def cores_of(index, size):
@@ -107,16 +107,15 @@ def cores_of(index, size):
   return cores[len(cores) * index // size : len(cores) * (index + 1) // size]
 
 
-def start_worker(command, environment, cores, index):
+def start_worker(command, environment, cores, is_first):
   """Starts a worker; returns the Popen."""
-  is_first = index == 0
 
   def prepare():
     die_with_parent = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(die_with_parent, signal.SIGTERM)
     os.sched_setaffinity(0, cores)
 
-  process = subprocess.Popen(
+  return subprocess.Popen(
     command,
     env={**os.environ, **environment},
     stdin=subprocess.DEVNULL,
@@ -126,18 +125,13 @@ def start_worker(command, environment, cores, index):
     start_new_session=True,
     preexec_fn=prepare,
   )
-  if not is_first:
-    threading.Thread(
-      target=print_lines, args=(process.stderr, index), daemon=True
-    ).start()
-  return process
 
 
-def print_lines(pipe, index):
+def tell_on(pipe, index):
   """Prints what a worker tells, as long as it does."""
-  with contextlib.suppress(OSError, ValueError):  # Nobody reads, or it ended.
-    for line in pipe:
-      text = line.decode(errors="replace")
+  for line in pipe:
+    text = line.decode(errors="replace")
+    with contextlib.suppress(OSError):  # If nobody reads on: train on.
       print(f"worker {index}: {text}", end="", file=sys.stderr, flush=True)
 
 
@@ -156,17 +150,18 @@ def wait_for(workers):
   for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     if signal.getsignal(signum) is not signal.SIG_IGN:  # As nohup has it.
       signal.signal(signum, pass_on)
-  status, failed_at = 0, None
-  while any([worker.poll() is None for worker in workers]):
-    failed = [worker for worker in workers if worker.returncode]
-    if failed and failed_at is None:
-      status, failed_at = failed[0].returncode, time.monotonic()
-    if failed_at and time.monotonic() > failed_at + SECONDS_TO_END:
+  status, give_up = 0, math.inf
+  while True:
+    statuses = [worker.poll() for worker in workers]
+    if not status and any(statuses):
+      status = next(filter(None, statuses))
+      give_up = time.monotonic() + SECONDS_TO_END
+    if None not in statuses:
+      return 128 - status if status < 0 else status
+    if time.monotonic() > give_up:
       for worker in workers:
         worker.kill()
     time.sleep(0.1)
-  status = status or next((w.returncode for w in workers if w.returncode), 0)
-  return 128 - status if status < 0 else status
 
 
 def free_ports(number):

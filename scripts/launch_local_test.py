@@ -94,6 +94,15 @@ print(f"{index} of {len(addresses)}", file=sys.stderr)
   ]
 
 
+def test_the_last_that_a_worker_tells_is_printed(launch):
+  body = "if index:\n  print('word\\n' * 5000, end='', file=sys.stderr)\n"
+  with launch(body, "-n", "2", "--open_ports") as process:
+    time.sleep(1)  # What it prints does not fit into the pipe.
+    _, err = process.communicate(timeout=60)
+  assert process.returncode == 0
+  assert err == "worker 1: word\n" * 5000
+
+
 @needs_own_network
 def test_nobody_else_reaches_the_workers(launch):
   body = """
@@ -199,10 +208,9 @@ def test_cores_and_gpus_are_shared_out(monkeypatch):
   assert cores == [[1, 3], [5, 7, 9]]
   assert launch_local.cores_of(0, 6) == [1, 3, 5, 7, 9]
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-  gpus = [launch_local.gpu_of(index) for index in range(2)]
-  assert [gpu["CUDA_VISIBLE_DEVICES"] for gpu in gpus] == ["4", "6"]
+  assert launch_local.gpu_names(2) == ["4", "6"]
   monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-  assert launch_local.gpu_of(1) == {"CUDA_VISIBLE_DEVICES": "1"}
+  assert launch_local.gpu_names(2) == ["0", "1"]
 
 
 @needs_own_network
