@@ -16,12 +16,14 @@ TensorFlow asks nobody for a password: who reaches the port of a worker can make
 it do anything. Let only machines that you trust reach it.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import os
 import re
 import socket
+import threading
 import time
 
 import numpy as np
@@ -31,9 +33,10 @@ import tf1
 from command import InputError, tell
 
 # Seconds until a worker that is there, but does not answer, is given up. One
-# that ended is noticed at once.
+# that ended is noticed earlier.
 _SILENCE = 600
 _HELLO = 60  # The same for the first words.
+_BETWEEN_LOOKS = 5  # Seconds of waiting until it is seen whether all are there.
 
 
 class WorkersError(InputError, RuntimeError):
@@ -233,10 +236,9 @@ class Workers(OneWorker):
   def run(self, session, fetches, feed):
     """Does session.run, and asks in it whether any worker wants to stop."""
     feed = {**feed, self._signum: self._stop.own_signum()}
-    with self._together():
-      values, signum = session.run(
-        [fetches, self._largest_signum], feed, self._options()
-      )
+    values, signum = self._together(
+      session, [fetches, self._largest_signum], feed
+    )
     self._stop.signum = int(signum)
     return values
 
@@ -248,8 +250,7 @@ class Workers(OneWorker):
       if self.index:
         value = tf1.zeros_like(value)
       copies.append(variable.assign(self.total(value)).op)
-    with self._together():
-      session.run(copies, options=self._options())
+    self._together(session, copies)
     fields = dataclasses.asdict(progress)
     if progress.state is not None:
       fields["state"] = np.asarray(progress.state).tolist()
@@ -305,29 +306,17 @@ class Workers(OneWorker):
       subdiv_offsets=[0],
     )
 
-  def _options(self):
-    """Returns the options of a session.run that needs the other workers."""
-    # Not the operations' own timeout_seconds: each would cost a sleeping
-    # thread for that time.
-    seconds = _SILENCE if self._have_met else _HELLO
-    return tf1.RunOptions(timeout_in_ms=1000 * seconds)
-
   def _all(self, value):
     """Returns a list of what each worker gives, something JSON can hold."""
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = np.zeros(self.size, np.int32)
     sizes[self.index] = len(text)
-    with self._together():
-      sizes = self._talk.run(
-        self._received, {self._sent: sizes}, self._options()
-      )
-      ends = np.cumsum(sizes)
-      begins = ends - sizes
-      texts = np.zeros(ends[-1], np.int32)
-      texts[begins[self.index] : ends[self.index]] = text
-      texts = self._talk.run(
-        self._received, {self._sent: texts}, self._options()
-      )
+    sizes = self._together(self._talk, self._received, {self._sent: sizes})
+    ends = np.cumsum(sizes)
+    begins = ends - sizes
+    texts = np.zeros(ends[-1], np.int32)
+    texts[begins[self.index] : ends[self.index]] = text
+    texts = self._together(self._talk, self._received, {self._sent: texts})
     texts = texts.astype(np.uint8).tobytes()
     return [json.loads(texts[b:e]) for b, e in zip(begins, ends, strict=True)]
 
@@ -348,15 +337,45 @@ class Workers(OneWorker):
           told = True
         time.sleep(0.2)
 
-  @contextlib.contextmanager
-  def _together(self):
-    """Raises WorkersError if what all do in the block has failed."""
+  def _together(self, session, fetches, feed=None):
+    """Does a session.run that needs the others; raises WorkersError.
+
+    It is done in a thread: TensorFlow does not always notice that another
+    worker was lost, and no signal is heeded while it waits.
+    """
+    # Not the operations' own timeout_seconds: each would cost a sleeping
+    # thread for that time.
+    seconds = _SILENCE if self._have_met else _HELLO
+    options = tf1.RunOptions(timeout_in_ms=1000 * seconds)
+    result = concurrent.futures.Future()
+
+    def run():
+      try:
+        result.set_result(session.run(fetches, feed, options))
+      except BaseException as error:
+        result.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
+      lost = self._lost()
+      if lost is not None:
+        # If it ended in order, what it gave has been sent, and comes now.
+        concurrent.futures.wait([result], _BETWEEN_LOOKS)
+        if not result.done():
+          raise WorkersError(lost)
     try:
-      yield
+      return result.result()
     except tf1.errors.ResourceExhaustedError:
       raise
     except tf1.errors.OpError as error:
       raise WorkersError(self._what_failed(error)) from None
+
+  def _lost(self):
+    """Returns a sentence about a worker that has ended, None if all are up."""
+    for index, address in enumerate(self._addresses):
+      if _why_closed(address) is not None:
+        return f"Worker {index} at {address} was lost. {_AFTER_LOSS}"
+    return None
 
   def _what_failed(self, error):
     """Returns a sentence about an error in what all workers do together."""
@@ -365,18 +384,21 @@ class Workers(OneWorker):
         "The workers do not come together. Has each another index, and all the "
         "same list, in TF_CONFIG? Do all of them run?"
       )
-    advice = (
-      "Its own messages say why. Start all workers again as before: a run with "
-      "--save_path goes on from its last checkpoint."
-    )
     for _ in range(5):  # It may be about to end.
-      for index, address in enumerate(self._addresses):
-        if _why_closed(address) is not None:
-          return f"Worker {index} at {address} was lost. {advice}"
+      lost = self._lost()
+      if lost is not None:
+        return lost
       time.sleep(0.5)
+    what = f"failed ({tf1.reason_of(error).rstrip('.')})"
     if isinstance(error, tf1.errors.DeadlineExceededError):
-      return f"A worker did not answer for {_SILENCE} seconds. {advice}"
-    return f"A worker failed ({tf1.reason_of(error).rstrip('.')}). {advice}"
+      what = f"did not answer for {_SILENCE} seconds"
+    return f"A worker {what}. {_AFTER_LOSS}"
+
+
+_AFTER_LOSS = (
+  "Its own messages say why. Start all workers again as before: a run with "
+  "--save_path goes on from its last checkpoint."
+)
 
 
 class _StopOfAny:

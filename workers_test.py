@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import launch_local
@@ -354,6 +355,49 @@ def test_a_worker_that_does_not_answer(monkeypatch):
     match=r"A worker did not answer for 1 seconds\. Its own",
   ):
     each_of(2, body)
+
+
+def test_a_loss_that_tensorflow_does_not_notice(monkeypatch):
+  monkeypatch.setattr(workers, "_BETWEEN_LOOKS", 0.2)
+  ended = threading.Event()
+
+  def body(found):
+    found.check_alike({})
+    if found.index:
+      ended.wait(30)
+      return
+    address = found._addresses[1]
+    why = {address: "gone"}.get
+    monkeypatch.setattr(workers, "_why_closed", why)
+    try:
+      with pytest.raises(workers.WorkersError) as raised:
+        found.of_first(None)
+      assert str(raised.value).startswith(f"Worker 1 at {address} was lost.")
+      raise raised.value  # As it would go on: then none waits for the other.
+    finally:
+      ended.set()
+
+  with pytest.raises(workers.WorkersError, match="Worker 1 at"):
+    each_of(2, body)
+
+
+@pytest.mark.parametrize(
+  ("signum", "told"),
+  [(signal.SIGINT, "Interrupted.\n"), (signal.SIGTERM, "")],
+)
+def test_a_signal_while_they_meet(signum, told, tmp_path):
+  (port,) = launch_local.free_ports(1)
+  with socket.create_server(("127.0.0.1", 0)) as silent:
+    other = silent.getsockname()[1]
+    addresses = [f"127.0.0.1:{port}", f"127.0.0.1:{other}"]
+    with start(addresses, 0, tmp_path) as process:
+      looked, _ = silent.accept()  # It has seen that the other is there,
+      time.sleep(1)  # and waits for its first words.
+      process.send_signal(signum)
+      _, err = process.communicate(timeout=30)
+      looked.close()
+  assert (process.returncode, err) == (128 + signum, told)
+  assert not list(tmp_path.iterdir())
 
 
 def test_many_steps_cost_no_threads():
