@@ -893,21 +893,24 @@ def _main(args):
       "and ptb.test.txt (scripts/download_ptb.sh makes simple-examples/data)."
     )
   addresses, index = workers_in(os.environ.get("TF_CONFIG"))
-  if len(addresses) < 2:
-    if args.num_gpus is not None and not args.evaluate:
-      _take_gpus(args)
-  elif args.evaluate:
+  if args.evaluate and len(addresses) > 1:
     raise configs.ConfigError(
       "--evaluate is for one process: start it without TF_CONFIG."
     )
+  if args.num_gpus is not None and not args.evaluate:
+    _take_gpus(args, len(addresses))
   return _evaluate(args) if args.evaluate else _train(args, addresses, index)
 
 
-def _take_gpus(args):
+def _take_gpus(args, size):
   """Starts a worker for each of --num_gpus, in place of this process, if many.
 
+  Args:
+    args: the flags.
+    size: how many workers TF_CONFIG lists.
+
   Raises:
-    configs.ConfigError: if there are fewer.
+    configs.ConfigError: if there are fewer, or this is a worker already.
   """
   found = len(tf1.config.list_physical_devices("GPU"))
   if args.num_gpus > found:
@@ -915,10 +918,15 @@ def _take_gpus(args):
       f"--num_gpus={args.num_gpus} are more than the {found} that TensorFlow "
       "finds here. Make it smaller, or leave it out."
     )
+  if args.num_gpus > 1 and size > 1:
+    raise configs.ConfigError(
+      f"--num_gpus={args.num_gpus} starts workers, but TF_CONFIG says that "
+      "this is one already. Leave either out."
+    )
   if args.num_gpus > 1:
     script = pathlib.Path(__file__).parent / "scripts" / "launch_local.py"
     command = [sys.executable, str(script), "-n", str(args.num_gpus), "--gpus"]
-    os.execv(sys.executable, [*command, *sys.argv[1:]])
+    os.execv(sys.executable, [*command, *sys.argv[1:], "--num_gpus=1"])
 
 
 def _train(args, addresses, index):
@@ -961,7 +969,7 @@ def _train(args, addresses, index):
   if choices is not None:
     about["preparation"] = dataclasses.asdict(choices)
   if args.exchange_fp16:
-    about["exchange"] = "bfloat16"
+    about["exchange_fp16"] = True
   workers = find_workers(
     addresses,
     index,
@@ -981,7 +989,7 @@ def _train(args, addresses, index):
       if result:
         _print_result(args.save_path, result)
       else:
-        _tell_start(args, config, corpus, dtype)
+        _tell_start(args, config, corpus, dtype, workers.size)
         with StopRequest() as own_stop:
           stop = workers.stop_of_any(own_stop)
           numbers = train(
@@ -1000,12 +1008,13 @@ def _train(args, addresses, index):
   return 0
 
 
-def _tell_start(args, config, corpus, dtype):
-  """Says what will be trained, on what."""
+def _tell_start(args, config, corpus, dtype, size):
+  """Says what will be trained, on what, by how many workers."""
+  one_of = f"one of {size} workers, " if size > 1 else ""
   tell(
-    f"Training the {args.model} model on {device.name()} with TensorFlow "
-    f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
-    f"{len(corpus.train):,} words, {config.vocab_size:,} different ones."
+    f"Training the {args.model} model on {one_of}{device.name()} with "
+    f"TensorFlow {tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}"
+    f": {len(corpus.train):,} words, {config.vocab_size:,} different ones."
   )
   if args.use_fp16 and not device.has_units_for(dtype):
     tell(

@@ -143,8 +143,8 @@ class Workers(OneWorker):
     self.index, self.size = index, len(addresses)
     if batch_size < self.size:
       raise WorkersError(
-        f"{self.size} workers are too many for a batch of {batch_size} rows: "
-        "each needs one. Start fewer, or make batch_size larger."
+        f"{self.size} workers are too many for batch_size={batch_size}: each "
+        "needs a row. Start fewer, or make batch_size larger."
       )
     ends = [batch_size * n // self.size for n in range(self.size + 1)]
     self._begin, self._end = ends[index : index + 2]
@@ -168,11 +168,12 @@ class Workers(OneWorker):
       self._server = tf1.train.Server(
         {"worker": addresses}, "worker", index, config=self._config
       )
-    except tf1.errors.OpError:
+    except tf1.errors.OpError as error:
       port = addresses[index].rpartition(":")[2]
+      reason = _why_not_free(int(port)) or tf1.reason_of(error)
       raise WorkersError(
-        f"Worker {index} cannot take port {port}: another process uses it. End "
-        "that, or put another port into each worker's TF_CONFIG."
+        f"Worker {index} cannot take port {port}: {reason}. End what uses it, "
+        "or put another port into each worker's TF_CONFIG."
       ) from None
     self._wait_for_all(wait)
     with tf1.Graph().as_default(), self.device():
@@ -320,10 +321,15 @@ class Workers(OneWorker):
     texts = texts.astype(np.uint8).tobytes()
     return [json.loads(texts[b:e]) for b, e in zip(begins, ends, strict=True)]
 
+  def _others(self):
+    """Returns index and address of all but this one, which may not know its."""
+    numbered = list(enumerate(self._addresses))
+    return numbered[: self.index] + numbered[self.index + 1 :]
+
   def _wait_for_all(self, seconds):
-    """Returns when each worker's port is open."""
+    """Returns when the port of each other worker is open."""
     give_up = time.monotonic() + seconds
-    for index, address in enumerate(self._addresses):
+    for index, address in self._others():
       told = False
       while (reason := _why_closed(address)) is not None:
         if time.monotonic() > give_up:
@@ -355,14 +361,20 @@ class Workers(OneWorker):
       except BaseException as error:
         result.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
-    while not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
-      lost = self._lost()
-      if lost is not None:
-        # If it ended in order, what it gave has been sent, and comes now.
-        concurrent.futures.wait([result], _BETWEEN_LOOKS)
-        if not result.done():
-          raise WorkersError(lost)
+    thread = _start_thread(run)
+    try:
+      while not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
+        lost = self._lost()
+        if lost is not None:
+          # If it ended in order, what it gave has been sent, and comes now.
+          concurrent.futures.wait([result], _BETWEEN_LOOKS)
+          if not result.done():
+            raise WorkersError(lost)
+    except (KeyboardInterrupt, SystemExit):
+      # Ends the run. Python fails if a thread comes back to it at its end.
+      for each in (_start_thread(session.close), thread):
+        each.join(_BETWEEN_LOOKS)
+      raise
     try:
       return result.result()
     except tf1.errors.ResourceExhaustedError:
@@ -372,7 +384,7 @@ class Workers(OneWorker):
 
   def _lost(self):
     """Returns a sentence about a worker that has ended, None if all are up."""
-    for index, address in enumerate(self._addresses):
+    for index, address in self._others():
       if _why_closed(address) is not None:
         return f"Worker {index} at {address} was lost. {_AFTER_LOSS}"
     return None
@@ -486,6 +498,23 @@ def _why_closed(address):
     socket.create_connection((host, int(port)), timeout=2).close()
   except OSError as error:
     return error.strerror or str(error)
+  return None
+
+
+def _start_thread(function):
+  """Starts a thread that the process does not wait for; returns it."""
+  thread = threading.Thread(target=function, daemon=True)
+  thread.start()
+  return thread
+
+
+def _why_not_free(port):
+  """Returns why a port cannot be listened on, None if it can."""
+  with socket.socket() as sock:
+    try:
+      sock.bind(("", port))
+    except OSError as error:
+      return error.strerror
   return None
 
 

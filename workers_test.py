@@ -309,10 +309,25 @@ def test_workers_that_were_not_started_alike():
 
 
 def test_a_port_in_use():
+  told = "Worker 0 cannot take port {}: Address already in use.".format
   with socket.create_server(("127.0.0.1", 0)) as taken:
     port = taken.getsockname()[1]
-    with pytest.raises(workers.WorkersError, match=f"cannot take port {port}:"):
+    with pytest.raises(workers.WorkersError, match=told(port)):
       workers.Workers([f"127.0.0.1:{port}", "127.0.0.1:1"], 0, 20)
+
+
+def test_a_worker_need_not_reach_its_own_address():
+  ports = launch_local.free_ports(2)
+
+  def body(index):
+    hosts = ["127.0.0.1", "127.0.0.1"]
+    hosts[index] = "no-such-host.invalid"
+    addresses = [f"{h}:{p}" for h, p in zip(hosts, ports, strict=True)]
+    with workers.Workers(addresses, index, 20, wait=30) as found:
+      return found.of_first(index)
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    assert list(pool.map(body, range(2))) == [0, 0]
 
 
 def test_a_worker_that_never_comes(capfd):
@@ -560,7 +575,15 @@ def test_num_gpus_starts_a_worker_for_each(call_command, monkeypatch):
   ((python, command),) = started
   assert python == command[0] == sys.executable
   assert pathlib.Path(command[1]) == pathlib.Path(launch_local.__file__)
-  assert command[2:] == ["-n", "3", "--gpus", "--num_gpus=3", "--x"]
+  flags = ["--num_gpus=3", "--x", "--num_gpus=1"]  # The last one counts.
+  assert command[2:] == ["-n", "3", "--gpus", *flags]
   started.clear()
   assert call_command("ptb_word_lm", *args, "--num_gpus=1")[0] == 0
   assert not started
+  monkeypatch.setenv("TF_CONFIG", config_of(["a:1", "b:1"]))
+  status, out, err = call_command("ptb_word_lm", *args, "--num_gpus=2")
+  assert (status, out, started) == (1, "", [])
+  assert err == (
+    "ptb_word_lm.py: --num_gpus=2 starts workers, but TF_CONFIG says that this "
+    "is one already. Leave either out.\n"
+  )

@@ -30,6 +30,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SECONDS_TO_END = 30  # For the others, after one has failed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MOST_PER_CORE = 4
 
 
 def main(argv):
@@ -51,6 +53,12 @@ def main(argv):
   args, flags = parser.parse_known_args(argv)
   if args.n < 1:
     parser.error("-n must be 1 or more.")
+  cores = len(os.sched_getaffinity(0))
+  if args.n > MOST_PER_CORE * cores:
+    parser.error(
+      f"{args.n} workers are too many for {cores} processor cores: -n may be "
+      f"{MOST_PER_CORE * cores} at most."
+    )
   gpus = gpu_names(args.n)
   if args.gpus and len(gpus) < args.n:
     parser.error(
@@ -70,6 +78,7 @@ def main(argv):
   command = [sys.executable, str(ROOT / "ptb_word_lm.py"), *flags]
   addresses = [f"127.0.0.1:{port}" for port in free_ports(args.n)]
   with contextlib.ExitStack() as stack:
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # Till all are there.
     workers = []
     for index in range(args.n):
       environment = environment_of(addresses, index)
@@ -82,6 +91,7 @@ def main(argv):
         teller = threading.Thread(target=tell_on, args=(worker.stderr, index))
         teller.start()
         stack.callback(teller.join)  # Before its pipe is closed.
+    pass_on_signals(workers)
     return wait_for(workers)
 
 
@@ -109,10 +119,14 @@ def cores_of(index, size):
 
 def start_worker(command, environment, cores, is_first):
   """Starts a worker; returns the Popen."""
+  launcher = os.getpid()
 
   def prepare():
     die_with_parent = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(die_with_parent, signal.SIGTERM)
+    if os.getppid() != launcher:  # It has died before that.
+      os._exit(1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.sched_setaffinity(0, cores)
 
   return subprocess.Popen(
@@ -135,21 +149,26 @@ def tell_on(pipe, index):
       print(f"worker {index}: {text}", end="", file=sys.stderr, flush=True)
 
 
-def wait_for(workers):
-  """Waits until all have ended; passes signals on.
-
-  Returns:
-    The exit status of the first that failed, 0 if none did.
-  """
+def pass_on_signals(workers):
+  """From now on, passes signals on, and those that were blocked so far."""
 
   def pass_on(signum, frame):
     del frame
     for worker in workers:
       worker.send_signal(signum)
 
-  for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+  for signum in SIGNALS:
     if signal.getsignal(signum) is not signal.SIG_IGN:  # As nohup has it.
       signal.signal(signum, pass_on)
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def wait_for(workers):
+  """Waits until all have ended.
+
+  Returns:
+    The exit status of the first that failed, 0 if none did.
+  """
   status, give_up = 0, math.inf
   while True:
     statuses = [worker.poll() for worker in workers]

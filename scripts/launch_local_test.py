@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -139,6 +140,27 @@ def test_a_signal_reaches_each_worker_once(launch, signum):
     assert process.wait(60) == 128 + signum
     got = f"got {int(signum)}\n"
     assert sorted(process.stderr) == [got, f"worker 1: {got}"]
+
+
+def test_a_signal_while_workers_start(launch):
+  body = "print('ready', flush=True, file=sys.stderr)\ntime.sleep(60)\n"
+  for workers_up in (1, 2):
+    with launch(body, "-n", "4", "--open_ports") as process:
+      children = f"/proc/{process.pid}/task/{process.pid}/children"
+      while len(pathlib.Path(children).read_text().split()) < workers_up:
+        time.sleep(0.001)
+      process.send_signal(signal.SIGTERM)
+      out, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert out == "" and "Traceback" not in err
+
+
+def test_far_too_many_workers(launch):
+  cores = len(os.sched_getaffinity(0))
+  with launch("", "-n", str(4 * cores + 1)) as process:
+    _, err = process.communicate(timeout=30)
+  assert process.returncode == 2
+  assert f"-n may be {4 * cores} at most." in err
 
 
 def test_one_that_fails_ends_all(launch):
