@@ -20,8 +20,10 @@ WORKER = """
 import json, os, pathlib, signal, socket, sys, time
 config = json.loads(os.environ["TF_CONFIG"])
 index, addresses = config["task"]["index"], config["cluster"]["worker"]
+def tell(text):
+  os.write(2, f"{text}\\n".encode())  # Whole lines: others write there, too.
 def told(signum, frame):
-  print("got", signum, flush=True, file=sys.stderr)
+  tell(f"got {signum}")
   sys.exit(128 + signum)
 for signum in (signal.SIGINT, signal.SIGTERM):
   signal.signal(signum, told)
@@ -76,7 +78,7 @@ def launch(tmp_path):
 def test_each_worker_is_told_who_it_is(launch):
   body = """
 print(json.dumps([config, sys.argv[1:]]))
-print(f"{index} of {len(addresses)}", file=sys.stderr)
+tell(f"{index} of {len(addresses)}")
 """
   flags = ["--data_path=x y", "--model", "small"]
   with launch(body, "-n", "3", "--open_ports", *flags) as process:
@@ -132,7 +134,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_each_worker_once(launch, signum):
-  body = "print('ready', flush=True, file=sys.stderr)\ntime.sleep(60)\n"
+  body = "tell('ready')\ntime.sleep(60)\n"
   with launch(body, "-n", "2", "--open_ports") as process:
     lines = sorted(process.stderr.readline() for _ in range(2))
     assert lines == ["ready\n", "worker 1: ready\n"]
@@ -143,7 +145,7 @@ def test_a_signal_reaches_each_worker_once(launch, signum):
 
 
 def test_a_signal_while_workers_start(launch):
-  body = "print('ready', flush=True, file=sys.stderr)\ntime.sleep(60)\n"
+  body = "tell('ready')\ntime.sleep(60)\n"
   for workers_up in (1, 2):
     with launch(body, "-n", "4", "--open_ports") as process:
       children = f"/proc/{process.pid}/task/{process.pid}/children"
