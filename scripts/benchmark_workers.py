@@ -22,6 +22,7 @@ import json
 import os
 import pathlib
 import queue
+import shutil
 import socket
 import statistics
 import subprocess
@@ -33,6 +34,14 @@ import benchmark_worker
 import launch_local
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import checkpoints  # noqa: E402
+import configs  # noqa: E402
+import ptb_word_lm  # noqa: E402
+import tf1  # noqa: E402
+import workers  # noqa: E402
+
+WARM_UP = 10  # Steps before those that are measured.
 
 
 def main(argv):
@@ -58,11 +67,21 @@ def main(argv):
   if args.worker is not None:
     print(json.dumps(work(**json.loads(args.worker))))
     return 0
-  launch_local.enter_own_network()
+  if reason := wrong_in(args):
+    parser.error(reason)
+  try:
+    launch_local.enter_own_network()
+  except OSError as error:
+    sys.exit(
+      "benchmark_workers.py: This system gives the workers no network of their "
+      f"own ({error.strerror}), where their bytes could be counted."
+    )
   for model, batch, size, gbits, delay in itertools.product(
     args.models, args.batches, args.workers, args.gbits, args.delays
   ):
-    limit(gbits * size)
+    passes = 2 if delay else 1  # A relay sends all once more.
+    if any(args.gbits):
+      limit(gbits * size * passes)
     about = {
       "model": model,
       "workers": size,
@@ -82,7 +101,7 @@ def main(argv):
     if size > 1 and not args.compute_only:
       found = together(size, {**task, "exchanges": True}, delay)
       about["ms"] = round(found["ms"], 2)
-      about["mbytes"] = round(found["bytes"] / size / 1e6, 3)
+      about["mbytes"] = round(found["bytes"] / size / passes / 1e6, 3)
       about["gradient_mbytes"] = round(found["gradient_bytes"] / 1e6, 3)
     print(json.dumps(about), flush=True)
   return 0
@@ -91,6 +110,19 @@ def main(argv):
 def list_of(kind):
   """Returns what reads a list with commas between its parts."""
   return lambda text: [kind(part) for part in text.split(",")]
+
+
+def wrong_in(args):
+  """Returns what is wrong in the command line, None if nothing is."""
+  if unknown := set(args.models) - set(configs.CONFIGS):
+    return f"--models={unknown.pop()} is none of {', '.join(configs.CONFIGS)}."
+  if min(args.workers) < 1 or max(args.workers) > min(args.batches):
+    return "--workers must be 1 or more, and no more than --batches has rows."
+  if min(args.gbits + args.delays) < 0 or args.steps < 1:
+    return "--gbits and --delays must be 0 or more, and --steps 1 or more."
+  if any(args.gbits) and not shutil.which("tc"):
+    return "--gbits needs the command tc, of the package iproute2."
+  return None
 
 
 def limit(gbits):
@@ -127,7 +159,7 @@ def together(size, task, delay):
     )
   outputs = [process.communicate()[0] for process in processes]
   if any(process.returncode for process in processes):
-    sys.exit("A worker failed.")
+    sys.exit("benchmark_workers.py: A worker failed. What it says is above.")
   return json.loads(outputs[0])
 
 
@@ -185,12 +217,6 @@ def _pass_on(source, sink, seconds):
 
 def work(index, addresses, model, batch_size, steps, fp16, exchanges):
   """Trains some steps as one worker; returns what it measured."""
-  sys.path.insert(0, str(ROOT))
-  import checkpoints
-  import ptb_word_lm
-  import tf1
-  import workers
-
   config = benchmark_worker.read_config(model, {"batch_size": batch_size})
   found = workers.find_workers(addresses, index, batch_size, fp16=fp16)
   reduced = []
@@ -220,8 +246,8 @@ def work(index, addresses, model, batch_size, steps, fp16, exchanges):
       lm.assign_lr(session, 0.1)
       state = session.run(lm.initial_state)
       times = []
-      for step in range(steps + 10):
-        if step == 10:
+      for step in range(WARM_UP + steps):
+        if step == WARM_UP:
           found.of_first(None)  # All are here.
           sent = bytes_sent()
         start = time.perf_counter()
@@ -233,7 +259,7 @@ def work(index, addresses, model, batch_size, steps, fp16, exchanges):
         times.append(1e3 * (time.perf_counter() - start))
       sent = bytes_sent() - sent
   return {
-    "ms": statistics.median(times[10:]),
+    "ms": statistics.median(times[WARM_UP:]),
     "bytes": sent / steps,
     "gradient_bytes": gradient_bytes,
   }
