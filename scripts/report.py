@@ -1,0 +1,321 @@
+#!/usr/bin/env python3
+"""Makes the tables and pictures of results from the files of runs.
+
+  scripts/report.py           draws those of results/, writes the tables into
+                              README.md and results/README.md
+  scripts/report.py FOLDER    draws those of another folder, prints its tables
+
+The folder has MODEL/seedN/ for each run, with config.json, epochs.jsonl,
+result.json, about.txt, valid.json and test.json, and small/mean_of_N_PART.json,
+as scripts/reproduce.sh makes them. Whatever is missing is shown as not run.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+import statistics
+import sys
+
+import plot_run
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Train, valid and test perplexity: the paper's (table 1), the tutorial's, and
+# what re-runs of others reached.
+PAPER, TUTORIAL, RE_RUNS = "Zaremba et al.", "the tutorial", "re-runs of others"
+PUBLISHED = {
+  "small": {
+    PAPER: ("", "120.7", "114.5"),
+    TUTORIAL: ("37.99", "121.39", "115.91"),
+    RE_RUNS: ("", "118.1 to 121.4", "112.6 to 115.9"),
+  },
+  "mean of 2 small": {PAPER: ("", "100.4", "96.1")},
+  "mean of 5 small": {PAPER: ("", "87.9", "84.1")},
+  "medium": {
+    PAPER: ("", "86.2", "82.7"),
+    TUTORIAL: ("48.45", "86.16", "82.07"),
+    RE_RUNS: ("", "86.2 to 87.4", "82.1 to 84.0"),
+  },
+  "large": {
+    PAPER: ("", "82.2", "78.4"),
+    TUTORIAL: ("37.87", "82.62", "78.29"),
+    RE_RUNS: ("", "82.2 to 82.8", "78.1 to 78.5"),
+  },
+}  # fmt: skip
+PARTS = ("train", "valid", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What a run has left."""
+
+  folder: pathlib.Path
+  config: dict
+  epochs: list
+  result: dict | None  # None: it has not ended.
+  about: dict  # Of about.txt: what was said last, but `seconds` is a sum.
+
+  @classmethod
+  def read(cls, folder):
+    """Reads a run's files."""
+    about = {"seconds": 0}
+    for line in _read(folder / "about.txt", str.splitlines, []):
+      key, _, value = line.partition(": ")
+      about[key] = about["seconds"] + int(value) if key == "seconds" else value
+    return cls(
+      folder,
+      config=json.loads((folder / "config.json").read_text()),
+      epochs=plot_run.read_run(folder)[1],
+      result=_read(folder / "result.json", json.loads, None),
+      about=about,
+    )
+
+  def perplexity(self, part):
+    """Returns the final one of a part; None if there is none."""
+    return self.result and self.result[f"{part}_perplexity"]
+
+  def dissected(self, part):
+    """Returns what dissect.py found in a part; None if it was not asked."""
+    return _read(self.folder / f"{part}.json", json.loads, None)
+
+
+def _read(path, parse, missing):
+  """Returns what a file has, or `missing` if there is none."""
+  try:
+    return parse(path.read_text())
+  except FileNotFoundError:
+    return missing
+
+
+def runs_of(folder, model):
+  """Returns the Runs of a model, in the order of their seeds."""
+  found = [path.parent for path in folder.glob(f"{model}/seed*/epochs.jsonl")]
+  runs = [Run.read(path) for path in found]
+  return sorted(runs, key=lambda run: run.config["seed"])
+
+
+def markdown(head, rows, left=1):
+  """Returns a table, so many columns to the left, the others to the right."""
+  lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
+  return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def results_table(folder):
+  """Returns the table of published and reached perplexities."""
+  rows = []
+  for name, published in PUBLISHED.items():
+    first = name
+    for whose, numbers in published.items():
+      rows.append([first, whose, *numbers])
+      first = ""
+    if name.startswith("mean"):
+      rows.append(_mean_of_models(folder, name.split()[2]))
+    else:
+      rows.append(_runs_row(runs_of(folder, name)))
+  return markdown(["model", "perplexity", *PARTS], rows, left=2)
+
+
+def _runs_row(runs):
+  """Returns the row of a model's runs."""
+  ended = [run for run in runs if run.result]
+  if not runs:
+    return ["", "**this project**", "not run", "not run", "not run"]
+  kind = runs[0].config["dtype"]
+  if not ended:
+    (run,) = runs
+    last, size = run.epochs[-1], run.config["config"]["max_max_epoch"]
+    whose = f"**this project**, {kind}, at epoch {last['epoch']} of {size}"
+    return [
+      "",
+      whose,
+      *(f"{last[f'{part}_perplexity']:.2f}" for part in PARTS[:2]),
+      "not yet",
+    ]
+  values = [[run.perplexity(part) for run in ended] for part in PARTS]
+  if len(ended) == 1:
+    whose = f"**this project**, {kind}, seed {ended[0].config['seed']}"
+    return ["", whose, *(f"**{value:.2f}**" for (value,) in values)]
+  return [
+    "",
+    f"**this project**, {kind}, {len(ended)} seeds",
+    *(
+      f"**{statistics.mean(found):.2f}** ± {statistics.stdev(found):.2f}"
+      for found in values
+    ),
+  ]
+
+
+def _mean_of_models(folder, number):
+  """Returns the row of an average of probabilities."""
+  row = ["", f"**this project**, seeds 1 to {number}", ""]
+  for part in PARTS[1:]:
+    path = folder / "small" / f"mean_of_{number}_{part}.json"
+    found = _read(path, json.loads, None)
+    row.append(f"**{found['perplexity']:.2f}**" if found else "not run")
+  return row
+
+
+def runs_table(folder):
+  """Returns the table of all runs: what each reached, and in which time."""
+  rows = []
+  for model in plot_run.PAPER:
+    for run in runs_of(folder, model):
+      numbers = [run.perplexity(part) for part in PARTS]
+      wps = statistics.median(epoch["wps"] for epoch in run.epochs)
+      where = run.folder.relative_to(folder)
+      rows.append(
+        [
+          f"[{where}]({where}/log.txt)",
+          run.config["dtype"],
+          *("" if value is None else f"{value:.2f}" for value in numbers),
+          f"{len(run.epochs)} of {run.config['config']['max_max_epoch']}",
+          _hours(sum(epoch["train_seconds"] for epoch in run.epochs)),
+          _hours(seconds) if (seconds := run.about["seconds"]) else "",
+          f"{wps:,.0f}",
+          run.about.get("commit", ""),
+          run.about.get("started", "")[:10],
+        ]
+      )
+  head = ["run", "type", *PARTS, "epochs", "in steps", "in all", "words/s"]
+  head += ["commit", "date"]
+  return markdown(head, rows)
+
+
+def _hours(seconds):
+  """Returns a time as hours and minutes."""
+  return f"{seconds // 3600:.0f} h {seconds // 60 % 60:.0f} min"
+
+
+def valid_table(folder):
+  """Returns the table of what reading valid in batches does."""
+  rows = []
+  for run in _dissected(folder):
+    found, batches = run.dissected("valid"), run.perplexity("valid")
+    same = found["in_batches"]
+    rows.append(
+      [
+        run.folder.relative_to(folder),
+        f"{batches:.2f}",
+        f"{same['perplexity']:.2f}",
+        f"{found['perplexity']:.2f}",
+        f"{found['words'] - same['words']:,}",
+      ]
+    )
+  return markdown(
+    [
+      "run",
+      "in batches, as printed",
+      "the same words as one stream",
+      "all words as one stream",
+      "words left out",
+    ],
+    rows,
+  )
+
+
+def best_table(folder):
+  """Returns the table of the best epoch's and the last one's perplexity."""
+  rows = []
+  for model in plot_run.PAPER:
+    for run in runs_of(folder, model):
+      best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
+      last, test = run.epochs[-1], _read(run.folder / "best.txt", str, "")
+      found = re.search(r"Test Perplexity: ([\d.]+)", test)
+      if run.result and found:
+        rows.append(
+          [
+            run.folder.relative_to(folder),
+            best["epoch"],
+            f"{best['valid_perplexity']:.2f}",
+            f"{float(found[1]):.2f}",
+            last["epoch"],
+            f"{last['valid_perplexity']:.2f}",
+            f"{run.perplexity('test'):.2f}",
+          ]
+        )
+  head = ["run", "best epoch", "valid", "test", "last epoch", "valid", "test"]
+  return markdown(head, rows)
+
+
+def kinds_table(folder):
+  """Returns the table of perplexity by kinds of words."""
+  rows = []
+  for run in _dissected(folder):
+    found = run.dissected("test")
+    for kind, its in found["by_kind"].items():
+      rows.append(
+        [
+          run.folder.relative_to(folder),
+          f"`{kind}`",
+          f"{its['words'] / found['words']:.1%}",
+          "" if its["perplexity"] is None else f"{its['perplexity']:.2f}",
+          f"{its['nats']:.3f}",
+        ]
+      )
+  head = ["run", "kind", "of the words", "perplexity", "nats a word of all"]
+  return markdown(head, rows)
+
+
+def _dissected(folder):
+  """Yields the ended runs that were dissected."""
+  for model in plot_run.PAPER:
+    for run in runs_of(folder, model):
+      if run.result and run.dissected("test"):
+        yield run
+
+
+TABLES = {
+  "results": results_table,
+  "runs": runs_table,
+  "valid": valid_table,
+  "best": best_table,
+  "kinds": kinds_table,
+}
+
+
+def filled(text, folder):
+  """Returns a text where each table stands between its marks.
+
+  Args:
+    text: with lines `<!-- table NAME -->` and `<!-- end -->`.
+    folder: of the results.
+  """
+
+  def fill(found):
+    return f"{found[1]}{TABLES[found[2]](folder)}{found[3]}"
+
+  marks = r"(<!-- table (\w+) -->\n).*?(<!-- end -->\n)"
+  return re.sub(marks, fill, text, flags=re.DOTALL)
+
+
+def draw_all(folder):
+  """Draws a picture of each run, into its folder."""
+  for model in plot_run.PAPER:
+    for run in runs_of(folder, model):
+      plot_run.draw(model, run.epochs, str(run.folder / "perplexity.svg"))
+
+
+def main(argv):
+  """Does what the head of this file says; returns the exit status."""
+  if len(argv) > 2 or any(each.startswith("-") for each in argv[1:]):
+    print(__doc__, file=sys.stderr)
+    return 2
+  folder = pathlib.Path(argv[1]) if argv[1:] else ROOT / "results"
+  try:
+    draw_all(folder)
+    if argv[1:]:
+      print("\n".join(table(folder) for table in TABLES.values()))
+      return 0
+    for path in (ROOT / "README.md", folder / "README.md"):
+      path.write_text(filled(path.read_text(), folder))
+  except (OSError, ValueError, KeyError) as error:
+    print(
+      f"report.py: {folder} has a run that cannot be read: {error!r}",
+      file=sys.stderr,
+    )
+    return 1
+  return 0
+
+
+if __name__ == "__main__":
+  sys.exit(main(sys.argv))

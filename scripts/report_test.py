@@ -1,0 +1,309 @@
+"""Tests of report.py, dissect.py and reproduce.sh, and of README's tables."""
+
+import json
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import dissect
+import pytest
+import report
+from scripts_test import Project
+
+from conftest import TF1_CHECKPOINT, TINY
+
+RESULTS = report.ROOT / "results"
+
+
+@pytest.mark.parametrize("name", ["README.md", "results/README.md"])
+def test_the_tables_say_what_the_files_say(name):
+  text = (report.ROOT / name).read_text()
+  assert text.count("<!-- table ") == text.count("<!-- end -->") > 0
+  assert report.filled(text, RESULTS) == text, "Run scripts/report.py."
+
+
+def test_readme_tells_what_small_reaches():
+  runs = report.runs_of(RESULTS, "small")
+  assert len(runs) == 5
+  valid, test = (
+    f"{sum(run.perplexity(part) for run in runs) / 5:.1f}"
+    for part in ("valid", "test")
+  )
+  head = (report.ROOT / "README.md").read_text().split("##")[0]
+  assert f"{valid} on the valid set and **{test} on the test set**" in head
+
+
+def test_each_run_says_how_it_was_made():
+  for model in report.plot_run.PAPER:
+    for run in report.runs_of(RESULTS, model):
+      command = f"--model={model}.* --seed={run.config['seed']}"
+      assert re.search(command, run.about["command"])
+      assert ("--use_fp16" in run.about["command"]) == (
+        run.config["dtype"] != "float32"
+      )
+      assert re.fullmatch("[0-9a-f]{7,}", run.about["commit"])
+      assert {"started", "hardware", "software"} <= set(run.about)
+      assert (run.folder / "perplexity.svg").exists()
+      assert run.epochs[-1]["epoch"] == len(run.epochs)
+      log = (run.folder / "log.txt").read_text()
+      for epoch in run.epochs:
+        for part in ("train", "valid"):
+          value = epoch[f"{part}_perplexity"]
+          told = f"{part.capitalize()} Perplexity: {value:.3f}\n"
+          assert f"Epoch: {epoch['epoch']} {told}" in log
+
+
+def make_run(folder, seed=1, epochs=2, ends=True, dtype="float32"):
+  """Writes a run's files."""
+  folder.mkdir(parents=True)
+  config = {"max_max_epoch": 2, "batch_size": 2, "num_steps": 2}
+  about = {"model": "medium", "seed": seed, "dtype": dtype, "config": config}
+  (folder / "config.json").write_text(json.dumps(about))
+  lines = [
+    {
+      "epoch": epoch,
+      "train_perplexity": 100.0 + seed - epoch,
+      "valid_perplexity": 120.0 + seed + epoch,
+      "wps": 1000.0 * epoch,
+      "train_seconds": 60.0,
+    }
+    for epoch in range(1, epochs + 1)
+  ]
+  text = "".join(f"{json.dumps(line)}\n" for line in lines)
+  (folder / "epochs.jsonl").write_text(text)
+  if ends:
+    result = {**lines[-1], "test_perplexity": 90.0 + seed}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def rows(table, first):
+  """Returns the cells of the rows from the one that starts so."""
+  cells = [line.strip("| ").split(" | ") for line in table.splitlines()]
+  return cells[[row[0] for row in cells].index(first) :]
+
+
+@pytest.mark.parametrize(
+  ("make", "expected"),
+  [
+    (lambda folder: None, "**this project** | not run | not run | not run"),
+    (
+      lambda folder: make_run(folder / "seed1", epochs=1, ends=False),
+      "**this project**, float32, at epoch 1 of 2 | 100.00 | 122.00 | not yet",
+    ),
+    (
+      lambda folder: make_run(folder / "seed3", 3, dtype="bfloat16"),
+      "**this project**, bfloat16, seed 3 | **101.00** | **125.00** | "
+      "**93.00**",
+    ),
+    (
+      lambda folder: [make_run(folder / f"seed{i}", i) for i in (1, 2, 3)],
+      "**this project**, float32, 3 seeds | **100.00** ± 1.00 | "
+      "**124.00** ± 1.00 | **92.00** ± 1.00",
+    ),
+  ],
+)
+def test_the_row_of_a_model(make, expected, tmp_path):
+  make(tmp_path / "medium")
+  assert rows(report.results_table(tmp_path), "medium")[3] == expected.split(
+    " | "
+  )
+
+
+def test_the_row_of_a_mean(tmp_path):
+  (tmp_path / "small").mkdir()
+  for part, value in (("valid", 99.126), ("test", 95.2)):
+    path = tmp_path / "small" / f"mean_of_2_{part}.json"
+    path.write_text(json.dumps({"perplexity": value}))
+  table = report.results_table(tmp_path)
+  ours = "**this project**, seeds 1 to"
+  assert f"| {ours} 2 |  | **99.13** | **95.20** |\n" in table
+  assert f"| {ours} 5 |  | not run | not run |\n" in table
+
+
+def test_the_tables_of_a_run(tmp_path):
+  make_run(run := tmp_path / "medium" / "seed1")
+  (run / "about.txt").write_text(
+    "commit: aaaaaaa\nstarted: 2026-01-02 03:04 UTC\nseconds: 3000\n"
+    "commit: bbbbbbb\nstarted: 2026-01-03 03:04 UTC\nseconds: 900\n"
+  )
+  (run / "best.txt").write_text(
+    "Valid Perplexity: 1\nTest Perplexity: 90.125\n"
+  )
+  words = [("a", math.log(0.5)), ("N", math.log(0.25))] * 4
+  for part in ("valid", "test"):
+    found = dissect.dissect(words, 2, 2)
+    (run / f"{part}.json").write_text(json.dumps(found))
+  runs, valid, best, kinds = (
+    report.TABLES[name](tmp_path).splitlines()[2:]
+    for name in ("runs", "valid", "best", "kinds")
+  )
+  assert runs == [
+    "| [medium/seed1](medium/seed1/log.txt) | float32 | 99.00 | 123.00 | 91.00 "
+    "| 2 of 2 | 0 h 2 min | 1 h 5 min | 1,500 | bbbbbbb | 2026-01-03 |"
+  ]
+  assert valid == ["| medium/seed1 | 123.00 | 2.83 | 2.83 | 4 |"]
+  assert best == ["| medium/seed1 | 1 | 122.00 | 90.12 | 2 | 123.00 | 91.00 |"]
+  assert kinds[0] == "| medium/seed1 | `<unk>` | 0.0% |  | 0.000 |"
+  assert kinds[1] == "| medium/seed1 | `N` | 50.0% | 4.00 | 0.693 |"
+  assert kinds[3] == "| medium/seed1 | `the rest` | 50.0% | 2.00 | 0.347 |"
+
+
+def test_what_report_is_given(tmp_path, capsys):
+  for arguments in (["a", "b"], ["--write"]):
+    assert report.main(["report.py", *arguments]) == 2
+  make_run(tmp_path / "medium" / "seed1")
+  assert report.main(["report.py", str(tmp_path)]) == 0
+  assert "float32, seed 1 |" in capsys.readouterr().out
+  assert (tmp_path / "medium" / "seed1" / "perplexity.svg").exists()
+  (tmp_path / "medium" / "seed1" / "epochs.jsonl").write_text("{")
+  assert report.main(["report.py", str(tmp_path)]) == 1
+  assert "has a run that cannot be read" in capsys.readouterr().err
+
+
+def test_dissect():
+  # Of 11 words in two pieces of 5, two at a time, each piece has 4 that are
+  # predicted: the 2nd to the 5th, and the 7th to the 10th.
+  names = ["N", "a", "<unk>", "b", "<eos>", "N", "<unk>", "a", "a", "<eos>"]
+  words = [(name, -float(i)) for i, name in enumerate(names)]
+  found = dissect.dissect(words, 2, 2)
+  mean = {"in_batches": (0 + 1 + 2 + 3 + 5 + 6 + 7 + 8) / 8, "whole": 4.5}
+  assert found["in_batches"]["words"] == 8
+  assert math.isclose(
+    found["in_batches"]["perplexity"], math.exp(mean["in_batches"])
+  )
+  assert found["words"] == 10
+  assert math.isclose(found["perplexity"], math.exp(mean["whole"]))
+  kinds = found["by_kind"]
+  assert [kinds[k]["words"] for k in ("<unk>", "N", "<eos>", "the rest")] == [
+    2, 2, 2, 4,
+  ]  # fmt: skip
+  assert math.isclose(kinds["<eos>"]["perplexity"], math.exp((4 + 9) / 2))
+  assert math.isclose(sum(kind["nats"] for kind in kinds.values()), 4.5)
+
+
+def test_dissect_reads_what_score_prints(call_command, tmp_path):
+  status, out, _ = call_command(
+    "score", *TF1_CHECKPOINT, "--carry_state", "--json", "--per_word",
+    f"--file={TINY}/ptb.valid.txt",
+  )  # fmt: skip
+  assert status == 0
+  config = {"batch_size": 20, "num_steps": 5}
+  (tmp_path / "config.json").write_text(json.dumps({"config": config}))
+  done = subprocess.run(
+    [sys.executable, dissect.__file__, tmp_path],
+    input=out,
+    capture_output=True,
+    text=True,
+  )
+  assert (done.returncode, done.stderr) == (0, "")
+  found, whole = json.loads(done.stdout), json.loads(out.splitlines()[-1])
+  assert found["words"] == whole["num_words"]
+  assert math.isclose(found["perplexity"], whole["perplexity"])
+  # The same words read in batches, where each piece starts from zeros.
+  hparams = "--hparams=num_steps=5"
+  _, out, _ = call_command(
+    "ptb_word_lm", "--evaluate", *TF1_CHECKPOINT, hparams
+  )
+  printed = float(re.search(r"Valid Perplexity: ([\d.]+)", out)[1])
+  assert math.isclose(found["in_batches"]["perplexity"], printed, rel_tol=0.05)
+
+
+@pytest.mark.parametrize("text", ["", "nonsense\n"])
+def test_dissect_is_given_something_else(text, tmp_path):
+  done = subprocess.run(
+    [sys.executable, dissect.__file__, tmp_path],
+    input=text,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 1
+  assert re.fullmatch("dissect.py: .* is no run's folder, or .*\n", done.stderr)
+
+
+TRAINING = """
+import json, os, pathlib, signal, sys, time
+flags = dict(each.partition("=")[::2] for each in sys.argv[1:])
+run = pathlib.Path(flags["--save_path"])
+print("ptb_word_lm.py", *sys.argv[1:], flush=True)
+if "--evaluate" in flags:
+  print("Test Perplexity: 5.000")
+  sys.exit()
+def told(signum, frame):
+  sys.exit(128 + signum)
+for signum in (signal.SIGINT, signal.SIGTERM):
+  signal.signal(signum, told)
+time.sleep(float(os.environ.get("TRAIN_SECONDS", 0)))
+about = {"model": flags["--model"], "seed": int(flags["--seed"])}
+about["dtype"] = "float32"
+about["config"] = {"batch_size": 2, "num_steps": 2, "max_max_epoch": 1}
+run.joinpath("config.json").write_text(json.dumps(about))
+numbers = {"train_perplexity": 3.0, "valid_perplexity": 4.0, "wps": 1.0}
+numbers.update(epoch=1, train_seconds=1.0)
+run.joinpath("epochs.jsonl").write_text(json.dumps(numbers))
+result = {**numbers, "test_perplexity": 5.0}
+run.joinpath("result.json").write_text(json.dumps(result))
+"""
+SCORE = """
+import json, sys
+word = {"word": "N", "log_prob": -1.0}
+print(json.dumps({"line": 1, "words": [word] * 9}))
+print(json.dumps({"perplexity": len(sys.argv[1].split(","))}))
+"""
+
+
+@pytest.fixture
+def project(tmp_path):
+  project = Project(tmp_path / "a project")
+  (project.root / "ptb_word_lm.py").write_text(TRAINING)
+  (project.root / "score.py").write_text(SCORE)
+  project.env["PTB_DATA"] = "the data"
+  return project
+
+
+def test_reproduce(project):
+  status, out, err = project.run("reproduce.sh", "ensemble")
+  assert status == 0, err
+  folder = project.root / "runs" / "reproduced"
+  for seed in range(1, 6):
+    run = folder / "small" / f"seed{seed}"
+    command = f"ptb_word_lm.py --data_path=the data --save_path={run}"
+    told = f"{command} --model=small --seed={seed}"
+    assert told in out and (run / "log.txt").read_text() == f"{told}\n"
+    assert f"{command} --evaluate --checkpoint=best" in out
+    about = report.Run.read(run).about
+    assert about["command"].endswith(f"RUN --model=small --seed={seed}")
+    assert about["software"].startswith("Python 3.")
+    assert json.loads((run / "valid.json").read_text())["words"] == 9
+  for number in (2, 5):
+    mean = folder / "small" / f"mean_of_{number}_test.json"
+    assert json.loads(mean.read_text()) == {"perplexity": number}
+  assert any("5 seeds" in line for line in out)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_reproduce_is_stopped(project, signum):
+  process = subprocess.Popen(
+    [project.root / "scripts" / "reproduce.sh", "ensemble"],
+    env={**project.env, "TRAIN_SECONDS": "60"},
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  with process:
+    while "--seed=1" not in process.stdout.readline():
+      pass
+    time.sleep(0.2)  # It has printed, and then sleeps.
+    process.send_signal(signum)
+    rest = process.stdout.read()
+  assert (process.returncode, rest) == (128 + signum, "")
+  run = project.root / "runs" / "reproduced" / "small" / "seed1"
+  assert (run / "about.txt").read_text().splitlines()[-1].startswith("seconds:")
+
+
+def test_reproduce_is_not_told_what(project):
+  for arguments in ([], ["tiny"]):
+    status, out, err = project.run("reproduce.sh", *arguments)
+    assert (status, out) == (2, [])
+    assert err == ["Usage: scripts/reproduce.sh small|medium|large|ensemble"]

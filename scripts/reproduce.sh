@@ -1,0 +1,122 @@
+#!/usr/bin/env bash
+# Trains what stands in README's table of results, as it was trained.
+#
+#   scripts/reproduce.sh small|medium|large|ensemble
+#
+# What to expect of valid and test is in README; a seed gives the same numbers,
+# to the last digit, on the same processor and TensorFlow, and on others
+# numbers within the spread of seeds. Hours are those of 2 cores of an AMD EPYC
+# with AVX512-BF16; with AVX2 alone small takes 0.6, and medium and large are
+# faster without --use_fp16: 6.5 and 38.
+#
+#   what       flags                          epochs   hours   valid    test
+#   small      --model=small --seed=1           13      0.3    119.3   115.2
+#   medium     --model=medium --use_fp16        39      1.8     86.2    82.7
+#   large      --model=large --use_fp16         55      8.3     82.2    78.4
+#   ensemble   small, seeds 1 to 5, and the mean of the probabilities of the
+#              first two and of all five        65      1.3
+#
+# (medium and large: the paper's numbers.) The data is fetched if it is not
+# there, or PTB_DATA names its folder. A run that was stopped goes on. In
+# runs/reproduced are afterwards, for each run, its folder with log.txt and
+# about.txt beside what --save_path keeps, and report.md with the tables.
+set -euo pipefail
+set -m # Else what is started with & would ignore Ctrl-C.
+
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+python="$root/.venv/bin/python"
+folder="$root/runs/reproduced"
+
+main() {
+  case ${1-} in
+    small | medium | large | ensemble) ;;
+    *)
+      echo "Usage: scripts/reproduce.sh small|medium|large|ensemble" >&2
+      exit 2
+      ;;
+  esac
+  "$root/scripts/setup_venv.sh" requirements-dev.txt
+  data=${PTB_DATA-}
+  if [[ -z $data ]]; then
+    "$root/scripts/download_ptb.sh" "$root"
+    data="$root/simple-examples/data"
+  fi
+  case $1 in
+    small) train small/seed1 --model=small --seed=1 ;;
+    medium) train medium/seed1 --model=medium --use_fp16 --seed=1 ;;
+    large) train large/seed1 --model=large --use_fp16 --seed=1 ;;
+    ensemble)
+      for seed in 1 2 3 4 5; do
+        train "small/seed$seed" --model=small --seed="$seed"
+      done
+      average 2
+      average 5
+      ;;
+  esac
+  "$python" "$root/scripts/report.py" "$folder"
+}
+
+# train RUN FLAG...: trains into the run's folder, and dissects what it learned.
+train() {
+  local run="$folder/$1" status=0 child
+  shift
+  mkdir -p "$run"
+  about "$@" >>"$run/about.txt"
+  SECONDS=0
+  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" "$@" \
+    > >(tee -ia "$run/log.txt") 2>&1 &
+  child=$!
+  trap 'kill -INT $child' INT
+  trap 'kill -TERM $child' TERM HUP
+  while kill -0 $child 2>/dev/null; do # A signal ends a wait.
+    status=0
+    wait $child || status=$?
+  done
+  trap - INT TERM HUP
+  echo "seconds: $SECONDS" >>"$run/about.txt"
+  ((status == 0)) || exit "$status"
+  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" \
+    --evaluate --checkpoint=best | tee "$run/best.txt"
+  for part in valid test; do
+    score "$run" $part --per_word |
+      "$python" "$root/scripts/dissect.py" "$run" >"$run/$part.json"
+  done
+}
+
+# average N: scores the mean of the probabilities of the first N small runs.
+average() {
+  local runs="" seed part
+  for ((seed = 1; seed <= $1; seed++)); do
+    runs+=",$folder/small/seed$seed"
+  done
+  for part in valid test; do
+    score "${runs#,}" $part | tail -1 >"$folder/small/mean_of_$1_$part.json"
+  done
+}
+
+score() {
+  "$python" "$root/score.py" --run="$1" --carry_state --json \
+    --file="$data/ptb.$2.txt" "${@:3}"
+}
+
+# about FLAG...: prints what was run, when and on what.
+about() {
+  local flags cpu
+  flags=$(grep -m1 '^flags' /proc/cpuinfo | grep -Eo 'avx2|avx512f|avx512_bf16|amx_bf16' | xargs)
+  cpu=$(grep -m1 '^model name' /proc/cpuinfo | cut -d: -f2 | xargs)
+  echo "command: python ptb_word_lm.py --data_path=DATA --save_path=RUN $*"
+  echo "commit: $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)"
+  echo "started: $(date -u '+%Y-%m-%d %H:%M') UTC"
+  echo "hardware: $(nproc) cores of ${cpu:-an unknown processor} ($flags)," \
+    "$(free -g | awk '/^Mem/ {print $2}') GiB"
+  "$python" - <<'PYTHON'
+import importlib.metadata
+import platform
+
+names = ("tensorflow", "tf-keras", "numpy")
+versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
+print(f"software: Python {platform.python_version()},", ", ".join(versions))
+PYTHON
+}
+
+main "$@"
