@@ -1025,7 +1025,7 @@ def _tell_start(args, config, corpus, dtype, size):
 
 def _print_result(path, result):
   """Prints what a finished run reached."""
-  tell(f"The run in {path} is finished.")
+  tell(f"The run in {path} is finished." if path else "The run is finished.")
   for part in ("train", "valid"):
     value = result[f"{part}_perplexity"]
     print(f"Epoch: {result['epoch']} {part.title()} Perplexity: {value:.3f}")

@@ -485,7 +485,9 @@ def obey_permissions():
   ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+  "signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+)
 def test_a_signal_ends_the_run_in_order(tmp_path, signum):
   with endless_run(tmp_path) as process:
     process.send_signal(signum)

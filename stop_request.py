@@ -1,4 +1,4 @@
-"""Ends a run in order on Ctrl-C (SIGINT) and on SIGTERM."""
+"""Ends a run in order on Ctrl-C (SIGINT), SIGTERM and SIGHUP."""
 
 import signal
 
@@ -11,13 +11,13 @@ class StopRequest:
         train_a_step()
 
   The second signal ends the process at once. A block without a signal leaves
-  them as they were before it.
+  them as they were before it. One that is ignored, as nohup has it, stays so.
 
   Attributes:
     signum: the signal's number, or None as long as there was none.
   """
 
-  _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+  _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
   def __init__(self):
     self.signum = None
@@ -26,7 +26,11 @@ class StopRequest:
     return self.signum is not None
 
   def __enter__(self):
-    self._before = {s: signal.signal(s, self._receive) for s in self._SIGNALS}
+    self._before = {
+      signum: signal.signal(signum, self._receive)
+      for signum in self._SIGNALS
+      if signal.getsignal(signum) is not signal.SIG_IGN
+    }
     return self
 
   def __exit__(self, *exception):
@@ -38,5 +42,5 @@ class StopRequest:
     del frame
     self.signum = signum
     # Left to the operating system, which does not wait for a training step.
-    for each in self._SIGNALS:
+    for each in self._before:
       signal.signal(each, signal.SIG_DFL)

@@ -19,8 +19,11 @@ it do anything. Let only machines that you trust reach it.
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
+import hashlib
 import json
 import os
+import pathlib
 import re
 import socket
 import threading
@@ -32,11 +35,13 @@ import run_folder
 import tf1
 from command import InputError, tell
 
-# Seconds until a worker that is there, but does not answer, is given up. One
-# that ended is noticed earlier.
+# Seconds until a worker that is there, but does not answer, is given up.
 _SILENCE = 600
 _HELLO = 60  # The same for the first words.
 _BETWEEN_LOOKS = 5  # Seconds of waiting until it is seen whether all are there.
+# The same until one is given up that cannot be reached, as in a network that
+# is broken for a moment. That one has ended is known at once.
+_UNREACHABLE = 60
 
 
 class WorkersError(InputError, RuntimeError):
@@ -190,7 +195,13 @@ class Workers(OneWorker):
 
   def check_alike(self, about):
     """Compares what each has with what the first has."""
-    first, *others = self._all({**about, "TensorFlow": tf1.version.VERSION})
+    about = {
+      **about,
+      "exchange_fp16": self._fp16,
+      "TensorFlow": tf1.version.VERSION,
+      "the code's SHA-256": _sha256_of_code(),
+    }
+    first, *others = self._all(about)
     self._have_met = True
     for index, other in enumerate(others, 1):
       where = ("on worker 0", f"on worker {index}")
@@ -198,7 +209,7 @@ class Workers(OneWorker):
       if unlike:
         raise WorkersError(
           f"Worker {index} was not started like worker 0: {'; '.join(unlike)}. "
-          "Give all of them the same flags and the same data."
+          "Give all of them the same flags, data and code."
         )
 
   def of_first(self, value):
@@ -218,13 +229,17 @@ class Workers(OneWorker):
     """Returns a context in which a graph is built for this worker."""
     return tf1.device(f"/job:worker/task:{self.index}")
 
+  @contextlib.contextmanager
   def session(self):
     """Returns a Session with the server, for the graph, now complete."""
     # That one wants to stop is told along with each step, so that all stop
     # after the same one.
     self._signum = tf1.placeholder(tf1.int32, [])
     self._largest_signum = self._reduced(self._signum, "Max")
-    return self._session()
+    session = self._session()
+    with session.graph.as_default(), session.as_default():
+      yield session
+    session.close()  # Not after an error: it would wait for who was lost.
 
   def _session(self):
     return tf1.Session(self._server.target, config=self._config)
@@ -322,7 +337,10 @@ class Workers(OneWorker):
     return [json.loads(texts[b:e]) for b, e in zip(begins, ends, strict=True)]
 
   def _others(self):
-    """Returns index and address of all but this one, which may not know its."""
+    """Returns (index, address) of the others.
+
+    Not of this one: it need not reach its own, as behind another name.
+    """
     numbered = list(enumerate(self._addresses))
     return numbered[: self.index] + numbered[self.index + 1 :]
 
@@ -335,11 +353,14 @@ class Workers(OneWorker):
         if time.monotonic() > give_up:
           raise WorkersError(
             f"Worker {index} at {address} was not there within {seconds:g} "
-            f"seconds: {reason}. Start all workers, with the same list in "
-            "TF_CONFIG."
+            f"seconds: {reason.strerror or reason}. Start all workers, "
+            "with the same list in TF_CONFIG."
           )
         if not told:
-          tell(f"Worker {self.index} waits for worker {index} at {address}.")
+          tell(
+            f"Worker {self.index} waits for worker {index} at {address}, for "
+            f"{seconds:g} seconds at most."
+          )
           told = True
         time.sleep(0.2)
 
@@ -353,16 +374,10 @@ class Workers(OneWorker):
     # thread for that time.
     seconds = _SILENCE if self._have_met else _HELLO
     options = tf1.RunOptions(timeout_in_ms=1000 * seconds)
-    result = concurrent.futures.Future()
-
-    def run():
-      try:
-        result.set_result(session.run(fetches, feed, options))
-      except BaseException as error:
-        result.set_exception(error)
-
-    thread = _start_thread(run)
+    result, closed = concurrent.futures.Future(), concurrent.futures.Future()
+    self._seen = dict.fromkeys(range(self.size), time.monotonic())
     try:
+      _do_in_thread(result, session.run, fetches, feed, options)
       while not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
         lost = self._lost()
         if lost is not None:
@@ -372,8 +387,8 @@ class Workers(OneWorker):
             raise WorkersError(lost)
     except (KeyboardInterrupt, SystemExit):
       # Ends the run. Python fails if a thread comes back to it at its end.
-      for each in (_start_thread(session.close), thread):
-        each.join(_BETWEEN_LOOKS)
+      _do_in_thread(closed, session.close)
+      concurrent.futures.wait([closed, result], _BETWEEN_LOOKS)
       raise
     try:
       return result.result()
@@ -383,9 +398,16 @@ class Workers(OneWorker):
       raise WorkersError(self._what_failed(error)) from None
 
   def _lost(self):
-    """Returns a sentence about a worker that has ended, None if all are up."""
+    """Returns a sentence about a worker that was lost, None if all are up."""
+    now = time.monotonic()
     for index, address in self._others():
-      if _why_closed(address) is not None:
+      error = _why_closed(address)
+      if error is None:
+        self._seen[index] = now
+      elif (
+        isinstance(error, ConnectionError)  # It has ended.
+        or now - self._seen[index] > _UNREACHABLE
+      ):
         return f"Worker {index} at {address} was lost. {_AFTER_LOSS}"
     return None
 
@@ -396,19 +418,20 @@ class Workers(OneWorker):
         "The workers do not come together. Has each another index, and all the "
         "same list, in TF_CONFIG? Do all of them run?"
       )
-    for _ in range(5):  # It may be about to end.
+    is_late = isinstance(error, tf1.errors.DeadlineExceededError)
+    for _ in range(1 if is_late else 20):  # It may be about to end.
       lost = self._lost()
       if lost is not None:
         return lost
       time.sleep(0.5)
     what = f"failed ({tf1.reason_of(error).rstrip('.')})"
-    if isinstance(error, tf1.errors.DeadlineExceededError):
+    if is_late:
       what = f"did not answer for {_SILENCE} seconds"
     return f"A worker {what}. {_AFTER_LOSS}"
 
 
 _AFTER_LOSS = (
-  "Its own messages say why. Start all workers again as before: a run with "
+  "Its own messages say why. When all are started again, a run with "
   "--save_path goes on from its last checkpoint."
 )
 
@@ -448,7 +471,7 @@ def workers_in(text):
   """
   try:
     config = json.loads(text or "{}")
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise WorkersError(f"TF_CONFIG is not JSON: {error}. {_EXAMPLE}") from None
   try:
     cluster, task = config.get("cluster", {}), config.get("task", {})
@@ -462,12 +485,13 @@ def workers_in(text):
     return [], 0
   if others:
     raise WorkersError(
-      f"TF_CONFIG has a task '{min(others)}': all tasks here are workers. "
-      f"{_EXAMPLE}"
+      f"TF_CONFIG has a task '{min(others, key=str)}': all tasks here are "
+      f"workers. {_EXAMPLE}"
     )
   if not isinstance(addresses, list) or not addresses or not are_texts:
     raise WorkersError(
-      f"TF_CONFIG must list workers as host:port, not {addresses}. {_EXAMPLE}"
+      "TF_CONFIG must list workers as host:port, with a host's name or IPv4 "
+      f"address, not {addresses}. {_EXAMPLE}"
     )
   if len(set(addresses)) < len(addresses):
     raise WorkersError("TF_CONFIG lists one worker twice.")
@@ -486,26 +510,54 @@ _EXAMPLE = (
 
 
 def _is_address(text):
-  """Says whether a text is host:port, with a port that there can be."""
-  match = re.fullmatch(r"[^\s:\[\]]+:(\d{1,5})", text)  # No IPv6.
-  return match is not None and 0 < int(match[1]) < 2**16
+  """Says whether a text is host:port, of a host and port that there can be."""
+  label = "[A-Za-z0-9_-]{1,63}"
+  match = re.fullmatch(rf"({label}(?:\.{label})*):([1-9][0-9]{{,4}})", text)
+  return match is not None and len(match[1]) < 254 and int(match[2]) < 2**16
 
 
 def _why_closed(address):
-  """Returns why nobody listens at an address, None if somebody does."""
+  """Returns an OSError if nobody listens at an address, None if somebody does.
+
+  It is a ConnectionError if the address was reached.
+  """
   host, _, port = address.rpartition(":")
   try:
-    socket.create_connection((host, int(port)), timeout=2).close()
+    with socket.create_connection((host, int(port)), timeout=2) as sock:
+      if sock.getsockname() == sock.getpeername():  # By chance its own port.
+        return ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
   except OSError as error:
-    return error.strerror or str(error)
+    return error
   return None
 
 
-def _start_thread(function):
-  """Starts a thread that the process does not wait for; returns it."""
-  thread = threading.Thread(target=function, daemon=True)
-  thread.start()
-  return thread
+def _do_in_thread(result, function, *args):
+  """Calls a function in a thread, for which the process's end does not wait.
+
+  Args:
+    result: the Future to be given what the function returns or raises.
+    function: what to call.
+    *args: its arguments.
+  """
+
+  def run():
+    try:
+      result.set_result(function(*args))
+    except BaseException as error:
+      result.set_exception(error)
+
+  threading.Thread(target=run, daemon=True).start()
+
+
+def _sha256_of_code():
+  """Returns a checksum of this project's modules, as they are on the disk."""
+  folder = pathlib.Path(__file__).parent
+  names = sorted(path.name for path in folder.glob("*.py"))
+  total = hashlib.sha256()
+  for name in names:
+    if not name.endswith("_test.py"):
+      total.update(f"{name} {(folder / name).read_text()}".encode())
+  return total.hexdigest()
 
 
 def _why_not_free(port):

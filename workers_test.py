@@ -308,6 +308,26 @@ def test_workers_that_were_not_started_alike():
   each_of(2, body)
 
 
+def test_workers_of_other_code(monkeypatch):
+  sums = iter("ab")
+  monkeypatch.setattr(workers, "_sha256_of_code", lambda: next(sums))
+  with pytest.raises(
+    workers.WorkersError, match=r"the code's SHA-256 is [ab] on worker 0, [ab] "
+  ):
+    each_of(2, lambda found: found.check_alike({}))
+
+
+def test_the_checksum_of_the_code(monkeypatch, tmp_path):
+  monkeypatch.setattr(workers, "__file__", str(tmp_path / "workers.py"))
+  sums = []
+  for name, text in (("a.py", "1"), ("a.py", "2"), ("b.py", "3")):
+    (tmp_path / name).write_text(text)
+    sums.append(workers._sha256_of_code())
+  assert len(set(sums)) == 3
+  (tmp_path / "a_test.py").write_text("4")
+  assert workers._sha256_of_code() == sums[-1]
+
+
 def test_a_port_in_use():
   told = "Worker 0 cannot take port {}: Address already in use.".format
   with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -339,8 +359,8 @@ def test_a_worker_that_never_comes(capfd):
     r"on refused\. Start all",
   ):
     workers.Workers(addresses, 0, 20, wait=0.3)
-  told = "Worker 0 waits for worker 1 at 127.0.0.1:1.\n"
-  assert capfd.readouterr().err == told
+  told = "Worker 0 waits for worker 1 at 127.0.0.1:1, for 0.3 seconds at most."
+  assert capfd.readouterr().err == f"{told}\n"
 
 
 def test_workers_with_lists_of_another_length():
@@ -373,6 +393,7 @@ def test_a_worker_that_does_not_answer(monkeypatch):
 
 
 def test_a_loss_that_tensorflow_does_not_notice(monkeypatch):
+  monkeypatch.setattr(workers, "_SILENCE", 5)
   monkeypatch.setattr(workers, "_BETWEEN_LOOKS", 0.2)
   ended = threading.Event()
 
@@ -382,7 +403,7 @@ def test_a_loss_that_tensorflow_does_not_notice(monkeypatch):
       ended.wait(30)
       return
     address = found._addresses[1]
-    why = {address: "gone"}.get
+    why = {address: ConnectionRefusedError()}.get
     monkeypatch.setattr(workers, "_why_closed", why)
     try:
       with pytest.raises(workers.WorkersError) as raised:
@@ -394,6 +415,38 @@ def test_a_loss_that_tensorflow_does_not_notice(monkeypatch):
 
   with pytest.raises(workers.WorkersError, match="Worker 1 at"):
     each_of(2, body)
+
+
+def test_a_worker_that_cannot_be_reached(monkeypatch):
+  monkeypatch.setattr(workers, "_BETWEEN_LOOKS", 0.1)
+
+  def body(found):
+    found.check_alike({})
+    monkeypatch.setattr(workers, "_why_closed", lambda address: TimeoutError())
+    if found.index:
+      time.sleep(1)  # Then it answers: nothing was lost.
+    assert found.of_first(1) == 1
+    monkeypatch.setattr(workers, "_UNREACHABLE", 0.5)
+    if found.index:
+      time.sleep(2)
+    found.of_first(None)
+
+  with pytest.raises(workers.WorkersError, match=r"^Worker 1 at .* was lost\."):
+    each_of(2, body)
+
+
+def test_a_port_that_meets_itself(monkeypatch):
+  (port,) = launch_local.free_ports(1)
+  address = ("127.0.0.1", port)
+
+  def connect(*args, **options):
+    sock = socket.socket()
+    sock.bind(address)
+    sock.connect(address)
+    return sock
+
+  monkeypatch.setattr(socket, "create_connection", connect)
+  assert isinstance(workers._why_closed(f"127.0.0.1:{port}"), ConnectionError)
 
 
 @pytest.mark.parametrize(
@@ -467,6 +520,15 @@ def test_tf_config(text, expected):
     (config_of(["[::1]:5"]), "^TF_CONFIG must list workers as host:port"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}}', "that this is worker None, of"),
     (config_of(["a:b"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:05"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a..b:5"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a" * 64 + ":5"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a." * 127 + "a:5"]), "^TF_CONFIG must list workers as host"),
+    (config_of(["a/b:5"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:\u0665"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["\0:5"]), "^TF_CONFIG must list workers as host:port"),
+    ("[" * 100_000, "^TF_CONFIG is not JSON"),
+    ('{"cluster": {"ps": []}, "task": {"type": 5}}', "has a task '5'"),
     (config_of(["a:1", "a:1"]), "^TF_CONFIG lists one worker twice"),
     (config_of(["a:1", "b:1"], 2), "^TF_CONFIG says that this is worker 2, of"),
     (config_of(["a:1", "b:1"], -1), "^TF_CONFIG says that this is worker -1"),
@@ -536,6 +598,27 @@ def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path):
   assert told.splitlines()[-1] == other.splitlines()[-1]
   assert told.splitlines()[-1].startswith("Stopped in epoch 1, after step")
   assert not pathlib.Path(tmp_path, "not made").exists()
+
+
+def test_the_first_is_killed_where_tensorflow_does_not_notice():
+  flags = [f"--data_path={TINY}", "--hparams=hidden_size=8,num_steps=5"]
+  with subprocess.Popen(
+    [sys.executable, launch_local.__file__, "-n", "2", "--open_ports", *flags],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as launcher:
+    while "Epoch: 1 Train" not in launcher.stdout.readline():
+      assert launcher.poll() is None
+    children = f"/proc/{launcher.pid}/task/{launcher.pid}/children"
+    first = int(pathlib.Path(children).read_text().split()[0])
+    os.kill(first, signal.SIGKILL)  # It validates, for the first time.
+    _, told = launcher.communicate(timeout=60)
+  assert launcher.returncode == 128 + signal.SIGKILL
+  assert told.splitlines()[-1].startswith(
+    "worker 1: ptb_word_lm.py: Worker 0 at 127.0.0.1:"
+  )
+  assert "was lost. Its own messages" in told.splitlines()[-1]
 
 
 def test_flags_that_do_not_fit(call_command, monkeypatch):

@@ -4,8 +4,8 @@
   .venv/bin/python scripts/benchmark_workers.py --workers 1,2 --models small
 
 All workers are on this machine, in a network of their own (see
-launch_local.py), whose speed can be limited (--gbits, by the kernel's token
-bucket; each worker gets so much) and whose delay can be raised (--delays, by
+launch_local.py). Its speed can be limited (--gbits for each worker, by one
+token bucket of the kernel for all of them), and its delay raised (--delays, by
 relays that hold back what passes). A step is measured with and without the
 exchange; the difference is what the exchange costs. Printed is a JSON object a
 line:
@@ -30,16 +30,11 @@ import sys
 import threading
 import time
 
-import benchmark_worker
 import launch_local
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import checkpoints  # noqa: E402
 import configs  # noqa: E402
-import ptb_word_lm  # noqa: E402
-import tf1  # noqa: E402
-import workers  # noqa: E402
 
 WARM_UP = 10  # Steps before those that are measured.
 
@@ -109,7 +104,12 @@ def main(argv):
 
 def list_of(kind):
   """Returns what reads a list with commas between its parts."""
-  return lambda text: [kind(part) for part in text.split(",")]
+
+  def read(text):
+    return [kind(part) for part in text.split(",")]
+
+  read.__name__ = f"list of {kind.__name__}"  # As an error calls it.
+  return read
 
 
 def wrong_in(args):
@@ -217,6 +217,15 @@ def _pass_on(source, sink, seconds):
 
 def work(index, addresses, model, batch_size, steps, fp16, exchanges):
   """Trains some steps as one worker; returns what it measured."""
+  # Here, as numpy starts threads, and a process that has some does not always
+  # get a network of its own.
+  import benchmark_worker
+
+  import checkpoints
+  import ptb_word_lm
+  import tf1
+  import workers
+
   config = benchmark_worker.read_config(model, {"batch_size": batch_size})
   found = workers.find_workers(addresses, index, batch_size, fp16=fp16)
   reduced = []

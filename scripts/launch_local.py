@@ -29,7 +29,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SECONDS_TO_END = 30  # For the others, after one has failed.
+SECONDS_TO_END = 45  # For the others, after one has failed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MOST_PER_CORE = 4
 

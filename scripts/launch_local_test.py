@@ -55,7 +55,7 @@ def launch(tmp_path):
   @contextlib.contextmanager
   def start(body, *args, patient=True):
     (tmp_path / "ptb_word_lm.py").write_text(WORKER + body)
-    seconds = "SECONDS_TO_END = 30"
+    seconds = "SECONDS_TO_END = 45"
     assert seconds in code
     script.write_text(
       code if patient else code.replace(seconds, "SECONDS_TO_END = 0.5")
