@@ -3,11 +3,11 @@
 #
 #   scripts/reproduce.sh small|medium|large|ensemble
 #
-# What to expect of valid and test is in README; a seed gives the same numbers,
-# to the last digit, on the same processor and TensorFlow, and on others
-# numbers within the spread of seeds. Hours are those of 2 cores of an AMD EPYC
-# with AVX512-BF16; with AVX2 alone small takes 0.6, and medium and large are
-# faster without --use_fp16: 6.5 and 38.
+# A seed gives the same numbers, to the last digit, on the same processor and
+# TensorFlow, and on others numbers within the spread of seeds. Hours are those
+# of 2 cores of an AMD EPYC with AVX512-BF16. With AVX2 alone small takes 0.6;
+# medium and large are faster without --use_fp16 then, and take 6.5 and 38
+# (computed from their words a second).
 #
 #   what       flags                          epochs   hours   valid    test
 #   small      --model=small --seed=1           13      0.3    119.3   115.2
@@ -17,9 +17,9 @@
 #              first two and of all five        65      1.3
 #
 # (medium and large: the paper's numbers.) The data is fetched if it is not
-# there, or PTB_DATA names its folder. A run that was stopped goes on. In
-# runs/reproduced are afterwards, for each run, its folder with log.txt and
-# about.txt beside what --save_path keeps, and report.md with the tables.
+# there, or PTB_DATA names its folder. A run that was stopped goes on. Each run
+# has its folder in runs/reproduced, with log.txt and about.txt beside what
+# --save_path keeps; at the end the tables of README and results are printed.
 set -euo pipefail
 set -m # Else what is started with & would ignore Ctrl-C.
 
