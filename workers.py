@@ -424,7 +424,10 @@ class Workers(OneWorker):
       if lost is not None:
         return lost
       time.sleep(0.5)
-    what = f"failed ({tf1.reason_of(error).rstrip('.')})"
+    # "Collective ops is aborted by: WHY", amid much else.
+    *_, why = re.findall("aborted by: (.*)", error.message) or [""]
+    why = (why or tf1.reason_of(error)).rstrip(".")
+    what = f"failed, or the way to it ({why})"
     if is_late:
       what = f"did not answer for {_SILENCE} seconds"
     return f"A worker {what}. {_AFTER_LOSS}"

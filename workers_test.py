@@ -435,6 +435,18 @@ def test_a_worker_that_cannot_be_reached(monkeypatch):
     each_of(2, body)
 
 
+def test_what_tensorflow_says_of_a_loss(monkeypatch):
+  text = "Detected at node\nCollective ops is aborted by: timed out.\nThe error"
+
+  def body(found):
+    found.check_alike({})
+    monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
+    return found._what_failed(tf1.errors.UnavailableError(None, None, text))
+
+  for told in each_of(2, body):
+    assert told.startswith("A worker failed, or the way to it (timed out). Its")
+
+
 def test_a_port_that_meets_itself(monkeypatch):
   (port,) = launch_local.free_ports(1)
   address = ("127.0.0.1", port)
