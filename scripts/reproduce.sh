@@ -70,7 +70,7 @@ train() {
   trap 'kill -TERM $child' TERM HUP
   while kill -0 $child 2>/dev/null; do # A signal ends a wait.
     status=0
-    wait $child || status=$?
+    wait -f $child || status=$? # -f: a stopped one has not ended.
   done
   trap - INT TERM HUP
   echo "seconds: $SECONDS" >>"$run/about.txt"
