@@ -14,11 +14,13 @@ TF1_CHECKPOINT = (f"--checkpoint={TINY}/model.ckpt-7680", f"--data_path={TINY}")
 
 
 def pytest_configure():
-  """Takes SIGINT as usual, and so do the processes that tests start.
+  """Takes signals as usual, and so do the processes that tests start.
 
-  A shell has its background jobs ignore it, as in `scripts/test.sh &`.
+  A shell has its background jobs ignore SIGINT, as in `scripts/test.sh &`, and
+  nohup SIGHUP.
   """
   signal.signal(signal.SIGINT, signal.default_int_handler)
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture
