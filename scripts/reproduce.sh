@@ -68,9 +68,11 @@ train() {
   child=$!
   trap 'kill -INT $child' INT
   trap 'kill -TERM $child' TERM HUP
-  while kill -0 $child 2>/dev/null; do # A signal ends a wait.
+  while true; do
     status=0
-    wait -f $child || status=$? # -f: a stopped one has not ended.
+    wait $child || status=$?
+    kill -0 $child 2>/dev/null || break
+    sleep 0.5 # A signal has ended the wait, or the run was suspended.
   done
   trap - INT TERM HUP
   echo "seconds: $SECONDS" >>"$run/about.txt"
