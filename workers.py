@@ -81,7 +81,7 @@ class OneWorker(contextlib.AbstractContextManager):
     return contextlib.nullcontext()
 
   def session(self):
-    """Returns a Session for the default graph."""
+    """Returns a context with a Session for the default graph."""
     return tf1.Session()
 
   def stop_of_any(self, stop):
@@ -231,7 +231,7 @@ class Workers(OneWorker):
 
   @contextlib.contextmanager
   def session(self):
-    """Returns a Session with the server, for the graph, now complete."""
+    """Returns a context with one of the server, for the graph, now complete."""
     # That one wants to stop is told along with each step, so that all stop
     # after the same one.
     self._signum = tf1.placeholder(tf1.int32, [])
@@ -374,7 +374,7 @@ class Workers(OneWorker):
     # thread for that time.
     seconds = _SILENCE if self._have_met else _HELLO
     options = tf1.RunOptions(timeout_in_ms=1000 * seconds)
-    result, closed = concurrent.futures.Future(), concurrent.futures.Future()
+    result = concurrent.futures.Future()
     self._seen = dict.fromkeys(range(self.size), time.monotonic())
     try:
       _do_in_thread(result, session.run, fetches, feed, options)
@@ -387,6 +387,7 @@ class Workers(OneWorker):
             raise WorkersError(lost)
     except (KeyboardInterrupt, SystemExit):
       # Ends the run. Python fails if a thread comes back to it at its end.
+      closed = concurrent.futures.Future()
       _do_in_thread(closed, session.close)
       concurrent.futures.wait([closed, result], _BETWEEN_LOOKS)
       raise

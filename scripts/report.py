@@ -20,28 +20,7 @@ import sys
 import plot_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# Train, valid and test perplexity: the paper's (table 1), the tutorial's, and
-# what re-runs of others reached.
-PAPER, TUTORIAL, RE_RUNS = "Zaremba et al.", "the tutorial", "re-runs of others"
-PUBLISHED = {
-  "small": {
-    PAPER: ("", "120.7", "114.5"),
-    TUTORIAL: ("37.99", "121.39", "115.91"),
-    RE_RUNS: ("", "118.1 to 121.4", "112.6 to 115.9"),
-  },
-  "mean of 2 small": {PAPER: ("", "100.4", "96.1")},
-  "mean of 5 small": {PAPER: ("", "87.9", "84.1")},
-  "medium": {
-    PAPER: ("", "86.2", "82.7"),
-    TUTORIAL: ("48.45", "86.16", "82.07"),
-    RE_RUNS: ("", "86.2 to 87.4", "82.1 to 84.0"),
-  },
-  "large": {
-    PAPER: ("", "82.2", "78.4"),
-    TUTORIAL: ("37.87", "82.62", "78.29"),
-    RE_RUNS: ("", "82.2 to 82.8", "78.1 to 78.5"),
-  },
-}  # fmt: skip
+MODELS = ("small", "medium", "large")
 PARTS = ("train", "valid", "test")
 
 
@@ -94,6 +73,12 @@ def runs_of(folder, model):
   return sorted(runs, key=lambda run: run.config["seed"])
 
 
+def all_runs(folder):
+  """Yields the Runs of all models."""
+  for model in MODELS:
+    yield from runs_of(folder, model)
+
+
 def markdown(head, rows, left=1):
   """Returns a table, so many columns to the left, the others to the right."""
   lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
@@ -103,7 +88,7 @@ def markdown(head, rows, left=1):
 def results_table(folder):
   """Returns the table of published and reached perplexities."""
   rows = []
-  for name, published in PUBLISHED.items():
+  for name, published in plot_run.PUBLISHED.items():
     first = name
     for whose, numbers in published.items():
       rows.append([first, whose, *numbers])
@@ -158,24 +143,23 @@ def _mean_of_models(folder, number):
 def runs_table(folder):
   """Returns the table of all runs: what each reached, and in which time."""
   rows = []
-  for model in plot_run.PAPER:
-    for run in runs_of(folder, model):
-      numbers = [run.perplexity(part) for part in PARTS]
-      wps = statistics.median(epoch["wps"] for epoch in run.epochs)
-      where = run.folder.relative_to(folder)
-      rows.append(
-        [
-          f"[{where}]({where}/log.txt)",
-          run.config["dtype"],
-          *("" if value is None else f"{value:.2f}" for value in numbers),
-          f"{len(run.epochs)} of {run.config['config']['max_max_epoch']}",
-          _hours(sum(epoch["train_seconds"] for epoch in run.epochs)),
-          _hours(seconds) if (seconds := run.about["seconds"]) else "",
-          f"{wps:,.0f}",
-          run.about.get("commit", ""),
-          run.about.get("started", "")[:10],
-        ]
-      )
+  for run in all_runs(folder):
+    numbers = [run.perplexity(part) for part in PARTS]
+    wps = statistics.median(epoch["wps"] for epoch in run.epochs)
+    where = run.folder.relative_to(folder)
+    rows.append(
+      [
+        f"[{where}]({where}/log.txt)",
+        run.config["dtype"],
+        *("" if value is None else f"{value:.2f}" for value in numbers),
+        f"{len(run.epochs)} of {run.config['config']['max_max_epoch']}",
+        _hours(sum(epoch["train_seconds"] for epoch in run.epochs)),
+        _hours(seconds) if (seconds := run.about["seconds"]) else "",
+        f"{wps:,.0f}",
+        run.about.get("commit", ""),
+        run.about.get("started", "")[:10],
+      ]
+    )
   head = ["run", "type", *PARTS, "epochs", "in steps", "in all", "words/s"]
   head += ["commit", "date"]
   return markdown(head, rows)
@@ -216,23 +200,22 @@ def valid_table(folder):
 def best_table(folder):
   """Returns the table of the best epoch's and the last one's perplexity."""
   rows = []
-  for model in plot_run.PAPER:
-    for run in runs_of(folder, model):
-      best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
-      last, test = run.epochs[-1], _read(run.folder / "best.txt", str, "")
-      found = re.search(r"Test Perplexity: ([\d.]+)", test)
-      if run.result and found:
-        rows.append(
-          [
-            run.folder.relative_to(folder),
-            best["epoch"],
-            f"{best['valid_perplexity']:.2f}",
-            f"{float(found[1]):.2f}",
-            last["epoch"],
-            f"{last['valid_perplexity']:.2f}",
-            f"{run.perplexity('test'):.2f}",
-          ]
-        )
+  for run in all_runs(folder):
+    best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
+    last, test = run.epochs[-1], _read(run.folder / "best.txt", str, "")
+    found = re.search(r"Test Perplexity: ([\d.]+)", test)
+    if run.result and found:
+      rows.append(
+        [
+          run.folder.relative_to(folder),
+          best["epoch"],
+          f"{best['valid_perplexity']:.2f}",
+          f"{float(found[1]):.2f}",
+          last["epoch"],
+          f"{last['valid_perplexity']:.2f}",
+          f"{run.perplexity('test'):.2f}",
+        ]
+      )
   head = ["run", "best epoch", "valid", "test", "last epoch", "valid", "test"]
   return markdown(head, rows)
 
@@ -258,10 +241,9 @@ def kinds_table(folder):
 
 def _dissected(folder):
   """Yields the ended runs that were dissected."""
-  for model in plot_run.PAPER:
-    for run in runs_of(folder, model):
-      if run.result and run.dissected("test"):
-        yield run
+  for run in all_runs(folder):
+    if run.result and run.dissected("test"):
+      yield run
 
 
 TABLES = {
@@ -290,9 +272,10 @@ def filled(text, folder):
 
 def draw_all(folder):
   """Draws a picture of each run, into its folder."""
-  for model in plot_run.PAPER:
-    for run in runs_of(folder, model):
-      plot_run.draw(model, run.epochs, str(run.folder / "perplexity.svg"))
+  for run in all_runs(folder):
+    plot_run.draw(
+      run.config["model"], run.epochs, str(run.folder / "perplexity.svg")
+    )
 
 
 def main(argv):

@@ -37,7 +37,7 @@ def test_readme_tells_what_small_reaches():
 
 
 def test_each_run_says_how_it_was_made():
-  for model in report.plot_run.PAPER:
+  for model in report.MODELS:
     for run in report.runs_of(RESULTS, model):
       command = f"--model={model}.* --seed={run.config['seed']}"
       assert re.search(command, run.about["command"])

@@ -58,7 +58,20 @@ main() {
 
 # train RUN FLAG...: trains into the run's folder, and dissects what it learned.
 train() {
-  local run="$folder/$1" status=0 child
+  local run="$folder/$1" part
+  shift
+  [[ -f $run/result.json ]] || run_to_end "$run" "$@"
+  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" \
+    --evaluate --checkpoint=best | tee "$run/best.txt"
+  for part in valid test; do
+    score "$run" $part --per_word |
+      "$python" "$root/scripts/dissect.py" "$run" >"$run/$part.json"
+  done
+}
+
+# run_to_end RUN FLAG...: trains, or goes on; a signal goes on to the training.
+run_to_end() {
+  local run=$1 status child
   shift
   mkdir -p "$run"
   about "$@" >>"$run/about.txt"
@@ -77,12 +90,6 @@ train() {
   trap - INT TERM HUP
   echo "seconds: $SECONDS" >>"$run/about.txt"
   ((status == 0)) || exit "$status"
-  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" \
-    --evaluate --checkpoint=best | tee "$run/best.txt"
-  for part in valid test; do
-    score "$run" $part --per_word |
-      "$python" "$root/scripts/dissect.py" "$run" >"$run/$part.json"
-  done
 }
 
 # average N: scores the mean of the probabilities of the first N small runs.
