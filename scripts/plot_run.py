@@ -38,15 +38,28 @@ PUBLISHED = {
 def read_run(folder):
   """Returns the model's name and a list with a dictionary for each epoch."""
   model = json.loads((folder / "config.json").read_text())["model"]
-  lines = (folder / "epochs.jsonl").read_text().splitlines()
-  return model, [json.loads(line) for line in lines]
+  return model, epochs_of((folder / "epochs.jsonl").read_text())
+
+
+def epochs_of(text):
+  """Returns what epochs.jsonl says, a dictionary for each epoch."""
+  return [json.loads(line) for line in text.splitlines()]
 
 
 def draw(model, epochs, picture):
-  """Writes the picture; its format is that of its name's ending."""
-  # Imported here: the help above needs no matplotlib.
-  import matplotlib
-  from matplotlib import pyplot
+  """Writes the picture; its format is that of its name's ending.
+
+  Raises:
+    OSError: if it cannot be written.
+    ImportError: if there is no matplotlib.
+  """
+  try:  # Imported here: the help above needs no matplotlib.
+    import matplotlib
+    from matplotlib import pyplot
+  except ImportError as error:
+    raise ImportError(
+      f"{error}; `.venv/bin/pip install -r requirements-dev.txt` brings it."
+    ) from error
 
   matplotlib.use("agg")
   matplotlib.rcParams["svg.hashsalt"] = model  # The same run, the same file.
@@ -93,7 +106,11 @@ def main(argv):
   if not epochs:
     print(f"{folder} has no finished epoch to draw.", file=sys.stderr)
     return 1
-  draw(model, epochs, picture)
+  try:
+    draw(model, epochs, picture)
+  except (OSError, ValueError, ImportError) as error:
+    print(f"plot_run.py: {error}", file=sys.stderr)
+    return 1
   print(picture)
   return 0
 

@@ -8,6 +8,7 @@
 The folder has MODEL/seedN/ for each run, with config.json, epochs.jsonl,
 result.json, about.txt, valid.json and test.json, and small/mean_of_N_PART.json,
 as scripts/reproduce.sh makes them. Whatever is missing is shown as not run.
+Needs matplotlib, from requirements-dev.txt.
 """
 
 import dataclasses
@@ -36,17 +37,17 @@ class Run:
 
   @classmethod
   def read(cls, folder):
-    """Reads a run's files."""
-    about = {"seconds": 0}
-    for line in _read(folder / "about.txt", str.splitlines, []):
-      key, _, value = line.partition(": ")
-      about[key] = about["seconds"] + int(value) if key == "seconds" else value
+    """Reads a run's files.
+
+    Raises:
+      OSError, ValueError: if one cannot be read; the message names it.
+    """
     return cls(
       folder,
-      config=json.loads((folder / "config.json").read_text()),
-      epochs=plot_run.read_run(folder)[1],
+      config=_read(folder / "config.json", json.loads),
+      epochs=_read(folder / "epochs.jsonl", plot_run.epochs_of),
       result=_read(folder / "result.json", json.loads, None),
-      about=about,
+      about=_read(folder / "about.txt", _about, {"seconds": 0}),
     )
 
   def perplexity(self, part):
@@ -58,18 +59,31 @@ class Run:
     return _read(self.folder / f"{part}.json", json.loads, None)
 
 
-def _read(path, parse, missing):
-  """Returns what a file has, or `missing` if there is none."""
+def _about(text):
+  """Returns the lines `key: value`, the last one of each key."""
+  about = {"seconds": 0}
+  for line in text.splitlines():
+    key, _, value = line.partition(": ")
+    about[key] = about["seconds"] + int(value) if key == "seconds" else value
+  return about
+
+
+def _read(path, parse, *missing):
+  """Returns what a file has, or `missing`, if given, where there is none."""
   try:
     return parse(path.read_text())
   except FileNotFoundError:
-    return missing
+    if missing:
+      return missing[0]
+    raise
+  except ValueError as error:
+    raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def runs_of(folder, model):
-  """Returns the Runs of a model, in the order of their seeds."""
+  """Returns the Runs of a model that have ended an epoch, by their seeds."""
   found = [path.parent for path in folder.glob(f"{model}/seed*/epochs.jsonl")]
-  runs = [Run.read(path) for path in found]
+  runs = [run for path in found if (run := Run.read(path)).epochs]
   return sorted(runs, key=lambda run: run.config["seed"])
 
 
@@ -105,9 +119,9 @@ def _runs_row(runs):
   ended = [run for run in runs if run.result]
   if not runs:
     return ["", "**this project**", "not run", "not run", "not run"]
-  kind = runs[0].config["dtype"]
+  kind = " and ".join(sorted({run.config["dtype"] for run in ended or runs}))
   if not ended:
-    (run,) = runs
+    run = max(runs, key=lambda run: len(run.epochs))
     last, size = run.epochs[-1], run.config["config"]["max_max_epoch"]
     whose = f"**this project**, {kind}, at epoch {last['epoch']} of {size}"
     return [
@@ -285,15 +299,21 @@ def main(argv):
     return 2
   folder = pathlib.Path(argv[1]) if argv[1:] else ROOT / "results"
   try:
+    if not any(all_runs(folder)):
+      raise ValueError(f"{folder} has no run with a finished epoch.")
     draw_all(folder)
     if argv[1:]:
       print("\n".join(table(folder) for table in TABLES.values()))
       return 0
     for path in (ROOT / "README.md", folder / "README.md"):
       path.write_text(filled(path.read_text(), folder))
-  except (OSError, ValueError, KeyError) as error:
+  except (OSError, ValueError, ImportError) as error:
+    print(f"report.py: {error}", file=sys.stderr)
+    return 1
+  except (KeyError, TypeError) as error:
     print(
-      f"report.py: {folder} has a run that cannot be read: {error!r}",
+      f"report.py: the files of a run in {folder} are not those of a run, or "
+      f"lack something: {error}",
       file=sys.stderr,
     )
     return 1

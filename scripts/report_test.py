@@ -3,12 +3,14 @@
 import json
 import math
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import dissect
+import plot_run
 import pytest
 import report
 from scripts_test import Project
@@ -94,6 +96,16 @@ def rows(table, first):
       "**this project**, float32, at epoch 1 of 2 | 100.00 | 122.00 | not yet",
     ),
     (
+      lambda folder: [
+        make_run(folder / f"seed{i}", i, epochs=i, ends=False) for i in (0, 1)
+      ],
+      "**this project**, float32, at epoch 1 of 2 | 100.00 | 122.00 | not yet",
+    ),
+    (
+      lambda folder: make_run(folder / "seed1", epochs=0, ends=False),
+      "**this project** | not run | not run | not run",
+    ),
+    (
       lambda folder: make_run(folder / "seed3", 3, dtype="bfloat16"),
       "**this project**, bfloat16, seed 3 | **101.00** | **125.00** | "
       "**93.00**",
@@ -158,9 +170,40 @@ def test_what_report_is_given(tmp_path, capsys):
   assert report.main(["report.py", str(tmp_path)]) == 0
   assert "float32, seed 1 |" in capsys.readouterr().out
   assert (tmp_path / "medium" / "seed1" / "perplexity.svg").exists()
-  (tmp_path / "medium" / "seed1" / "epochs.jsonl").write_text("{")
+
+
+@pytest.mark.parametrize(
+  ("change", "told"),
+  [
+    (lambda run: shutil.rmtree(run), "has no run with a finished epoch"),
+    (
+      lambda run: (run / "epochs.jsonl").write_text("{"),
+      "seed1/epochs.jsonl is damaged: ",
+    ),
+    (
+      lambda run: (run / "about.txt").write_text("seconds: many"),
+      "seed1/about.txt is damaged: ",
+    ),
+    (lambda run: (run / "config.json").unlink(), "seed1/config.json"),
+    (lambda run: (run / "config.json").write_text("{}"), "lack something: '"),
+    (lambda run: (run / "config.json").write_text("[]"), "not those of a run"),
+    (lambda run: (run / "perplexity.svg").mkdir(), "seed1/perplexity.svg"),
+  ],
+)
+def test_report_is_given_something_else(change, told, tmp_path, capsys):
+  make_run(run := tmp_path / "medium" / "seed1")
+  change(run)
   assert report.main(["report.py", str(tmp_path)]) == 1
-  assert "has a run that cannot be read" in capsys.readouterr().err
+  out, err = capsys.readouterr()
+  assert out == "" and told in err and err.count("\n") == 1
+
+
+def test_without_matplotlib(tmp_path, capsys, monkeypatch):
+  monkeypatch.setitem(sys.modules, "matplotlib", None)
+  make_run(tmp_path / "medium" / "seed1")
+  assert report.main(["report.py", str(tmp_path)]) == 1
+  assert plot_run.main(["plot_run.py", str(tmp_path / "medium/seed1")]) == 1
+  assert capsys.readouterr().err.count("pip install -r requirements-dev") == 2
 
 
 def test_dissect():
@@ -300,6 +343,44 @@ def test_reproduce_is_stopped(project, signum):
   assert (process.returncode, rest) == (128 + signum, "")
   run = project.root / "runs" / "reproduced" / "small" / "seed1"
   assert (run / "about.txt").read_text().splitlines()[-1].startswith("seconds:")
+
+
+def test_reproduce_twice_at_once(project):
+  command = [project.root / "scripts" / "reproduce.sh", "small"]
+  first = subprocess.Popen(
+    command,
+    env={**project.env, "TRAIN_SECONDS": "60"},
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  with first:
+    while "--seed=1" not in first.stdout.readline():
+      pass
+    run = project.root / "runs" / "reproduced" / "small" / "seed1"
+    before = (run / "about.txt").read_text()
+    status, _, err = project.run("reproduce.sh", "small")
+    assert (status, err) == (
+      1, [f"reproduce.sh: {run} is being trained already. Wait for its end."]
+    )  # fmt: skip
+    assert (run / "about.txt").read_text() == before
+    first.kill()  # The training goes on, and so the run stays in use.
+    assert project.run("reproduce.sh", "small")[0] == 1
+    while subprocess.run(["pkill", "-f", f"save_path={run}"]).returncode == 0:
+      time.sleep(0.1)
+  assert project.run("reproduce.sh", "small")[0] == 0
+
+
+def test_reproduce_cannot_score(project):
+  score = project.root / "score.py"
+  score.write_text(SCORE + "sys.exit(1)\n")
+  assert project.run("reproduce.sh", "small")[0] == 1
+  run = project.root / "runs" / "reproduced" / "small" / "seed1"
+  assert (run / "best.txt").exists() and not (run / "valid.json").exists()
+  score.write_text(SCORE)
+  status, _, err = project.run("reproduce.sh", "small")
+  assert status == 0, err
+  assert json.loads((run / "valid.json").read_text())["words"] == 9
+  assert not list(run.glob("*.part"))
 
 
 def test_reproduce_is_not_told_what(project):

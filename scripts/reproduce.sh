@@ -61,11 +61,10 @@ train() {
   local run="$folder/$1" part
   shift
   [[ -f $run/result.json ]] || run_to_end "$run" "$@"
-  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" \
-    --evaluate --checkpoint=best | tee "$run/best.txt"
+  keep "$run/best.txt" evaluate_best "$run"
+  cat "$run/best.txt"
   for part in valid test; do
-    score "$run" $part --per_word |
-      "$python" "$root/scripts/dissect.py" "$run" >"$run/$part.json"
+    keep "$run/$part.json" dissect "$run" $part
   done
 }
 
@@ -74,7 +73,12 @@ run_to_end() {
   local run=$1 status child
   shift
   mkdir -p "$run"
-  about "$@" >>"$run/about.txt"
+  exec 9>>"$run/about.txt"
+  flock --nonblock 9 || {
+    echo "reproduce.sh: $run is being trained already. Wait for its end." >&2
+    exit 1
+  }
+  about "$@" >&9
   SECONDS=0
   "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" "$@" \
     > >(tee -ia "$run/log.txt") 2>&1 &
@@ -88,7 +92,8 @@ run_to_end() {
     sleep 0.5 # A signal has ended the wait, or the run was suspended.
   done
   trap - INT TERM HUP
-  echo "seconds: $SECONDS" >>"$run/about.txt"
+  echo "seconds: $SECONDS" >&9
+  exec 9>&-
   ((status == 0)) || exit "$status"
 }
 
@@ -99,8 +104,28 @@ average() {
     runs+=",$folder/small/seed$seed"
   done
   for part in valid test; do
-    score "${runs#,}" $part | tail -1 >"$folder/small/mean_of_$1_$part.json"
+    keep "$folder/small/mean_of_$1_$part.json" whole_text "${runs#,}" $part
   done
+}
+
+# keep FILE COMMAND...: writes what it prints, all of it or, if it fails, nothing.
+keep() {
+  local file=$1
+  "${@:2}" >"$file.part"
+  mv "$file.part" "$file"
+}
+
+evaluate_best() {
+  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$1" \
+    --evaluate --checkpoint=best
+}
+
+dissect() {
+  score "$1" "$2" --per_word | "$python" "$root/scripts/dissect.py" "$1"
+}
+
+whole_text() {
+  score "$1" "$2" | tail -1
 }
 
 score() {
