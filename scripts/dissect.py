@@ -15,6 +15,7 @@ object:
                       side by side, num_steps at a time, so without the tail
 """
 
+import argparse
 import json
 import math
 import pathlib
@@ -28,11 +29,18 @@ def words_of(lines):
 
   Args:
     lines: of score.py's output.
+
+  Raises:
+    ValueError: if the text was not read as one stream.
   """
+  has_begun = False
   for line in lines:
     for word in json.loads(line).get("words", ()):
-      if word["log_prob"] is not None:
-        yield word["word"], word["log_prob"]
+      if (word["log_prob"] is None) == has_begun:
+        raise ValueError("score.py has to be called with --carry_state")
+      if has_begun:
+        yield word["word"], float(word["log_prob"])
+      has_begun = True
 
 
 def dissect(words, batch_size, num_steps):
@@ -42,12 +50,24 @@ def dissect(words, batch_size, num_steps):
     words: a list of (word, log-probability), from the text's second word on.
     batch_size: how many pieces are read side by side.
     num_steps: how many words of each at a time.
+
+  Raises:
+    ValueError: if these are too few words, or one is impossible.
   """
   log_probs = [log_prob for _, log_prob in words]
   kinds = {kind: [] for kind in (*KINDS, "the rest")}
   for word, log_prob in words:
     kinds[word if word in KINDS else "the rest"].append(log_prob)
+  if not all(map(math.isfinite, log_probs)):
+    raise ValueError("a log-probability is not finite")
+  if min(batch_size, num_steps) < 1:
+    raise ValueError("there is no batch without rows or steps")
   length = (len(words) + 1) // batch_size
+  if length <= num_steps:
+    raise ValueError(
+      f"{len(words) + 1} words are too few for {batch_size} pieces of more "
+      f"than {num_steps}"
+    )
   predicted = (length - 1) // num_steps * num_steps
   in_batches = [
     log_prob
@@ -76,20 +96,31 @@ def _summary(log_probs):
   return {"words": number, "perplexity": perplexity}
 
 
-def main(argv):
+def main(argv=None):
   """Reads standard input, prints the object; returns the exit status."""
-  if len(argv) != 2:
-    print(__doc__, file=sys.stderr)
-    return 2
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("run", metavar="RUN", type=pathlib.Path)
+  path = parser.parse_args(argv).run / "config.json"
   try:
-    path = pathlib.Path(argv[1]) / "config.json"
     config = json.loads(path.read_text())["config"]
-    words = list(words_of(sys.stdin))
-    found = dissect(words, config["batch_size"], config["num_steps"])
-  except (OSError, ValueError, KeyError) as error:
+    batch_size, num_steps = int(config["batch_size"]), int(config["num_steps"])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    print(f"dissect.py: {path} is not that of a run: {error}", file=sys.stderr)
+    return 1
+  try:
+    found = dissect(list(words_of(sys.stdin)), batch_size, num_steps)
+  except (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+  ) as error:
     print(
-      f"dissect.py: {argv[1]} is no run's folder, or the input is not what "
-      f"score.py prints: {error}",
+      "dissect.py: the input is not what score.py --json --per_word prints: "
+      f"{error}",
       file=sys.stderr,
     )
     return 1
@@ -98,4 +129,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  sys.exit(main())

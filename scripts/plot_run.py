@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Draws a run's train and valid perplexity against the published ones.
 
-  .venv/bin/python scripts/plot_run.py RUN [PICTURE.svg]
+  .venv/bin/python scripts/plot_run.py RUN
 
-RUN is a folder with config.json and epochs.jsonl, as --save_path leaves it.
-Needs matplotlib, from requirements-dev.txt.
+RUN is a folder with config.json and epochs.jsonl, as --save_path leaves it; the
+picture is RUN/perplexity.svg. Needs matplotlib, from requirements-dev.txt.
 """
 
+import argparse
 import json
 import pathlib
 import sys
@@ -36,9 +37,9 @@ PUBLISHED = {
 
 
 def read_run(folder):
-  """Returns the model's name and a list with a dictionary for each epoch."""
-  model = json.loads((folder / "config.json").read_text())["model"]
-  return model, epochs_of((folder / "epochs.jsonl").read_text())
+  """Returns what config.json and epochs.jsonl say."""
+  config = json.loads((folder / "config.json").read_text())
+  return config, epochs_of((folder / "epochs.jsonl").read_text())
 
 
 def epochs_of(text):
@@ -46,8 +47,8 @@ def epochs_of(text):
   return [json.loads(line) for line in text.splitlines()]
 
 
-def draw(model, epochs, picture):
-  """Writes the picture; its format is that of its name's ending.
+def draw(folder, config, epochs):
+  """Writes the picture into the folder, and returns its path.
 
   Raises:
     OSError: if it cannot be written.
@@ -61,6 +62,7 @@ def draw(model, epochs, picture):
       f"{error}; `.venv/bin/pip install -r requirements-dev.txt` brings it."
     ) from error
 
+  model = config["model"]
   matplotlib.use("agg")
   matplotlib.rcParams["svg.hashsalt"] = model  # The same run, the same file.
   figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
@@ -72,15 +74,16 @@ def draw(model, epochs, picture):
   if model in PUBLISHED:
     train, valid, _ = PUBLISHED[model][TUTORIAL]
     _, paper, _ = PUBLISHED[model][PAPER]
-    for value, color in ((train, "tab:blue"), (valid, "tab:orange")):
-      label = f"the tutorial's final {value}"
-      axes.axhline(float(value), color=color, linestyle="--", label=label)
-    axes.axhline(
-      float(paper), color="gray", linestyle=":",
-      label=f"the paper's final valid {paper}",
-    )  # fmt: skip
+    for value, color, line, label in (
+      (train, "tab:blue", "--", "train, the tutorial's end"),
+      (valid, "tab:orange", "--", "valid, the tutorial's end"),
+      (paper, "gray", ":", "valid, the paper's end"),
+    ):
+      label = f"{label}: {value}"
+      axes.axhline(float(value), color=color, linestyle=line, label=label)
   axes.set(
-    title=f"The {model} model", xlabel="epoch", ylabel="perplexity",
+    title=f"The {model} model, {config['dtype']}, seed {config['seed']}",
+    xlabel="epoch", ylabel="perplexity",
     yscale="log", xticks=numbers[:: max(1, len(numbers) // 13)],
   )  # fmt: skip
   ticks = [40, 60, 80, 100, 120, 150, 200, 300]
@@ -88,32 +91,32 @@ def draw(model, epochs, picture):
   axes.minorticks_off()
   axes.grid(alpha=0.3)
   axes.legend()
-  figure.savefig(picture, metadata={"Date": None} if "svg" in picture else None)
+  picture = folder / "perplexity.svg"
+  figure.savefig(picture, metadata={"Date": None})
+  pyplot.close(figure)
+  return picture
 
 
-def main(argv):
+def main(argv=None):
   """Draws the run that the command line names; returns the exit status."""
-  if len(argv) not in (2, 3):
-    print(__doc__, file=sys.stderr)
-    return 2
-  folder = pathlib.Path(argv[1])
-  picture = argv[2] if len(argv) == 3 else str(folder / "perplexity.svg")
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("run", metavar="RUN", type=pathlib.Path)
+  folder = parser.parse_args(argv).run
   try:
-    model, epochs = read_run(folder)
-  except (OSError, ValueError, KeyError) as error:
-    print(f"{folder} is not a run's folder: {error}", file=sys.stderr)
-    return 1
-  if not epochs:
-    print(f"{folder} has no finished epoch to draw.", file=sys.stderr)
-    return 1
-  try:
-    draw(model, epochs, picture)
-  except (OSError, ValueError, ImportError) as error:
+    config, epochs = read_run(folder)
+    if not epochs:
+      raise ValueError("no epoch is finished")
+    print(draw(folder, config, epochs), flush=True)
+  except (OSError, ImportError) as error:
     print(f"plot_run.py: {error}", file=sys.stderr)
     return 1
-  print(picture)
+  except (ValueError, KeyError, TypeError) as error:
+    print(f"plot_run.py: {folder} has no run to draw: {error}", file=sys.stderr)
+    return 1
   return 0
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  sys.exit(main())

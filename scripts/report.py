@@ -6,11 +6,13 @@
   scripts/report.py FOLDER    draws those of another folder, prints its tables
 
 The folder has MODEL/seedN/ for each run, with config.json, epochs.jsonl,
-result.json, about.txt, valid.json and test.json, and small/mean_of_N_PART.json,
-as scripts/reproduce.sh makes them. Whatever is missing is shown as not run.
-Needs matplotlib, from requirements-dev.txt.
+result.json, about.txt, best.txt, valid.json and test.json, and
+small/mean_of_N_PART.json, as scripts/reproduce.sh makes them. Whatever is
+missing is shown as not run; runs on other texts than PTB are refused. Needs
+matplotlib, from requirements-dev.txt.
 """
 
+import argparse
 import dataclasses
 import json
 import pathlib
@@ -18,6 +20,7 @@ import re
 import statistics
 import sys
 
+import download_ptb
 import plot_run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -33,22 +36,31 @@ class Run:
   config: dict
   epochs: list
   result: dict | None  # None: it has not ended.
-  about: dict  # Of about.txt: what was said last, but `seconds` is a sum.
+  about: dict  # Of about.txt: a list of what was said at each start.
 
   @classmethod
   def read(cls, folder):
     """Reads a run's files.
 
     Raises:
-      OSError, ValueError: if one cannot be read; the message names it.
+      OSError, ValueError: if one cannot be read, or is of another text; the
+        message names it.
     """
-    return cls(
+    run = cls(
       folder,
       config=_read(folder / "config.json", json.loads),
       epochs=_read(folder / "epochs.jsonl", plot_run.epochs_of),
       result=_read(folder / "result.json", json.loads, None),
-      about=_read(folder / "about.txt", _about, {"seconds": 0}),
+      about=_read(folder / "about.txt", _about, {}),
     )
+    if run.config["data_sha256"] != download_ptb.HASHES:
+      raise ValueError(
+        f"{folder} has a run on another text than the Penn Treebank (by the "
+        "data_sha256 in config.json), which the published numbers are of."
+      )
+    if folder.name != f"seed{run.config['seed']}":
+      raise ValueError(f"{folder} has the run of seed {run.config['seed']}.")
+    return run
 
   def perplexity(self, part):
     """Returns the final one of a part; None if there is none."""
@@ -60,11 +72,12 @@ class Run:
 
 
 def _about(text):
-  """Returns the lines `key: value`, the last one of each key."""
-  about = {"seconds": 0}
+  """Returns the lines `key: value` as a list of values for each key."""
+  about = {}
   for line in text.splitlines():
     key, _, value = line.partition(": ")
-    about[key] = about["seconds"] + int(value) if key == "seconds" else value
+    values = about.setdefault(key, [])
+    values.append(int(value) if key == "seconds" else value)
   return about
 
 
@@ -131,17 +144,25 @@ def _runs_row(runs):
       "not yet",
     ]
   values = [[run.perplexity(part) for run in ended] for part in PARTS]
-  if len(ended) == 1:
-    whose = f"**this project**, {kind}, seed {ended[0].config['seed']}"
-    return ["", whose, *(f"**{value:.2f}**" for (value,) in values)]
-  return [
-    "",
-    f"**this project**, {kind}, {len(ended)} seeds",
-    *(
-      f"**{statistics.mean(found):.2f}** ± {statistics.stdev(found):.2f}"
-      for found in values
-    ),
-  ]
+  whose = f"**this project**, {kind}, {_seeds(ended)}"
+  return ["", whose, *(_mean(found, bold="**") for found in values)]
+
+
+def _seeds(runs):
+  """Returns which seeds, or how many."""
+  if len(runs) == 1:
+    return f"seed {runs[0].config['seed']}"
+  return f"{len(runs)} seeds"
+
+
+def _mean(values, bold=""):
+  """Returns the mean, and the standard deviation of more than one value."""
+  if None in values:
+    return ""
+  mean = f"{bold}{statistics.mean(values):.2f}{bold}"
+  return (
+    mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+  )
 
 
 def _mean_of_models(folder, number):
@@ -158,20 +179,21 @@ def runs_table(folder):
   """Returns the table of all runs: what each reached, and in which time."""
   rows = []
   for run in all_runs(folder):
-    numbers = [run.perplexity(part) for part in PARTS]
+    numbers = [run.epochs[-1][f"{part}_perplexity"] for part in PARTS[:2]]
     wps = statistics.median(epoch["wps"] for epoch in run.epochs)
     where = run.folder.relative_to(folder)
     rows.append(
       [
         f"[{where}]({where}/log.txt)",
         run.config["dtype"],
-        *("" if value is None else f"{value:.2f}" for value in numbers),
+        *(f"{value:.2f}" for value in numbers),
+        f"{run.perplexity('test'):.2f}" if run.result else "",
         f"{len(run.epochs)} of {run.config['config']['max_max_epoch']}",
         _hours(sum(epoch["train_seconds"] for epoch in run.epochs)),
-        _hours(seconds) if (seconds := run.about["seconds"]) else "",
+        _in_all(run.about),
         f"{wps:,.0f}",
-        run.about.get("commit", ""),
-        run.about.get("started", "")[:10],
+        ", ".join(dict.fromkeys(run.about.get("commit", []))),
+        "".join(run.about.get("started", [])[:1])[:10],
       ]
     )
   head = ["run", "type", *PARTS, "epochs", "in steps", "in all", "words/s"]
@@ -181,13 +203,21 @@ def runs_table(folder):
 
 def _hours(seconds):
   """Returns a time as hours and minutes."""
-  return f"{seconds // 3600:.0f} h {seconds // 60 % 60:.0f} min"
+  hours, minutes = divmod(round(seconds / 60), 60)
+  return f"{hours} h {minutes} min"
+
+
+def _in_all(about):
+  """Returns the time from start to end, without that of starts unended."""
+  seconds, starts = about.get("seconds", []), about.get("started", [])
+  over = "over " if len(seconds) < len(starts) else ""
+  return over + _hours(sum(seconds)) if seconds else ""
 
 
 def valid_table(folder):
   """Returns the table of what reading valid in batches does."""
   rows = []
-  for run in _dissected(folder):
+  for run in _dissected(all_runs(folder), "valid"):
     found, batches = run.dissected("valid"), run.perplexity("valid")
     same = found["in_batches"]
     rows.append(
@@ -237,26 +267,30 @@ def best_table(folder):
 def kinds_table(folder):
   """Returns the table of perplexity by kinds of words."""
   rows = []
-  for run in _dissected(folder):
-    found = run.dissected("test")
-    for kind, its in found["by_kind"].items():
+  for model in MODELS:
+    runs = list(_dissected(runs_of(folder, model), "test"))
+    if not runs:
+      continue
+    found = [run.dissected("test") for run in runs]
+    for kind in found[0]["by_kind"]:
+      its = [each["by_kind"][kind] for each in found]
       rows.append(
         [
-          run.folder.relative_to(folder),
-          f"`{kind}`",
-          f"{its['words'] / found['words']:.1%}",
-          "" if its["perplexity"] is None else f"{its['perplexity']:.2f}",
-          f"{its['nats']:.3f}",
+          f"{model}, {_seeds(runs)}",
+          kind if kind == "the rest" else f"`{kind}`",
+          f"{its[0]['words'] / found[0]['words']:.1%}",
+          _mean([each["perplexity"] for each in its]),
+          f"{statistics.mean(each['nats'] for each in its):.3f}",
         ]
       )
-  head = ["run", "kind", "of the words", "perplexity", "nats a word of all"]
+  head = ["model", "kind", "of the words", "perplexity", "nats a word of all"]
   return markdown(head, rows)
 
 
-def _dissected(folder):
-  """Yields the ended runs that were dissected."""
-  for run in all_runs(folder):
-    if run.result and run.dissected("test"):
+def _dissected(runs, part):
+  """Yields the ended runs of which this part was dissected."""
+  for run in runs:
+    if run.result and run.dissected(part):
       yield run
 
 
@@ -287,26 +321,28 @@ def filled(text, folder):
 def draw_all(folder):
   """Draws a picture of each run, into its folder."""
   for run in all_runs(folder):
-    plot_run.draw(
-      run.config["model"], run.epochs, str(run.folder / "perplexity.svg")
-    )
+    plot_run.draw(run.folder, run.config, run.epochs)
 
 
-def main(argv):
+def main(argv=None):
   """Does what the head of this file says; returns the exit status."""
-  if len(argv) > 2 or any(each.startswith("-") for each in argv[1:]):
-    print(__doc__, file=sys.stderr)
-    return 2
-  folder = pathlib.Path(argv[1]) if argv[1:] else ROOT / "results"
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("folder", metavar="FOLDER", nargs="?", type=pathlib.Path)
+  given = parser.parse_args(argv).folder
+  folder = given or ROOT / "results"
   try:
     if not any(all_runs(folder)):
       raise ValueError(f"{folder} has no run with a finished epoch.")
     draw_all(folder)
-    if argv[1:]:
-      print("\n".join(table(folder) for table in TABLES.values()))
+    if given:
+      print("\n".join(table(folder) for table in TABLES.values()), flush=True)
       return 0
     for path in (ROOT / "README.md", folder / "README.md"):
-      path.write_text(filled(path.read_text(), folder))
+      part = path.with_suffix(".part")
+      part.write_text(filled(path.read_text(), folder))
+      part.replace(path)
   except (OSError, ValueError, ImportError) as error:
     print(f"report.py: {error}", file=sys.stderr)
     return 1
@@ -321,4 +357,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  sys.exit(main())

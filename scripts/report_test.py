@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 import re
 import shutil
 import signal
@@ -10,10 +11,11 @@ import sys
 import time
 
 import dissect
+import download_ptb
 import plot_run
 import pytest
 import report
-from scripts_test import Project
+from scripts_test import HASHES, TEXTS, Project
 
 from conftest import TF1_CHECKPOINT, TINY
 
@@ -41,12 +43,14 @@ def test_readme_tells_what_small_reaches():
 def test_each_run_says_how_it_was_made():
   for model in report.MODELS:
     for run in report.runs_of(RESULTS, model):
-      command = f"--model={model}.* --seed={run.config['seed']}"
-      assert re.search(command, run.about["command"])
-      assert ("--use_fp16" in run.about["command"]) == (
-        run.config["dtype"] != "float32"
-      )
-      assert re.fullmatch("[0-9a-f]{7,}", run.about["commit"])
+      for command in run.about["command"]:
+        assert re.search(
+          f"--model={model}.* --seed={run.config['seed']}", command
+        )
+        is_float32 = run.config["dtype"] == "float32"
+        assert ("--use_fp16" in command) != is_float32
+      for commit in run.about["commit"]:
+        assert re.fullmatch("[0-9a-f]{7,}", commit)
       assert {"started", "hardware", "software"} <= set(run.about)
       assert (run.folder / "perplexity.svg").exists()
       assert run.epochs[-1]["epoch"] == len(run.epochs)
@@ -63,6 +67,7 @@ def make_run(folder, seed=1, epochs=2, ends=True, dtype="float32"):
   folder.mkdir(parents=True)
   config = {"max_max_epoch": 2, "batch_size": 2, "num_steps": 2}
   about = {"model": "medium", "seed": seed, "dtype": dtype, "config": config}
+  about["data_sha256"] = download_ptb.HASHES
   (folder / "config.json").write_text(json.dumps(about))
   lines = [
     {
@@ -140,6 +145,7 @@ def test_the_tables_of_a_run(tmp_path):
   (run / "about.txt").write_text(
     "commit: aaaaaaa\nstarted: 2026-01-02 03:04 UTC\nseconds: 3000\n"
     "commit: bbbbbbb\nstarted: 2026-01-03 03:04 UTC\nseconds: 900\n"
+    "commit: bbbbbbb\nstarted: 2026-01-04 03:04 UTC\n"
   )
   (run / "best.txt").write_text(
     "Valid Perplexity: 1\nTest Perplexity: 90.125\n"
@@ -154,20 +160,38 @@ def test_the_tables_of_a_run(tmp_path):
   )
   assert runs == [
     "| [medium/seed1](medium/seed1/log.txt) | float32 | 99.00 | 123.00 | 91.00 "
-    "| 2 of 2 | 0 h 2 min | 1 h 5 min | 1,500 | bbbbbbb | 2026-01-03 |"
+    "| 2 of 2 | 0 h 2 min | over 1 h 5 min | 1,500 | aaaaaaa, bbbbbbb "
+    "| 2026-01-02 |"
   ]
   assert valid == ["| medium/seed1 | 123.00 | 2.83 | 2.83 | 4 |"]
   assert best == ["| medium/seed1 | 1 | 122.00 | 90.12 | 2 | 123.00 | 91.00 |"]
-  assert kinds[0] == "| medium/seed1 | `<unk>` | 0.0% |  | 0.000 |"
-  assert kinds[1] == "| medium/seed1 | `N` | 50.0% | 4.00 | 0.693 |"
-  assert kinds[3] == "| medium/seed1 | `the rest` | 50.0% | 2.00 | 0.347 |"
+  assert kinds == [
+    "| medium, seed 1 | `<unk>` | 0.0% |  | 0.000 |",
+    "| medium, seed 1 | `N` | 50.0% | 4.00 | 0.693 |",
+    "| medium, seed 1 | `<eos>` | 0.0% |  | 0.000 |",
+    "| medium, seed 1 | the rest | 50.0% | 2.00 | 0.347 |",
+  ]
+
+
+def test_the_kinds_of_several_runs(tmp_path):
+  for seed, nats in ((1, 1.0), (2, 3.0)):
+    make_run(run := tmp_path / "medium" / f"seed{seed}", seed)
+    found = dissect.dissect([("N", -nats)] * 8, 2, 2)
+    (run / "test.json").write_text(json.dumps(found))
+  assert rows(report.kinds_table(tmp_path), "medium, 2 seeds")[1] == [
+    "medium, 2 seeds", "`N`", "100.0%", "11.40 ± 12.28", "2.000",
+  ]  # fmt: skip
+  assert len(report.valid_table(tmp_path).splitlines()) == 2
 
 
 def test_what_report_is_given(tmp_path, capsys):
-  for arguments in (["a", "b"], ["--write"]):
-    assert report.main(["report.py", *arguments]) == 2
+  for main in (report.main, plot_run.main, dissect.main):
+    with pytest.raises(SystemExit) as end:
+      main(["a", "b"])
+    assert end.value.code == 2
+  capsys.readouterr()
   make_run(tmp_path / "medium" / "seed1")
-  assert report.main(["report.py", str(tmp_path)]) == 0
+  assert report.main([str(tmp_path)]) == 0
   assert "float32, seed 1 |" in capsys.readouterr().out
   assert (tmp_path / "medium" / "seed1" / "perplexity.svg").exists()
 
@@ -188,12 +212,21 @@ def test_what_report_is_given(tmp_path, capsys):
     (lambda run: (run / "config.json").write_text("{}"), "lack something: '"),
     (lambda run: (run / "config.json").write_text("[]"), "not those of a run"),
     (lambda run: (run / "perplexity.svg").mkdir(), "seed1/perplexity.svg"),
+    (lambda run: run.rename(run.parent / "seed2"), "has the run of seed 1"),
+    (
+      lambda run: (run / "config.json").write_text(
+        (run / "config.json").read_text().replace("fcea", "0000")
+      ),
+      "seed1 has a run on another text than the Penn Treebank",
+    ),
+    (lambda run: (run / "result.json").write_text("[1]"), "not those of a run"),
+    (lambda run: (run / "epochs.jsonl").write_text("5"), "not those of a run"),
   ],
 )
 def test_report_is_given_something_else(change, told, tmp_path, capsys):
   make_run(run := tmp_path / "medium" / "seed1")
   change(run)
-  assert report.main(["report.py", str(tmp_path)]) == 1
+  assert report.main([str(tmp_path)]) == 1
   out, err = capsys.readouterr()
   assert out == "" and told in err and err.count("\n") == 1
 
@@ -201,9 +234,25 @@ def test_report_is_given_something_else(change, told, tmp_path, capsys):
 def test_without_matplotlib(tmp_path, capsys, monkeypatch):
   monkeypatch.setitem(sys.modules, "matplotlib", None)
   make_run(tmp_path / "medium" / "seed1")
-  assert report.main(["report.py", str(tmp_path)]) == 1
-  assert plot_run.main(["plot_run.py", str(tmp_path / "medium/seed1")]) == 1
+  assert report.main([str(tmp_path)]) == 1
+  assert plot_run.main([str(tmp_path / "medium/seed1")]) == 1
   assert capsys.readouterr().err.count("pip install -r requirements-dev") == 2
+
+
+@pytest.mark.parametrize(
+  ("change", "status", "told"),
+  [
+    (lambda run: None, 0, "perplexity.svg"),
+    (lambda run: (run / "epochs.jsonl").write_text(""), 1, "no epoch is"),
+    (lambda run: (run / "epochs.jsonl").write_text("["), 1, "no run to draw"),
+    (lambda run: shutil.rmtree(run), 1, "config.json"),
+  ],
+)
+def test_plot_run(change, status, told, tmp_path, capsys):
+  make_run(tmp_path / "run")
+  change(tmp_path / "run")
+  assert plot_run.main([str(tmp_path / "run")]) == status
+  assert told in "".join(capsys.readouterr())
 
 
 def test_dissect():
@@ -254,16 +303,49 @@ def test_dissect_reads_what_score_prints(call_command, tmp_path):
   assert math.isclose(found["in_batches"]["perplexity"], printed, rel_tol=0.05)
 
 
-@pytest.mark.parametrize("text", ["", "nonsense\n"])
-def test_dissect_is_given_something_else(text, tmp_path):
+def one_line(*log_probs):
+  return json.dumps(
+    {"words": [{"word": "a", "log_prob": p} for p in log_probs]}
+  )
+
+
+@pytest.mark.parametrize(
+  ("text", "told"),
+  [
+    ("", "1 words are too few for 2 pieces of more than 3"),
+    ("nonsense\n", "the input is not what score.py"),
+    ("[1]", "the input is not what score.py"),
+    ('{"words": 5}', "the input is not what score.py"),
+    (one_line(-1.0, -1.0), "--carry_state"),
+    (f"{one_line(None, -1.0)}\n" * 2, "--carry_state"),
+    (one_line(None, *[-1.0] * 6), "7 words are too few"),
+    (one_line(None, *[-9999.0] * 9), "math range error"),
+    (one_line(None, *[float("nan")] * 9), "not finite"),
+    (one_line(None, *["x"] * 9), "could not convert"),
+  ],
+)
+def test_dissect_is_given_something_else(text, told, tmp_path):
+  config = {"config": {"batch_size": 2, "num_steps": 3}}
+  (tmp_path / "config.json").write_text(json.dumps(config))
   done = subprocess.run(
     [sys.executable, dissect.__file__, tmp_path],
     input=text,
     capture_output=True,
     text=True,
   )
-  assert done.returncode == 1
-  assert re.fullmatch("dissect.py: .* is no run's folder, or .*\n", done.stderr)
+  assert (done.returncode, done.stdout) == (1, "")
+  assert done.stderr.startswith("dissect.py: ") and told in done.stderr
+  assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  "text", [None, "[]", '{"config": {"batch_size": "x"}}']
+)
+def test_dissect_is_given_no_run(text, tmp_path, capsys):
+  if text:
+    (tmp_path / "config.json").write_text(text)
+  assert dissect.main([str(tmp_path)]) == 1
+  assert "config.json is not that of a run" in capsys.readouterr().err
 
 
 TRAINING = """
@@ -281,6 +363,7 @@ for signum in (signal.SIGINT, signal.SIGTERM):
 time.sleep(float(os.environ.get("TRAIN_SECONDS", 0)))
 about = {"model": flags["--model"], "seed": int(flags["--seed"])}
 about["dtype"] = "float32"
+about["data_sha256"] = json.loads(os.environ["HASHES"])
 about["config"] = {"batch_size": 2, "num_steps": 2, "max_max_epoch": 1}
 run.joinpath("config.json").write_text(json.dumps(about))
 numbers = {"train_perplexity": 3.0, "valid_perplexity": 4.0, "wps": 1.0}
@@ -291,8 +374,8 @@ run.joinpath("result.json").write_text(json.dumps(result))
 """
 SCORE = """
 import json, sys
-word = {"word": "N", "log_prob": -1.0}
-print(json.dumps({"line": 1, "words": [word] * 9}))
+first, word = ({"word": "N", "log_prob": p} for p in (None, -1.0))
+print(json.dumps({"line": 1, "words": [first, *[word] * 9]}))
 print(json.dumps({"perplexity": len(sys.argv[1].split(","))}))
 """
 
@@ -302,7 +385,16 @@ def project(tmp_path):
   project = Project(tmp_path / "a project")
   (project.root / "ptb_word_lm.py").write_text(TRAINING)
   (project.root / "score.py").write_text(SCORE)
-  project.env["PTB_DATA"] = "the data"
+  # The texts of this folder count as PTB's.
+  data = tmp_path / "the data"
+  data.mkdir()
+  for name, text in TEXTS.items():
+    (data / name).write_bytes(text)
+  script = project.root / "scripts" / "download_ptb.py"
+  script.write_text(
+    script.read_text().replace("\nSOURCES =", f"\nHASHES = {HASHES}\nSOURCES =")
+  )
+  project.env.update(PTB_DATA=str(data), HASHES=json.dumps(HASHES))
   return project
 
 
@@ -312,13 +404,19 @@ def test_reproduce(project):
   folder = project.root / "runs" / "reproduced"
   for seed in range(1, 6):
     run = folder / "small" / f"seed{seed}"
-    command = f"ptb_word_lm.py --data_path=the data --save_path={run}"
+    data = project.env["PTB_DATA"]
+    command = f"ptb_word_lm.py --data_path={data} --save_path={run}"
     told = f"{command} --model=small --seed={seed}"
     assert told in out and (run / "log.txt").read_text() == f"{told}\n"
-    assert f"{command} --evaluate --checkpoint=best" in out
-    about = report.Run.read(run).about
+    best = (run / "best.txt").read_text()
+    assert f"{command} --evaluate --checkpoint=best\n" in best
+    about = dict(
+      line.split(": ", 1)
+      for line in (run / "about.txt").read_text().splitlines()
+    )
     assert about["command"].endswith(f"RUN --model=small --seed={seed}")
     assert about["software"].startswith("Python 3.")
+    assert about["seconds"].isdigit()
     assert json.loads((run / "valid.json").read_text())["words"] == 9
   for number in (2, 5):
     mean = folder / "small" / f"mean_of_{number}_test.json"
@@ -381,6 +479,53 @@ def test_reproduce_cannot_score(project):
   assert status == 0, err
   assert json.loads((run / "valid.json").read_text())["words"] == 9
   assert not list(run.glob("*.part"))
+
+
+def test_reproduce_is_stopped_while_it_scores(project):
+  score = project.root / "score.py"
+  score.write_text(
+    "import os, time\nprint(os.getpid(), flush=True)\n"
+    "open('scores', 'w').close()\ntime.sleep(60)\n"
+  )
+  process = subprocess.Popen(
+    [project.root / "scripts" / "reproduce.sh", "small"],
+    env=project.env,
+    cwd=project.root,
+    stdout=subprocess.DEVNULL,
+  )
+  while not (project.root / "scores").exists():
+    time.sleep(0.01)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait() == 128 + signal.SIGTERM
+  found = subprocess.run(["pgrep", "-f", score], stdout=subprocess.DEVNULL)
+  assert found.returncode == 1  # Nothing is left of it.
+  run = project.root / "runs" / "reproduced" / "small" / "seed1"
+  assert (run / "best.txt").exists() and not (run / "valid.json").exists()
+
+
+def test_reproduce_with_nobody_reading(project):
+  process = subprocess.Popen(
+    [project.root / "scripts" / "reproduce.sh", "small"],
+    env={**project.env, "TRAIN_SECONDS": "0.5"},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+  )
+  while b"--seed=1" not in process.stdout.readline():
+    pass
+  process.stdout.close()
+  process.wait()
+  run = project.root / "runs" / "reproduced" / "small" / "seed1"
+  assert (run / "result.json").exists() and (run / "test.json").exists()
+  assert "--seed=1\n" in (run / "log.txt").read_text()
+
+
+def test_reproduce_is_given_another_text(project):
+  path = pathlib.Path(project.env["PTB_DATA"]) / "ptb.valid.txt"
+  path.write_text("something else\n")
+  status, _, err = project.run("reproduce.sh", "small")
+  assert status == 1
+  assert "has not PTB's ptb.valid.txt (by the SHA-256)" in err[-1]
+  assert not (project.root / "runs").exists()
 
 
 def test_reproduce_is_not_told_what(project):
