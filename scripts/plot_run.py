@@ -37,14 +37,33 @@ PUBLISHED = {
 
 
 def read_run(folder):
-  """Returns what config.json and epochs.jsonl say."""
-  config = json.loads((folder / "config.json").read_text())
-  return config, epochs_of((folder / "epochs.jsonl").read_text())
+  """Returns config.json's dictionary, and epochs.jsonl's, one each epoch.
+
+  Raises:
+    OSError, ValueError: if one cannot be read; the message names it.
+  """
+  config = read_file(folder / "config.json", json.loads)
+  return config, read_file(folder / "epochs.jsonl", _json_lines)
 
 
-def epochs_of(text):
-  """Returns what epochs.jsonl says, a dictionary for each epoch."""
+def _json_lines(text):
   return [json.loads(line) for line in text.splitlines()]
+
+
+def read_file(path, parse, *missing):
+  """Returns what a file has, or `missing`, if given, where there is none.
+
+  Raises:
+    OSError, ValueError: if it cannot be read; the message names it.
+  """
+  try:
+    return parse(path.read_text())
+  except FileNotFoundError:
+    if missing:
+      return missing[0]
+    raise
+  except ValueError as error:
+    raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def draw(folder, config, epochs):

@@ -48,10 +48,9 @@ class Run:
     """
     run = cls(
       folder,
-      config=_read(folder / "config.json", json.loads),
-      epochs=_read(folder / "epochs.jsonl", plot_run.epochs_of),
-      result=_read(folder / "result.json", json.loads, None),
-      about=_read(folder / "about.txt", _about, {}),
+      *plot_run.read_run(folder),
+      result=plot_run.read_file(folder / "result.json", json.loads, None),
+      about=plot_run.read_file(folder / "about.txt", about_of, {}),
     )
     if run.config["data_sha256"] != download_ptb.HASHES:
       raise ValueError(
@@ -68,29 +67,17 @@ class Run:
 
   def dissected(self, part):
     """Returns what dissect.py found in a part; None if it was not asked."""
-    return _read(self.folder / f"{part}.json", json.loads, None)
+    return plot_run.read_file(self.folder / f"{part}.json", json.loads, None)
 
 
-def _about(text):
-  """Returns the lines `key: value` as a list of values for each key."""
+def about_of(text):
+  """Returns about.txt's lines `key: value` as a list of values for each key."""
   about = {}
   for line in text.splitlines():
     key, _, value = line.partition(": ")
     values = about.setdefault(key, [])
     values.append(int(value) if key == "seconds" else value)
   return about
-
-
-def _read(path, parse, *missing):
-  """Returns what a file has, or `missing`, if given, where there is none."""
-  try:
-    return parse(path.read_text())
-  except FileNotFoundError:
-    if missing:
-      return missing[0]
-    raise
-  except ValueError as error:
-    raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def runs_of(folder, model):
@@ -170,7 +157,7 @@ def _mean_of_models(folder, number):
   row = ["", f"**this project**, seeds 1 to {number}", ""]
   for part in PARTS[1:]:
     path = folder / "small" / f"mean_of_{number}_{part}.json"
-    found = _read(path, json.loads, None)
+    found = plot_run.read_file(path, json.loads, None)
     row.append(f"**{found['perplexity']:.2f}**" if found else "not run")
   return row
 
@@ -246,7 +233,10 @@ def best_table(folder):
   rows = []
   for run in all_runs(folder):
     best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
-    last, test = run.epochs[-1], _read(run.folder / "best.txt", str, "")
+    last, test = (
+      run.epochs[-1],
+      plot_run.read_file(run.folder / "best.txt", str, ""),
+    )
     found = re.search(r"Test Perplexity: ([\d.]+)", test)
     if run.result and found:
       rows.append(

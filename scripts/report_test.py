@@ -29,15 +29,19 @@ def test_the_tables_say_what_the_files_say(name):
   assert report.filled(text, RESULTS) == text, "Run scripts/report.py."
 
 
-def test_readme_tells_what_small_reaches():
-  runs = report.runs_of(RESULTS, "small")
-  assert len(runs) == 5
-  valid, test = (
-    f"{sum(run.perplexity(part) for run in runs) / 5:.1f}"
-    for part in ("valid", "test")
-  )
+def test_readme_tells_what_small_and_medium_reach():
   head = (report.ROOT / "README.md").read_text().split("##")[0]
-  assert f"{valid} on the valid set and **{test} on the test set**" in head
+  for model, seeds, told in (
+    ("small", 5, "{} on the valid set and **{} on the test set**"),
+    ("medium", 1, "medium {} and {}, where"),
+  ):
+    runs = report.runs_of(RESULTS, model)
+    assert len(runs) == seeds
+    valid, test = (
+      f"{sum(run.perplexity(part) for run in runs) / seeds:.1f}"
+      for part in ("valid", "test")
+    )
+    assert told.format(valid, test) in head
 
 
 def test_each_run_says_how_it_was_made():
@@ -410,13 +414,11 @@ def test_reproduce(project):
     assert told in out and (run / "log.txt").read_text() == f"{told}\n"
     best = (run / "best.txt").read_text()
     assert f"{command} --evaluate --checkpoint=best\n" in best
-    about = dict(
-      line.split(": ", 1)
-      for line in (run / "about.txt").read_text().splitlines()
-    )
-    assert about["command"].endswith(f"RUN --model=small --seed={seed}")
-    assert about["software"].startswith("Python 3.")
-    assert about["seconds"].isdigit()
+    about = report.about_of((run / "about.txt").read_text())
+    ((command,), (software,)) = about["command"], about["software"]
+    assert command.endswith(f"RUN --model=small --seed={seed}")
+    assert software.startswith("Python 3.")
+    assert len(about["seconds"]) == 1
     assert json.loads((run / "valid.json").read_text())["words"] == 9
   for number in (2, 5):
     mean = folder / "small" / f"mean_of_{number}_test.json"
@@ -424,17 +426,23 @@ def test_reproduce(project):
   assert any("5 seeds" in line for line in out)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_reproduce_is_stopped(project, signum):
+def start_training(project, what, seconds):
+  """Starts reproduce.sh; returns its process, once the training has begun."""
   process = subprocess.Popen(
-    [project.root / "scripts" / "reproduce.sh", "ensemble"],
-    env={**project.env, "TRAIN_SECONDS": "60"},
+    [project.root / "scripts" / "reproduce.sh", what],
+    env={**project.env, "TRAIN_SECONDS": str(seconds)},
     stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
     text=True,
   )
-  with process:
-    while "--seed=1" not in process.stdout.readline():
-      pass
+  while "--seed=1" not in process.stdout.readline():
+    pass
+  return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_reproduce_is_stopped(project, signum):
+  with start_training(project, "ensemble", 60) as process:
     time.sleep(0.2)  # It has printed, and then sleeps.
     process.send_signal(signum)
     rest = process.stdout.read()
@@ -444,16 +452,7 @@ def test_reproduce_is_stopped(project, signum):
 
 
 def test_reproduce_twice_at_once(project):
-  command = [project.root / "scripts" / "reproduce.sh", "small"]
-  first = subprocess.Popen(
-    command,
-    env={**project.env, "TRAIN_SECONDS": "60"},
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-  with first:
-    while "--seed=1" not in first.stdout.readline():
-      pass
+  with start_training(project, "small", 60) as first:
     run = project.root / "runs" / "reproduced" / "small" / "seed1"
     before = (run / "about.txt").read_text()
     status, _, err = project.run("reproduce.sh", "small")
@@ -504,14 +503,7 @@ def test_reproduce_is_stopped_while_it_scores(project):
 
 
 def test_reproduce_with_nobody_reading(project):
-  process = subprocess.Popen(
-    [project.root / "scripts" / "reproduce.sh", "small"],
-    env={**project.env, "TRAIN_SECONDS": "0.5"},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
-  )
-  while b"--seed=1" not in process.stdout.readline():
-    pass
+  process = start_training(project, "small", 0.5)
   process.stdout.close()
   process.wait()
   run = project.root / "runs" / "reproduced" / "small" / "seed1"

@@ -18,10 +18,11 @@
 #              first two and of all five        65      1.3
 #
 # (Hours of medium and large: computed from their words a second; medium took
-# 4.3 while the machine was slow. Perplexities of large: the paper's.) The data is fetched if it is not
-# there, or PTB_DATA names its folder. A run that was stopped goes on. Each run
-# has its folder in runs/reproduced, with log.txt and about.txt beside what
-# --save_path keeps; at the end the tables of README and results are printed.
+# 4.3 while the machine was slow. Perplexities of large: the paper's.) The data
+# is fetched if it is not there, or PTB_DATA names its folder. A run that was
+# stopped goes on. Each run has its folder in runs/reproduced, with log.txt and
+# about.txt beside what --save_path keeps; at the end the tables of README and
+# results are printed.
 set -euo pipefail
 set -m # Else what is started with & would ignore Ctrl-C.
 
@@ -42,8 +43,9 @@ main() {
   if [[ -z $data ]]; then
     "$root/scripts/download_ptb.sh" "$root"
     data="$root/simple-examples/data"
+  else
+    check_data
   fi
-  check_data
   case $1 in
     small) train small/seed1 --model=small --seed=1 ;;
     medium) train medium/seed1 --model=medium --use_fp16 --seed=1 ;;
@@ -59,6 +61,7 @@ main() {
   "$python" "$root/scripts/report.py" "$folder"
 }
 
+# check_data: download_ptb.sh has checked its own, this is for PTB_DATA's.
 check_data() {
   local wrong
   wrong=$(PYTHONPATH="$root/scripts" "$python" -c '
