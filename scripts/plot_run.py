@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws a run's train and valid perplexity against the published ones.
+"""Draws a run's train and valid perplexity, on PTB with the published ones.
 
   .venv/bin/python scripts/plot_run.py RUN
 
@@ -11,6 +11,8 @@ import argparse
 import json
 import pathlib
 import sys
+
+import download_ptb
 
 # Train, valid and test perplexity: the paper's (table 1), the tutorial's, and
 # what re-runs of others reached.
@@ -90,7 +92,7 @@ def draw(folder, config, epochs):
     values = [epoch[f"{part}_perplexity"] for epoch in epochs]
     label = f"{part}, ends at {values[-1]:.2f}"
     axes.plot(numbers, values, "o-", color=color, markersize=4, label=label)
-  if model in PUBLISHED:
+  if model in PUBLISHED and config["data_sha256"] == download_ptb.HASHES:
     train, valid, _ = PUBLISHED[model][TUTORIAL]
     _, paper, _ = PUBLISHED[model][PAPER]
     for value, color, line, label in (
@@ -111,8 +113,13 @@ def draw(folder, config, epochs):
   axes.grid(alpha=0.3)
   axes.legend()
   picture = folder / "perplexity.svg"
-  figure.savefig(picture, metadata={"Date": None})
-  pyplot.close(figure)
+  part = folder / "perplexity.part"
+  try:
+    figure.savefig(part, format="svg", metadata={"Date": None})
+    part.replace(picture)
+  finally:
+    pyplot.close(figure)
+    part.unlink(missing_ok=True)
   return picture
 
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Makes the tables and pictures of results from the files of runs.
 
-  scripts/report.py           draws those of results/, writes the tables into
-                              README.md and results/README.md
-  scripts/report.py FOLDER    draws those of another folder, prints its tables
+  .venv/bin/python scripts/report.py           draws those of results/, writes
+                                               the tables into README.md and
+                                               results/README.md
+  .venv/bin/python scripts/report.py FOLDER    draws those of another folder,
+                                               prints its tables
 
 The folder has MODEL/seedN/ for each run, with config.json, epochs.jsonl,
 result.json, about.txt, best.txt, valid.json and test.json, and
@@ -15,6 +17,7 @@ matplotlib, from requirements-dev.txt.
 import argparse
 import dataclasses
 import json
+import math
 import pathlib
 import re
 import statistics
@@ -43,8 +46,8 @@ class Run:
     """Reads a run's files.
 
     Raises:
-      OSError, ValueError: if one cannot be read, or is of another text; the
-        message names it.
+      OSError, ValueError: if one cannot be read, is of another text, or does
+        not fit the others; the message names it.
     """
     run = cls(
       folder,
@@ -59,7 +62,27 @@ class Run:
       )
     if folder.name != f"seed{run.config['seed']}":
       raise ValueError(f"{folder} has the run of seed {run.config['seed']}.")
+    if folder.parent.name != run.config["model"]:
+      raise ValueError(f"{folder} has a run of {run.config['model']}.")
+    run._check_epochs()
     return run
+
+  def _check_epochs(self):
+    """Raises ValueError if epochs and result are not those of one run."""
+    numbers = [epoch["epoch"] for epoch in self.epochs]
+    if numbers != list(range(1, len(numbers) + 1)):
+      raise ValueError(f"{self.folder}/epochs.jsonl leaves out an epoch.")
+    for epoch in self.epochs:
+      for part in PARTS[:2]:
+        if not 1 <= epoch[f"{part}_perplexity"] < math.inf:
+          raise ValueError(f"{self.folder}/epochs.jsonl has no perplexity.")
+    if self.result is None:
+      return
+    if self.result["epoch"] != self.config["config"]["max_max_epoch"] or any(
+      self.result[key] != self.epochs[-1][key]
+      for key in ("epoch", "train_perplexity", "valid_perplexity")
+    ):
+      raise ValueError(f"{self.folder}/result.json is not of these epochs.")
 
   def perplexity(self, part):
     """Returns the final one of a part; None if there is none."""
@@ -304,7 +327,8 @@ def filled(text, folder):
   def fill(found):
     return f"{found[1]}{TABLES[found[2]](folder)}{found[3]}"
 
-  marks = r"(<!-- table (\w+) -->\n).*?(<!-- end -->\n)"
+  # A table ends before the next mark, so that a missing end costs no text.
+  marks = r"(<!-- table (\w+) -->\n)(?:(?!<!-- ).)*(<!-- end -->\n)"
   return re.sub(marks, fill, text, flags=re.DOTALL)
 
 

@@ -56,7 +56,10 @@ def test_each_run_says_how_it_was_made():
       for commit in run.about["commit"]:
         assert re.fullmatch("[0-9a-f]{7,}", commit)
       assert {"started", "hardware", "software"} <= set(run.about)
-      assert (run.folder / "perplexity.svg").exists()
+      picture = (run.folder / "perplexity.svg").read_text()
+      valid = run.epochs[-1]["valid_perplexity"]
+      assert f"valid, ends at {valid:.2f}" in picture
+      assert picture.endswith("</svg>\n")
       assert run.epochs[-1]["epoch"] == len(run.epochs)
       log = (run.folder / "log.txt").read_text()
       for epoch in run.epochs:
@@ -223,6 +226,28 @@ def test_what_report_is_given(tmp_path, capsys):
       ),
       "seed1 has a run on another text than the Penn Treebank",
     ),
+    (
+      lambda run: run.parent.rename(run.parent.parent / "small"),
+      "small/seed1 has a run of medium",
+    ),
+    (
+      lambda run: (run / "epochs.jsonl").write_text(
+        "".join((run / "epochs.jsonl").read_text().splitlines(True)[1:])
+      ),
+      "seed1/epochs.jsonl leaves out an epoch",
+    ),
+    (
+      lambda run: (run / "epochs.jsonl").write_text(
+        (run / "epochs.jsonl").read_text().replace("99.0", "NaN")
+      ),
+      "seed1/epochs.jsonl has no perplexity",
+    ),
+    (
+      lambda run: (run / "epochs.jsonl").write_text(
+        (run / "epochs.jsonl").read_text().splitlines(True)[0]
+      ),
+      "seed1/result.json is not of these epochs",
+    ),
     (lambda run: (run / "result.json").write_text("[1]"), "not those of a run"),
     (lambda run: (run / "epochs.jsonl").write_text("5"), "not those of a run"),
   ],
@@ -257,6 +282,23 @@ def test_plot_run(change, status, told, tmp_path, capsys):
   change(tmp_path / "run")
   assert plot_run.main([str(tmp_path / "run")]) == status
   assert told in "".join(capsys.readouterr())
+  assert not (tmp_path / "run" / "perplexity.part").exists()
+
+
+def test_published_numbers_are_not_drawn_beside_another_text(tmp_path):
+  make_run(run := tmp_path / "medium" / "seed1")
+  config, epochs = plot_run.read_run(run)
+  assert "the paper's end" in plot_run.draw(run, config, epochs).read_text()
+  config["data_sha256"] = {}
+  assert "the paper's end" not in plot_run.draw(run, config, epochs).read_text()
+
+
+def test_a_table_without_its_end_costs_no_text(tmp_path):
+  lost = "<!-- table runs -->\nold\n\nprose\n"
+  text = f"{lost}<!-- table best -->\nold\n<!-- end -->\nmore\n"
+  table = report.best_table(tmp_path)
+  expected = f"{lost}<!-- table best -->\n{table}<!-- end -->\nmore\n"
+  assert report.filled(text, tmp_path) == expected
 
 
 def test_dissect():
@@ -362,7 +404,7 @@ if "--evaluate" in flags:
   sys.exit()
 def told(signum, frame):
   sys.exit(128 + signum)
-for signum in (signal.SIGINT, signal.SIGTERM):
+for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
   signal.signal(signum, told)
 time.sleep(float(os.environ.get("TRAIN_SECONDS", 0)))
 about = {"model": flags["--model"], "seed": int(flags["--seed"])}
@@ -440,7 +482,9 @@ def start_training(project, what, seconds):
   return process
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+  "signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+)
 def test_reproduce_is_stopped(project, signum):
   with start_training(project, "ensemble", 60) as process:
     time.sleep(0.2)  # It has printed, and then sleeps.
@@ -465,6 +509,26 @@ def test_reproduce_twice_at_once(project):
     while subprocess.run(["pkill", "-f", f"save_path={run}"]).returncode == 0:
       time.sleep(0.1)
   assert project.run("reproduce.sh", "small")[0] == 0
+
+
+def test_reproduce_on_a_processor_that_tells_nothing(project):
+  grep = project.root / "bin" / "grep"  # Finds nothing, as in ARM's cpuinfo.
+  grep.parent.mkdir()
+  grep.write_text("#!/bin/sh\nexit 1\n")
+  grep.chmod(0o755)
+  project.env["PATH"] = f"{grep.parent}:{project.env['PATH']}"
+  status, _, err = project.run("reproduce.sh", "small")
+  assert status == 0, err
+  run = project.root / "runs" / "reproduced" / "small" / "seed1"
+  assert "cores of an unknown processor ()" in (run / "about.txt").read_text()
+
+
+def test_reproduce_cannot_write_its_log(project):
+  run = project.root / "runs" / "reproduced" / "small" / "seed1"
+  (run / "log.txt").mkdir(parents=True)
+  status, out, err = project.run("reproduce.sh", "small")
+  assert status == 1 and "log.txt: Is a directory" in err[-1]
+  assert not any("--seed=1" in line for line in out)
 
 
 def test_reproduce_cannot_score(project):
@@ -494,6 +558,8 @@ def test_reproduce_is_stopped_while_it_scores(project):
   )
   while not (project.root / "scores").exists():
     time.sleep(0.01)
+  status, _, err = project.run("reproduce.sh", "small")
+  assert status == 1 and "is being trained already" in err[-1]
   process.send_signal(signal.SIGTERM)
   assert process.wait() == 128 + signal.SIGTERM
   found = subprocess.run(["pgrep", "-f", score], stdout=subprocess.DEVNULL)
@@ -521,7 +587,7 @@ def test_reproduce_is_given_another_text(project):
 
 
 def test_reproduce_is_not_told_what(project):
-  for arguments in ([], ["tiny"]):
+  for arguments in ([], ["tiny"], ["small", "large"]):
     status, out, err = project.run("reproduce.sh", *arguments)
     assert (status, out) == (2, [])
     assert err == ["Usage: scripts/reproduce.sh small|medium|large|ensemble"]

@@ -5,24 +5,27 @@
 #
 # A seed gives the same numbers, to the last digit, on the same processor and
 # TensorFlow. On others it gives those that another seed might: tests of small
-# were between 112.8 and 115.8 in all runs of this project. Hours are those
-# of 2 cores of an AMD EPYC with AVX512-BF16. With AVX2 alone small takes 0.6;
-# medium and large are faster without --use_fp16 then, and take 6.5 and 38
-# (computed from their words a second).
+# were between 112.8 and 115.8 in all runs of this project.
 #
-#   what       flags                          epochs   hours   valid    test
-#   small      --model=small --seed=1           13      0.3    119.3   115.2
-#   medium     --model=medium --use_fp16        39      1.8     87.2    83.8
-#   large      --model=large --use_fp16         55      8.3     82.2    78.4
-#   ensemble   small, seeds 1 to 5, and the mean of the probabilities of the
-#              first two and of all five        65      1.3
+#   what       flags                              epochs   hours  valid   test
+#   small      --model=small --seed=1               13      0.3   119.3  115.2
+#   medium     --model=medium --use_fp16 --seed=1   39      4.3    87.2   83.8
+#   large      --model=large --use_fp16 --seed=1    55     8-17    82.2   78.4
+#   ensemble   small, seeds 1 to 5                  65      1.3   119.2  115.0
+#              the mean of the first two's probabilities          100.4   96.1
+#              the mean of all five's                              87.9   84.1
 #
-# (Hours of medium and large: computed from their words a second; medium took
-# 4.3 while the machine was slow. Perplexities of large: the paper's.) The data
-# is fetched if it is not there, or PTB_DATA names its folder. A run that was
-# stopped goes on. Each run has its folder in runs/reproduced, with log.txt and
-# about.txt beside what --save_path keeps; at the end the tables of README and
-# results are printed.
+# Hours are those of 2 cores of an AMD EPYC with AVX512-BF16. The same virtual
+# machine is half as fast at times: medium was trained then, small not. Large
+# and the means were not run; their perplexities are the paper's, the hours of
+# large are computed from 1,781 words a second in its first steps, and half of
+# that. With AVX2 alone small takes 0.6 hours; medium and large are faster
+# without --use_fp16 then, and take 6.5 and 38 (computed likewise).
+#
+# The data is fetched if it is not there, or PTB_DATA names its folder. A run
+# that was stopped goes on. Each run has its folder in runs/reproduced, with
+# log.txt and about.txt beside what --save_path keeps; at the end the tables of
+# README and results are printed.
 set -euo pipefail
 set -m # Else what is started with & would ignore Ctrl-C.
 
@@ -31,7 +34,7 @@ python="$root/.venv/bin/python"
 folder="$root/runs/reproduced"
 
 main() {
-  case ${1-} in
+  case $* in
     small | medium | large | ensemble) ;;
     *)
       echo "Usage: scripts/reproduce.sh small|medium|large|ensemble" >&2
@@ -78,28 +81,29 @@ print(*download_ptb.wrong_texts(sys.argv[1]), sep=", ")' "$data")
 train() {
   local run="$folder/$1" part
   shift
+  mkdir -p "$run"
+  exec 9>>"$run/about.txt" # The lock holds until all it has started ends.
+  flock --nonblock 9 || {
+    echo "reproduce.sh: $run is being trained already. Wait for its end." >&2
+    exit 1
+  }
   [[ -f $run/result.json ]] || run_to_end "$run" "$@"
   as_job keep "$run/best.txt" evaluate_best "$run"
   for part in valid test; do
     as_job keep "$run/$part.json" dissect "$run" $part
   done
+  exec 9>&-
 }
 
 # run_to_end RUN FLAG...: trains, or goes on, and notes what and how long.
 run_to_end() {
   local run=$1 status=0
   shift
-  mkdir -p "$run"
-  exec 9>>"$run/about.txt"
-  flock --nonblock 9 || {
-    echo "reproduce.sh: $run is being trained already. Wait for its end." >&2
-    exit 1
-  }
+  : >>"$run/log.txt" # Here, if it cannot be written, not after hours.
   about "$@" >&9
   SECONDS=0
   as_job training "$run" "$@" || status=$?
   echo "seconds: $SECONDS" >&9
-  exec 9>&-
   ((status == 0)) || exit "$status"
 }
 
@@ -114,17 +118,20 @@ training() {
 
 # as_job COMMAND...: runs it; a signal goes on to all its processes.
 as_job() {
-  local status child
+  local status child signal
   # The job's own shell stays until what it has started ends.
   { trap : INT TERM HUP && "$@"; } &
   child=$!
-  trap 'kill -INT -- -$child' INT
-  trap 'kill -TERM -- -$child' TERM HUP
+  for signal in INT TERM HUP; do
+    # shellcheck disable=SC2064
+    trap "kill -$signal -- -$child" $signal
+  done
   while true; do
     status=0
     wait $child || status=$?
     kill -0 $child 2>/dev/null || break
-    sleep 0.5 # A signal has ended the wait, or the run was suspended.
+    # A signal has ended the wait, or the run was suspended. Ctrl-C ends sleep.
+    sleep 0.5 || true
   done
   trap - INT TERM HUP
   return "$status"
@@ -168,8 +175,9 @@ score() {
 # about FLAG...: prints what was run, when and on what.
 about() {
   local flags cpu
-  flags=$(grep -m1 '^flags' /proc/cpuinfo | grep -Eo 'avx2|avx512f|avx512_bf16|amx_bf16' | xargs)
-  cpu=$(grep -m1 '^model name' /proc/cpuinfo | cut -d: -f2 | xargs)
+  # Processors that are not x86 tell neither.
+  flags=$(grep -m1 '^flags' /proc/cpuinfo | grep -Eo 'avx2|avx512f|avx512_bf16|amx_bf16' | xargs) || true
+  cpu=$(grep -m1 '^model name' /proc/cpuinfo | cut -d: -f2 | xargs) || true
   echo "command: python ptb_word_lm.py --data_path=DATA --save_path=RUN $*"
   echo "commit: $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)"
   echo "started: $(date -u '+%Y-%m-%d %H:%M') UTC"
