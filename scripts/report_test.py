@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import pathlib
+import pty
 import re
 import shutil
 import signal
@@ -403,6 +405,8 @@ if "--evaluate" in flags:
   print("Test Perplexity: 5.000")
   sys.exit()
 def told(signum, frame):
+  signal.signal(signum, signal.SIG_DFL)
+  time.sleep(float(os.environ.get("SAVE_SECONDS", 0)))
   sys.exit(128 + signum)
 for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
   signal.signal(signum, told)
@@ -493,6 +497,28 @@ def test_reproduce_is_stopped(project, signum):
   assert (process.returncode, rest) == (128 + signum, "")
   run = project.root / "runs" / "reproduced" / "small" / "seed1"
   assert (run / "about.txt").read_text().splitlines()[-1].startswith("seconds:")
+
+
+def test_a_second_ctrl_c_ends_reproduce_at_once(project):
+  ours, its = pty.openpty()
+  with subprocess.Popen(
+    ["setsid", "--ctty", project.root / "scripts" / "reproduce.sh", "small"],
+    env={**project.env, "TRAIN_SECONDS": "60", "SAVE_SECONDS": "60"},
+    stdin=its,
+    stdout=its,
+    stderr=its,
+  ) as process:
+    os.close(its)
+    shown = b""
+    while b"--seed=1" not in shown:
+      shown += os.read(ours, 4096)
+    for _ in range(2):
+      time.sleep(0.2)
+      os.write(ours, b"\x03")
+    assert process.wait(timeout=20) == 128 + signal.SIGINT
+  os.close(ours)
+  found = ["pgrep", "-f", f"save_path={project.root}"]
+  assert subprocess.run(found, stdout=subprocess.DEVNULL).returncode == 1
 
 
 def test_reproduce_twice_at_once(project):

@@ -130,8 +130,10 @@ as_job() {
     status=0
     wait $child || status=$?
     kill -0 $child 2>/dev/null || break
-    # A signal has ended the wait, or the run was suspended. Ctrl-C ends sleep.
-    sleep 0.5 || true
+    # A signal has ended the wait, or the run was suspended. In the foreground
+    # sleep would get the next Ctrl-C, and this script none.
+    sleep 0.5 &
+    wait $! || true
   done
   trap - INT TERM HUP
   return "$status"
