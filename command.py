@@ -71,7 +71,9 @@ def run(name, argv, body, *, too_large="Take a smaller one."):
     )
   except OSError as error:
     if error.filename is not None:
-      tell(f"{name}: {error.filename}: {error.strerror}.")
+      # Of a part that cannot be renamed, what it was to become.
+      file = error.filename2 or error.filename
+      tell(f"{name}: {file}: {error.strerror}.")
       return 1
     # Of stdout: what it tells cannot be written.
     if not isinstance(error, BrokenPipeError):  # As "| head": nobody reads on.

@@ -102,6 +102,8 @@ def test_output_that_cannot_be_encoded():
     (command.InputError("Mend it."), 1, "try.py: Mend it.\n"),
     (PermissionError(13, "Permission denied", "/a"), 1,
      "try.py: /a: Permission denied.\n"),
+    (OSError(21, "Is a directory", "/a.part", None, "/a"), 1,
+     "try.py: /a: Is a directory.\n"),
     (OSError(28, "No space left"), 1, "try.py: cannot print: No space left.\n"),
     (MemoryError(), 1, "try.py: The model does not fit into memory. Less.\n"),
     (KeyboardInterrupt(), 130, "Interrupted.\n"),

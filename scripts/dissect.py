@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Says where the perplexity of a text comes from.
 
   score.py --run=RUN --carry_state --json --per_word --file=ptb.valid.txt |
-    scripts/dissect.py RUN
+    .venv/bin/python scripts/dissect.py RUN
 
 Reads what score.py says of each word, all read as one stream, and prints a JSON
 object:
@@ -20,6 +19,10 @@ import json
 import math
 import pathlib
 import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import command
 
 KINDS = ("<unk>", "N", "<eos>")
 
@@ -102,13 +105,19 @@ def main(argv=None):
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("run", metavar="RUN", type=pathlib.Path)
-  path = parser.parse_args(argv).run / "config.json"
+  run = parser.parse_args(argv).run
+  return command.run("dissect.py", [""], lambda: _main(run / "config.json"))
+
+
+def _main(path):
+  """Dissects a run that has this config.json; returns the exit status."""
   try:
     config = json.loads(path.read_text())["config"]
     batch_size, num_steps = int(config["batch_size"]), int(config["num_steps"])
   except (OSError, ValueError, KeyError, TypeError) as error:
-    print(f"dissect.py: {path} is not that of a run: {error}", file=sys.stderr)
-    return 1
+    raise command.InputError(
+      f"{path} is not that of a run: {error}."
+    ) from error
   try:
     found = dissect(list(words_of(sys.stdin)), batch_size, num_steps)
   except (
@@ -118,12 +127,9 @@ def main(argv=None):
     AttributeError,
     OverflowError,
   ) as error:
-    print(
-      "dissect.py: the input is not what score.py --json --per_word prints: "
-      f"{error}",
-      file=sys.stderr,
-    )
-    return 1
+    raise command.InputError(
+      f"the input is not what score.py --json --per_word prints: {error}."
+    ) from error
   print(json.dumps(found, indent=2))
   return 0
 

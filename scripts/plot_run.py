@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Draws a run's train and valid perplexity, on PTB with the published ones.
 
   .venv/bin/python scripts/plot_run.py RUN
@@ -12,7 +11,11 @@ import json
 import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
 import download_ptb
+
+import command
 
 # Train, valid and test perplexity: the paper's (table 1), the tutorial's, and
 # what re-runs of others reached.
@@ -38,11 +41,15 @@ PUBLISHED = {
 }
 
 
+class RunError(command.InputError):
+  """Files that are not those of a run, or not of one that fits."""
+
+
 def read_run(folder):
   """Returns config.json's dictionary, and epochs.jsonl's, one each epoch.
 
   Raises:
-    OSError, ValueError: if one cannot be read; the message names it.
+    OSError, RunError: if one cannot be read; it names the file.
   """
   config = read_file(folder / "config.json", json.loads)
   return config, read_file(folder / "epochs.jsonl", _json_lines)
@@ -56,7 +63,7 @@ def read_file(path, parse, *missing):
   """Returns what a file has, or `missing`, if given, where there is none.
 
   Raises:
-    OSError, ValueError: if it cannot be read; the message names it.
+    OSError, RunError: if it cannot be read; it names the file.
   """
   try:
     return parse(path.read_text())
@@ -65,7 +72,7 @@ def read_file(path, parse, *missing):
       return missing[0]
     raise
   except ValueError as error:
-    raise ValueError(f"{path} is damaged: {error}") from error
+    raise RunError(f"{path} is damaged: {error}.") from error
 
 
 def draw(folder, config, epochs):
@@ -73,13 +80,13 @@ def draw(folder, config, epochs):
 
   Raises:
     OSError: if it cannot be written.
-    ImportError: if there is no matplotlib.
+    InputError: if there is no matplotlib.
   """
   try:  # Imported here: the help above needs no matplotlib.
     import matplotlib
     from matplotlib import pyplot
   except ImportError as error:
-    raise ImportError(
+    raise command.InputError(
       f"{error}; `.venv/bin/pip install -r requirements-dev.txt` brings it."
     ) from error
 
@@ -130,17 +137,18 @@ def main(argv=None):
   )
   parser.add_argument("run", metavar="RUN", type=pathlib.Path)
   folder = parser.parse_args(argv).run
+  return command.run("plot_run.py", [""], lambda: _main(folder))
+
+
+def _main(folder):
+  """Draws the run in a folder; returns the exit status."""
+  config, epochs = read_run(folder)
   try:
-    config, epochs = read_run(folder)
     if not epochs:
       raise ValueError("no epoch is finished")
-    print(draw(folder, config, epochs), flush=True)
-  except (OSError, ImportError) as error:
-    print(f"plot_run.py: {error}", file=sys.stderr)
-    return 1
+    print(draw(folder, config, epochs))
   except (ValueError, KeyError, TypeError) as error:
-    print(f"plot_run.py: {folder} has no run to draw: {error}", file=sys.stderr)
-    return 1
+    raise RunError(f"{folder} has no run to draw: {error}.") from error
   return 0
 
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Makes the tables and pictures of results from the files of runs.
 
   .venv/bin/python scripts/report.py           draws those of results/, writes
@@ -23,10 +22,14 @@ import re
 import statistics
 import sys
 
-import download_ptb
-import plot_run
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import download_ptb  # noqa: E402
+import plot_run  # noqa: E402
+
+import command  # noqa: E402
+
 MODELS = ("small", "medium", "large")
 PARTS = ("train", "valid", "test")
 
@@ -46,8 +49,8 @@ class Run:
     """Reads a run's files.
 
     Raises:
-      OSError, ValueError: if one cannot be read, is of another text, or does
-        not fit the others; the message names it.
+      OSError, RunError: if one cannot be read, is of another text, or does
+        not fit the others; it names the file.
     """
     run = cls(
       folder,
@@ -56,33 +59,38 @@ class Run:
       about=plot_run.read_file(folder / "about.txt", about_of, {}),
     )
     if run.config["data_sha256"] != download_ptb.HASHES:
-      raise ValueError(
+      raise plot_run.RunError(
         f"{folder} has a run on another text than the Penn Treebank (by the "
         "data_sha256 in config.json), which the published numbers are of."
       )
     if folder.name != f"seed{run.config['seed']}":
-      raise ValueError(f"{folder} has the run of seed {run.config['seed']}.")
+      raise plot_run.RunError(
+        f"{folder} has the run of seed {run.config['seed']}."
+      )
     if folder.parent.name != run.config["model"]:
-      raise ValueError(f"{folder} has a run of {run.config['model']}.")
+      raise plot_run.RunError(f"{folder} has a run of {run.config['model']}.")
     run._check_epochs()
     return run
 
   def _check_epochs(self):
-    """Raises ValueError if epochs and result are not those of one run."""
+    """Raises RunError if epochs and result are not those of one run."""
+    file = self.folder / "epochs.jsonl"
     numbers = [epoch["epoch"] for epoch in self.epochs]
     if numbers != list(range(1, len(numbers) + 1)):
-      raise ValueError(f"{self.folder}/epochs.jsonl leaves out an epoch.")
+      raise plot_run.RunError(f"{file} leaves out an epoch.")
     for epoch in self.epochs:
       for part in PARTS[:2]:
         if not 1 <= epoch[f"{part}_perplexity"] < math.inf:
-          raise ValueError(f"{self.folder}/epochs.jsonl has no perplexity.")
+          raise plot_run.RunError(f"{file} has no perplexity.")
     if self.result is None:
       return
     if self.result["epoch"] != self.config["config"]["max_max_epoch"] or any(
       self.result[key] != self.epochs[-1][key]
       for key in ("epoch", "train_perplexity", "valid_perplexity")
     ):
-      raise ValueError(f"{self.folder}/result.json is not of these epochs.")
+      raise plot_run.RunError(
+        f"{self.folder}/result.json is not of these epochs."
+      )
 
   def perplexity(self, part):
     """Returns the final one of a part; None if there is none."""
@@ -344,29 +352,29 @@ def main(argv=None):
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument("folder", metavar="FOLDER", nargs="?", type=pathlib.Path)
-  given = parser.parse_args(argv).folder
+  folder = parser.parse_args(argv).folder
+  return command.run("report.py", [""], lambda: _main(folder))
+
+
+def _main(given):
+  """Reports a folder, None for the project's; returns the exit status."""
   folder = given or ROOT / "results"
   try:
     if not any(all_runs(folder)):
-      raise ValueError(f"{folder} has no run with a finished epoch.")
+      raise plot_run.RunError(f"{folder} has no run with a finished epoch.")
     draw_all(folder)
     if given:
-      print("\n".join(table(folder) for table in TABLES.values()), flush=True)
+      print("\n".join(table(folder) for table in TABLES.values()))
       return 0
     for path in (ROOT / "README.md", folder / "README.md"):
       part = path.with_suffix(".part")
       part.write_text(filled(path.read_text(), folder))
       part.replace(path)
-  except (OSError, ValueError, ImportError) as error:
-    print(f"report.py: {error}", file=sys.stderr)
-    return 1
-  except (KeyError, TypeError) as error:
-    print(
-      f"report.py: the files of a run in {folder} are not those of a run, or "
-      f"lack something: {error}",
-      file=sys.stderr,
-    )
-    return 1
+  except (ValueError, KeyError, TypeError) as error:
+    raise plot_run.RunError(
+      f"the files of a run in {folder} are not those of a run, or lack "
+      f"something: {error}."
+    ) from error
   return 0
 
 

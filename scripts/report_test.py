@@ -275,7 +275,8 @@ def test_without_matplotlib(tmp_path, capsys, monkeypatch):
   [
     (lambda run: None, 0, "perplexity.svg"),
     (lambda run: (run / "epochs.jsonl").write_text(""), 1, "no epoch is"),
-    (lambda run: (run / "epochs.jsonl").write_text("["), 1, "no run to draw"),
+    (lambda run: (run / "epochs.jsonl").write_text("["), 1, "is damaged: "),
+    (lambda run: (run / "config.json").write_text("5"), 1, "no run to draw"),
     (lambda run: shutil.rmtree(run), 1, "config.json"),
   ],
 )
@@ -435,6 +436,8 @@ def project(tmp_path):
   project = Project(tmp_path / "a project")
   (project.root / "ptb_word_lm.py").write_text(TRAINING)
   (project.root / "score.py").write_text(SCORE)
+  for name in ("command.py", "tf1.py"):
+    shutil.copy(report.ROOT / name, project.root)
   # The texts of this folder count as PTB's.
   data = tmp_path / "the data"
   data.mkdir()
