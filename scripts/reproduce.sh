@@ -8,19 +8,18 @@
 # were between 112.8 and 115.8 in all runs of this project.
 #
 #   what       flags                              epochs   hours  valid   test
-#   small      --model=small --seed=1               13      0.3   119.3  115.2
+#   small      --model=small --seed=1               13      0.5   119.3  115.2
 #   medium     --model=medium --use_fp16 --seed=1   39      4.3    87.2   83.8
 #   large      --model=large --use_fp16 --seed=1    55     8-17    82.2   78.4
-#   ensemble   small, seeds 1 to 5                  65      1.3   119.2  115.0
-#              the mean of the first two's probabilities          100.4   96.1
-#              the mean of all five's                              87.9   84.1
+#   ensemble   small, seeds 1 to 5                  65      2.4   119.2  115.0
+#              the mean of the first two's probabilities           99.9   96.5
+#              the mean of all five's                              87.6   84.7
 #
-# Hours are those of 2 cores of an AMD EPYC with AVX512-BF16. The same virtual
-# machine is half as fast at times: medium was trained then, small not. Large
-# and the means were not run; their perplexities are the paper's, the hours of
-# large are computed from 1,781 words a second in its first steps, and half of
-# that. With AVX2 alone small takes 0.6 hours; medium and large are faster
-# without --use_fp16 then, and take 6.5 and 38 (computed likewise).
+# Hours are those of 2 cores of an AMD EPYC with AVX512-BF16, a virtual machine
+# that is twice as fast at times. Large was not run: its perplexities are the
+# paper's, its hours are computed from 1,781 words a second in its first steps,
+# and half of that. With AVX2 alone small takes 0.6 hours; medium and large are
+# faster without --use_fp16 then, and take 6.5 and 38 (computed likewise).
 #
 # The data is fetched if it is not there, or PTB_DATA names its folder. A run
 # that was stopped goes on. Each run has its folder in runs/reproduced, with
