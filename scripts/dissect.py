@@ -1,6 +1,6 @@
 """Says where the perplexity of a text comes from.
 
-  score.py --run=RUN --carry_state --json --per_word --file=ptb.valid.txt |
+  .venv/bin/python score.py --run=RUN --carry_state --json --per_word <TEXT |
     .venv/bin/python scripts/dissect.py RUN
 
 Reads what score.py says of each word, all read as one stream, and prints a JSON

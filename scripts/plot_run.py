@@ -7,6 +7,7 @@ picture is RUN/perplexity.svg. Needs matplotlib, from requirements-dev.txt.
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -75,6 +76,20 @@ def read_file(path, parse, *missing):
     raise RunError(f"{path} is damaged: {error}.") from error
 
 
+@contextlib.contextmanager
+def written_whole(path):
+  """Gives a path to write to; at the end, its file takes the place of `path`.
+
+  If the block fails, `path` stays as it is, and nothing is left beside it.
+  """
+  part = path.with_suffix(".part")
+  try:
+    yield part
+    part.replace(path)
+  finally:
+    part.unlink(missing_ok=True)
+
+
 def draw(folder, config, epochs):
   """Writes the picture into the folder, and returns its path.
 
@@ -120,13 +135,11 @@ def draw(folder, config, epochs):
   axes.grid(alpha=0.3)
   axes.legend()
   picture = folder / "perplexity.svg"
-  part = folder / "perplexity.part"
   try:
-    figure.savefig(part, format="svg", metadata={"Date": None})
-    part.replace(picture)
+    with written_whole(picture) as part:
+      figure.savefig(part, format="svg", metadata={"Date": None})
   finally:
     pyplot.close(figure)
-    part.unlink(missing_ok=True)
   return picture
 
 
@@ -146,9 +159,10 @@ def _main(folder):
   try:
     if not epochs:
       raise ValueError("no epoch is finished")
-    print(draw(folder, config, epochs))
+    picture = draw(folder, config, epochs)
   except (ValueError, KeyError, TypeError) as error:
     raise RunError(f"{folder} has no run to draw: {error}.") from error
+  print(picture)
   return 0
 
 

@@ -359,22 +359,24 @@ def main(argv=None):
 def _main(given):
   """Reports a folder, None for the project's; returns the exit status."""
   folder = given or ROOT / "results"
+  shown = []
   try:
     if not any(all_runs(folder)):
       raise plot_run.RunError(f"{folder} has no run with a finished epoch.")
     draw_all(folder)
     if given:
-      print("\n".join(table(folder) for table in TABLES.values()))
-      return 0
-    for path in (ROOT / "README.md", folder / "README.md"):
-      part = path.with_suffix(".part")
-      part.write_text(filled(path.read_text(), folder))
-      part.replace(path)
+      shown = [table(folder) for table in TABLES.values()]
+    else:
+      for path in (ROOT / "README.md", folder / "README.md"):
+        with plot_run.written_whole(path) as part:
+          part.write_text(filled(path.read_text(), folder))
   except (ValueError, KeyError, TypeError) as error:
     raise plot_run.RunError(
       f"the files of a run in {folder} are not those of a run, or lack "
       f"something: {error}."
     ) from error
+  if shown:
+    print("\n".join(shown))
   return 0
 
 

@@ -262,6 +262,33 @@ def test_report_is_given_something_else(change, told, tmp_path, capsys):
   assert out == "" and told in err and err.count("\n") == 1
 
 
+def test_what_report_prints_cannot_be_encoded(tmp_path):
+  for seed in (1, 2):
+    make_run(tmp_path / "medium" / f"seed{seed}", seed=seed)
+  done = subprocess.run(
+    [sys.executable, report.__file__, tmp_path],
+    env={"PYTHONIOENCODING": "ascii"},
+    capture_output=True,
+    text=True,
+  )
+  assert (done.returncode, done.stdout) == (1, "")
+  assert done.stderr == (
+    "report.py: cannot print '\\xb1' in ascii: set PYTHONIOENCODING=utf-8.\n"
+  )
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+  path = tmp_path / "README.md"
+  path.write_text("old")
+  with pytest.raises(OSError), plot_run.written_whole(path) as part:
+    part.write_text("half")
+    raise OSError(28, "No space left on device")
+  assert [path] == list(tmp_path.iterdir()) and path.read_text() == "old"
+  with plot_run.written_whole(path) as part:
+    part.write_text("new")
+  assert [path] == list(tmp_path.iterdir()) and path.read_text() == "new"
+
+
 def test_without_matplotlib(tmp_path, capsys, monkeypatch):
   monkeypatch.setitem(sys.modules, "matplotlib", None)
   make_run(tmp_path / "medium" / "seed1")
@@ -475,6 +502,12 @@ def test_reproduce(project):
   assert any("5 seeds" in line for line in out)
 
 
+def is_running(command):
+  """Says whether there is a process with this in its command line."""
+  found = subprocess.run(["pgrep", "-f", command], stdout=subprocess.DEVNULL)
+  return found.returncode == 0
+
+
 def start_training(project, what, seconds):
   """Starts reproduce.sh; returns its process, once the training has begun."""
   process = subprocess.Popen(
@@ -520,8 +553,7 @@ def test_a_second_ctrl_c_ends_reproduce_at_once(project):
       os.write(ours, b"\x03")
     assert process.wait(timeout=20) == 128 + signal.SIGINT
   os.close(ours)
-  found = ["pgrep", "-f", f"save_path={project.root}"]
-  assert subprocess.run(found, stdout=subprocess.DEVNULL).returncode == 1
+  assert not is_running(f"save_path={project.root}")
 
 
 def test_reproduce_twice_at_once(project):
@@ -591,8 +623,7 @@ def test_reproduce_is_stopped_while_it_scores(project):
   assert status == 1 and "is being trained already" in err[-1]
   process.send_signal(signal.SIGTERM)
   assert process.wait() == 128 + signal.SIGTERM
-  found = subprocess.run(["pgrep", "-f", score], stdout=subprocess.DEVNULL)
-  assert found.returncode == 1  # Nothing is left of it.
+  assert not is_running(score)
   run = project.root / "runs" / "reproduced" / "small" / "seed1"
   assert (run / "best.txt").exists() and not (run / "valid.json").exists()
 
