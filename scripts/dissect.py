@@ -22,6 +22,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import plot_run
+
 import command
 
 KINDS = ("<unk>", "N", "<eos>")
@@ -114,19 +116,13 @@ def _main(path):
   try:
     config = json.loads(path.read_text())["config"]
     batch_size, num_steps = int(config["batch_size"]), int(config["num_steps"])
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, *plot_run.NOT_A_RUN) as error:
     raise command.InputError(
       f"{path} is not that of a run: {error}."
     ) from error
   try:
     found = dissect(list(words_of(sys.stdin)), batch_size, num_steps)
-  except (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-  ) as error:
+  except plot_run.NOT_A_RUN as error:
     raise command.InputError(
       f"the input is not what score.py --json --per_word prints: {error}."
     ) from error

@@ -46,6 +46,17 @@ class RunError(command.InputError):
   """Files that are not those of a run, or not of one that fits."""
 
 
+# What computing with a file's contents can raise if they are not a run's.
+NOT_A_RUN = (
+  ArithmeticError,
+  AttributeError,
+  LookupError,
+  RecursionError,
+  TypeError,
+  ValueError,
+)
+
+
 def read_run(folder):
   """Returns config.json's dictionary, and epochs.jsonl's, one each epoch.
 
@@ -67,12 +78,12 @@ def read_file(path, parse, *missing):
     OSError, RunError: if it cannot be read; it names the file.
   """
   try:
-    return parse(path.read_text())
+    return parse(path.read_text(encoding="utf-8"))
   except FileNotFoundError:
     if missing:
       return missing[0]
     raise
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise RunError(f"{path} is damaged: {error}.") from error
 
 
@@ -86,6 +97,10 @@ def written_whole(path):
   try:
     yield part
     part.replace(path)
+  except OSError as error:
+    if error.filename is None:  # Of a full disk.
+      error.filename = str(path)
+    raise
   finally:
     part.unlink(missing_ok=True)
 
@@ -160,7 +175,7 @@ def _main(folder):
     if not epochs:
       raise ValueError("no epoch is finished")
     picture = draw(folder, config, epochs)
-  except (ValueError, KeyError, TypeError) as error:
+  except NOT_A_RUN as error:
     raise RunError(f"{folder} has no run to draw: {error}.") from error
   print(picture)
   return 0

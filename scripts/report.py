@@ -74,6 +74,8 @@ class Run:
 
   def _check_epochs(self):
     """Raises RunError if epochs and result are not those of one run."""
+    if self.result and not 1 <= self.result["test_perplexity"] < math.inf:
+      raise plot_run.RunError(f"{self.folder}/result.json has no perplexity.")
     file = self.folder / "epochs.jsonl"
     numbers = [epoch["epoch"] for epoch in self.epochs]
     if numbers != list(range(1, len(numbers) + 1)):
@@ -359,7 +361,7 @@ def main(argv=None):
 def _main(given):
   """Reports a folder, None for the project's; returns the exit status."""
   folder = given or ROOT / "results"
-  shown = []
+  shown, texts = [], {}
   try:
     if not any(all_runs(folder)):
       raise plot_run.RunError(f"{folder} has no run with a finished epoch.")
@@ -368,13 +370,15 @@ def _main(given):
       shown = [table(folder) for table in TABLES.values()]
     else:
       for path in (ROOT / "README.md", folder / "README.md"):
-        with plot_run.written_whole(path) as part:
-          part.write_text(filled(path.read_text(), folder))
-  except (ValueError, KeyError, TypeError) as error:
+        texts[path] = filled(path.read_text(encoding="utf-8"), folder)
+  except plot_run.NOT_A_RUN as error:
     raise plot_run.RunError(
       f"the files of a run in {folder} are not those of a run, or lack "
       f"something: {error}."
     ) from error
+  for path, text in texts.items():
+    with plot_run.written_whole(path) as part:
+      part.write_text(text, encoding="utf-8")
   if shown:
     print("\n".join(shown))
   return 0

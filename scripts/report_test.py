@@ -250,6 +250,31 @@ def test_what_report_is_given(tmp_path, capsys):
       ),
       "seed1/result.json is not of these epochs",
     ),
+    (
+      lambda run: (run / "result.json").write_text(
+        re.sub(
+          r'("test_perplexity": )[\d.]+',
+          r"\1NaN",
+          (run / "result.json").read_text(),
+        )
+      ),
+      "seed1/result.json has no perplexity",
+    ),
+    (
+      lambda run: (run / "epochs.jsonl").write_text(
+        re.sub(
+          r'("train_seconds": )[\d.]+',
+          r"\1Infinity",
+          (run / "epochs.jsonl").read_text(),
+        )
+      ),
+      "not those of a run",
+    ),
+    (
+      lambda run: (run / "config.json").write_text("[" * 100_000),
+      "seed1/config.json is damaged",
+    ),
+    (lambda run: (run / "epochs.jsonl").write_text(""), "index out of range"),
     (lambda run: (run / "result.json").write_text("[1]"), "not those of a run"),
     (lambda run: (run / "epochs.jsonl").write_text("5"), "not those of a run"),
   ],
@@ -280,9 +305,13 @@ def test_what_report_prints_cannot_be_encoded(tmp_path):
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
   path = tmp_path / "README.md"
   path.write_text("old")
-  with pytest.raises(OSError), plot_run.written_whole(path) as part:
+  with (
+    pytest.raises(OSError) as failed,
+    plot_run.written_whole(path) as part,
+  ):
     part.write_text("half")
     raise OSError(28, "No space left on device")
+  assert failed.value.filename == str(path)
   assert [path] == list(tmp_path.iterdir()) and path.read_text() == "old"
   with plot_run.written_whole(path) as part:
     part.write_text("new")
@@ -392,6 +421,7 @@ def one_line(*log_probs):
     ("nonsense\n", "the input is not what score.py"),
     ("[1]", "the input is not what score.py"),
     ('{"words": 5}', "the input is not what score.py"),
+    ("[" * 100_000, "the input is not what score.py"),
     (one_line(-1.0, -1.0), "--carry_state"),
     (f"{one_line(None, -1.0)}\n" * 2, "--carry_state"),
     (one_line(None, *[-1.0] * 6), "7 words are too few"),
@@ -415,7 +445,13 @@ def test_dissect_is_given_something_else(text, told, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "text", [None, "[]", '{"config": {"batch_size": "x"}}']
+  "text",
+  [
+    None,
+    "[]",
+    '{"config": {"batch_size": "x"}}',
+    '{"config": {"batch_size": 1e999, "num_steps": 2}}',
+  ],
 )
 def test_dissect_is_given_no_run(text, tmp_path, capsys):
   if text:

@@ -4,8 +4,8 @@
 #   scripts/reproduce.sh small|medium|large|ensemble
 #
 # A seed gives the same numbers, to the last digit, on the same processor and
-# TensorFlow. On others it gives those that another seed might: tests of small
-# were between 112.8 and 115.8 in all runs of this project.
+# TensorFlow. On others it gives those that another seed might: tests of small,
+# trained so, were between 112.8 and 115.8 in all runs of this project.
 #
 #   what       flags                              epochs   hours  valid   test
 #   small      --model=small --seed=1               13      0.5   119.3  115.2
