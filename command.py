@@ -91,14 +91,20 @@ def run(name, argv, body, *, too_large="Take a smaller one."):
 
 def _stop(signum, frame):
   """Ends the process, so that what is half-written is removed on the way."""
-  del frame
+
+  def once_more():
+    threading.Timer(0.1, os.kill, [os.getpid(), signum]).start()
 
   def after_stop(unraisable):
     # Python drops what is raised in a destructor or the like: so once more.
     # What else a destructor finds half made is no news now.
     if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
-      threading.Timer(0.1, os.kill, [os.getpid(), signum]).start()
+      once_more()
 
+  while frame is not None:
+    if frame.f_code is after_stop.__code__:  # It is dropped in there, too.
+      return once_more()
+    frame = frame.f_back
   sys.unraisablehook = after_stop
   if signum == signal.SIGINT:
     raise KeyboardInterrupt

@@ -44,9 +44,22 @@ def body():
 """
 
 
+SLOW_START = """
+import threading
+class Slow(threading.Timer):
+  count = 0
+  def start(self):
+    super().start()
+    Slow.count += 1
+    if Slow.count < 3: time.sleep(0.5)  # The signal comes within the hook.
+threading.Timer = Slow
+"""
+
+
+@pytest.mark.parametrize("before", ["", SLOW_START])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_within_a_destructor_is_not_lost(signum):
-  with run_body(LOSES) as process:
+def test_a_signal_within_a_destructor_is_not_lost(signum, before):
+  with run_body(before + LOSES) as process:
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signum)
     out, err = process.communicate(timeout=50)
