@@ -925,8 +925,8 @@ def _take_gpus(args, size):
     )
   if args.num_gpus > 1:
     script = pathlib.Path(__file__).parent / "scripts" / "launch_local.py"
-    command = [sys.executable, str(script), "-n", str(args.num_gpus), "--gpus"]
-    os.execv(sys.executable, [*command, *sys.argv[1:], "--num_gpus=1"])
+    argv = [sys.executable, str(script), "-n", str(args.num_gpus), "--gpus"]
+    os.execv(sys.executable, [*argv, *sys.argv[1:], "--num_gpus=1"])
 
 
 def _train(args, addresses, index):

@@ -130,8 +130,8 @@ as_job() {
     wait $child || status=$?
     kill -0 $child 2>/dev/null || break
     # A signal has ended the wait, or the run was suspended. In the foreground
-    # sleep would get the next Ctrl-C, and this script none.
-    sleep 0.5 &
+    # sleep would get the next Ctrl-C, and this script none. It holds no lock.
+    sleep 0.5 9>&- &
     wait $! || true
   done
   trap - INT TERM HUP
