@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import fcntl
 import functools
-import gc
 import json
 import multiprocessing
 import os
@@ -632,7 +631,6 @@ def sizes_in_training(path):
   class Folder(run_folder.RunFolder):
     def save(self, session, step, progress):
       super().save(session, step, progress)
-      gc.collect()
       pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
       sizes.append(pages * page)
 

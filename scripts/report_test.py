@@ -205,6 +205,18 @@ def test_what_report_is_given(tmp_path, capsys):
   assert (tmp_path / "medium" / "seed1" / "perplexity.svg").exists()
 
 
+def edit(name, pattern, new):
+  """Returns what puts `new` for the pattern, in a file of the run it gets."""
+
+  def change(run):
+    text = (run / name).read_text()
+    edited = re.sub(pattern, new, text)
+    assert edited != text
+    (run / name).write_text(edited)
+
+  return change
+
+
 @pytest.mark.parametrize(
   ("change", "told"),
   [
@@ -223,9 +235,7 @@ def test_what_report_is_given(tmp_path, capsys):
     (lambda run: (run / "perplexity.svg").mkdir(), "seed1/perplexity.svg"),
     (lambda run: run.rename(run.parent / "seed2"), "has the run of seed 1"),
     (
-      lambda run: (run / "config.json").write_text(
-        (run / "config.json").read_text().replace("fcea", "0000")
-      ),
+      edit("config.json", "fcea", "0000"),
       "seed1 has a run on another text than the Penn Treebank",
     ),
     (
@@ -233,41 +243,23 @@ def test_what_report_is_given(tmp_path, capsys):
       "small/seed1 has a run of medium",
     ),
     (
-      lambda run: (run / "epochs.jsonl").write_text(
-        "".join((run / "epochs.jsonl").read_text().splitlines(True)[1:])
-      ),
+      edit("epochs.jsonl", r"\A.*\n", ""),
       "seed1/epochs.jsonl leaves out an epoch",
     ),
     (
-      lambda run: (run / "epochs.jsonl").write_text(
-        (run / "epochs.jsonl").read_text().replace("99.0", "NaN")
-      ),
+      edit("epochs.jsonl", r"99\.0", "NaN"),
       "seed1/epochs.jsonl has no perplexity",
     ),
     (
-      lambda run: (run / "epochs.jsonl").write_text(
-        (run / "epochs.jsonl").read_text().splitlines(True)[0]
-      ),
+      edit("epochs.jsonl", r"\n(.|\n)+", "\n"),
       "seed1/result.json is not of these epochs",
     ),
     (
-      lambda run: (run / "result.json").write_text(
-        re.sub(
-          r'("test_perplexity": )[\d.]+',
-          r"\1NaN",
-          (run / "result.json").read_text(),
-        )
-      ),
+      edit("result.json", r'("test_perplexity": )[\d.]+', r"\1NaN"),
       "seed1/result.json has no perplexity",
     ),
     (
-      lambda run: (run / "epochs.jsonl").write_text(
-        re.sub(
-          r'("train_seconds": )[\d.]+',
-          r"\1Infinity",
-          (run / "epochs.jsonl").read_text(),
-        )
-      ),
+      edit("epochs.jsonl", r'("train_seconds": )[\d.]+', r"\1Infinity"),
       "not those of a run",
     ),
     (
