@@ -9,6 +9,7 @@ picture is RUN/perplexity.svg. Needs matplotlib, from requirements-dev.txt.
 import argparse
 import contextlib
 import json
+import math
 import pathlib
 import sys
 
@@ -61,10 +62,25 @@ def read_run(folder):
   """Returns config.json's dictionary, and epochs.jsonl's, one each epoch.
 
   Raises:
-    OSError, RunError: if one cannot be read; it names the file.
+    OSError, RunError: if one cannot be read, or the epochs are not those of one
+      run; it names the file.
+    others of NOT_A_RUN: if something else stands in it.
   """
   config = read_file(folder / "config.json", json.loads)
-  return config, read_file(folder / "epochs.jsonl", _json_lines)
+  epochs = read_file(path := folder / "epochs.jsonl", _json_lines)
+  numbers = [epoch["epoch"] for epoch in epochs]
+  if numbers != list(range(1, len(numbers) + 1)):
+    raise RunError(f"{path} leaves out an epoch.")
+  for part in ("train", "valid"):
+    for epoch in epochs:
+      check_perplexity(path, epoch[f"{part}_perplexity"])
+  return config, epochs
+
+
+def check_perplexity(path, value):
+  """Raises RunError if this, from this file, cannot be a perplexity."""
+  if not 1 <= value < math.inf:
+    raise RunError(f"{path} has no perplexity.")
 
 
 def _json_lines(text):
@@ -127,7 +143,7 @@ def draw(folder, config, epochs):
   numbers = [epoch["epoch"] for epoch in epochs]
   for part, color in (("train", "tab:blue"), ("valid", "tab:orange")):
     values = [epoch[f"{part}_perplexity"] for epoch in epochs]
-    label = f"{part}, ends at {values[-1]:.2f}"
+    label = f"{part}, epoch {numbers[-1]}: {values[-1]:.2f}"
     axes.plot(numbers, values, "o-", color=color, markersize=4, label=label)
   if model in PUBLISHED and config["data_sha256"] == download_ptb.HASHES:
     train, valid, _ = PUBLISHED[model][TUTORIAL]
@@ -144,7 +160,7 @@ def draw(folder, config, epochs):
     xlabel="epoch", ylabel="perplexity",
     yscale="log", xticks=numbers[:: max(1, len(numbers) // 13)],
   )  # fmt: skip
-  ticks = [40, 60, 80, 100, 120, 150, 200, 300]
+  ticks = [40, 60, 80, 100, 120, 150, 200, 300, 500]
   axes.set_yticks(ticks, [str(tick) for tick in ticks], minor=False)
   axes.minorticks_off()
   axes.grid(alpha=0.3)
@@ -170,8 +186,8 @@ def main(argv=None):
 
 def _main(folder):
   """Draws the run in a folder; returns the exit status."""
-  config, epochs = read_run(folder)
   try:
+    config, epochs = read_run(folder)
     if not epochs:
       raise ValueError("no epoch is finished")
     picture = draw(folder, config, epochs)

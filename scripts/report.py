@@ -69,38 +69,40 @@ class Run:
       )
     if folder.parent.name != run.config["model"]:
       raise plot_run.RunError(f"{folder} has a run of {run.config['model']}.")
-    run._check_epochs()
+    run._check_result()
     return run
 
-  def _check_epochs(self):
+  def _check_result(self):
     """Raises RunError if epochs and result are not those of one run."""
-    if self.result and not 1 <= self.result["test_perplexity"] < math.inf:
-      raise plot_run.RunError(f"{self.folder}/result.json has no perplexity.")
-    file = self.folder / "epochs.jsonl"
-    numbers = [epoch["epoch"] for epoch in self.epochs]
-    if numbers != list(range(1, len(numbers) + 1)):
-      raise plot_run.RunError(f"{file} leaves out an epoch.")
-    for epoch in self.epochs:
-      for part in PARTS[:2]:
-        if not 1 <= epoch[f"{part}_perplexity"] < math.inf:
-          raise plot_run.RunError(f"{file} has no perplexity.")
     if self.result is None:
       return
+    path = self.folder / "result.json"
+    plot_run.check_perplexity(path, self.result["test_perplexity"])
     if self.result["epoch"] != self.config["config"]["max_max_epoch"] or any(
       self.result[key] != self.epochs[-1][key]
       for key in ("epoch", "train_perplexity", "valid_perplexity")
     ):
-      raise plot_run.RunError(
-        f"{self.folder}/result.json is not of these epochs."
-      )
+      raise plot_run.RunError(f"{path} is not of these epochs.")
 
   def perplexity(self, part):
     """Returns the final one of a part; None if there is none."""
     return self.result and self.result[f"{part}_perplexity"]
 
   def dissected(self, part):
-    """Returns what dissect.py found in a part; None if it was not asked."""
-    return plot_run.read_file(self.folder / f"{part}.json", json.loads, None)
+    """Returns what dissect.py found in a part; None if it was not asked.
+
+    Raises:
+      OSError, RunError: if it cannot be read, or is not of this run.
+    """
+    path = self.folder / f"{part}.json"
+    found = plot_run.read_file(path, json.loads, None)
+    if found:
+      # Only their states at the start of each piece differ, by 0.2% at most.
+      same = found if part == "test" else found["in_batches"]
+      value = self.perplexity(part)
+      if not math.isclose(same["perplexity"], value, rel_tol=0.01):
+        raise plot_run.RunError(f"{path} is not of this run.")
+    return found
 
 
 def about_of(text):
@@ -111,6 +113,12 @@ def about_of(text):
     values = about.setdefault(key, [])
     values.append(int(value) if key == "seconds" else value)
   return about
+
+
+def best_of(text):
+  """Returns the test perplexity of best.txt, what --evaluate has printed."""
+  (value,) = re.findall(r"Test Perplexity: ([\d.]+)", text)
+  return float(value)
 
 
 def runs_of(folder, model):
@@ -191,6 +199,8 @@ def _mean_of_models(folder, number):
   for part in PARTS[1:]:
     path = folder / "small" / f"mean_of_{number}_{part}.json"
     found = plot_run.read_file(path, json.loads, None)
+    if found:
+      plot_run.check_perplexity(path, found["perplexity"])
     row.append(f"**{found['perplexity']:.2f}**" if found else "not run")
   return row
 
@@ -266,18 +276,15 @@ def best_table(folder):
   rows = []
   for run in all_runs(folder):
     best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
-    last, test = (
-      run.epochs[-1],
-      plot_run.read_file(run.folder / "best.txt", str, ""),
-    )
-    found = re.search(r"Test Perplexity: ([\d.]+)", test)
-    if run.result and found:
+    last = run.epochs[-1]
+    test = plot_run.read_file(run.folder / "best.txt", best_of, None)
+    if run.result and test:
       rows.append(
         [
           run.folder.relative_to(folder),
           best["epoch"],
           f"{best['valid_perplexity']:.2f}",
-          f"{float(found[1]):.2f}",
+          f"{test:.2f}",
           last["epoch"],
           f"{last['valid_perplexity']:.2f}",
           f"{run.perplexity('test'):.2f}",

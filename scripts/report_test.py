@@ -60,7 +60,7 @@ def test_each_run_says_how_it_was_made():
       assert {"started", "hardware", "software"} <= set(run.about)
       picture = (run.folder / "perplexity.svg").read_text()
       valid = run.epochs[-1]["valid_perplexity"]
-      assert f"valid, ends at {valid:.2f}" in picture
+      assert f"valid, epoch {len(run.epochs)}: {valid:.2f}" in picture
       assert picture.endswith("</svg>\n")
       assert run.epochs[-1]["epoch"] == len(run.epochs)
       log = (run.folder / "log.txt").read_text()
@@ -149,6 +149,15 @@ def test_the_row_of_a_mean(tmp_path):
   assert f"| {ours} 5 |  | not run | not run |\n" in table
 
 
+def test_the_row_of_a_mean_that_is_none(tmp_path, capsys):
+  make_run(tmp_path / "small" / "seed1")
+  edit("config.json", "medium", "small")(tmp_path / "small" / "seed1")
+  path = tmp_path / "small" / "mean_of_5_valid.json"
+  path.write_text('{"perplexity": -1.0}')
+  assert report.main([str(tmp_path)]) == 1
+  assert f"{path} has no perplexity" in capsys.readouterr().err
+
+
 def test_the_tables_of_a_run(tmp_path):
   make_run(run := tmp_path / "medium" / "seed1")
   (run / "about.txt").write_text(
@@ -159,8 +168,14 @@ def test_the_tables_of_a_run(tmp_path):
   (run / "best.txt").write_text(
     "Valid Perplexity: 1\nTest Perplexity: 90.125\n"
   )
-  words = [("a", math.log(0.5)), ("N", math.log(0.25))] * 4
-  for part in ("valid", "test"):
+  # In batches, half of them are read; the valid text's are 123 on average.
+  for part, perplexities in (
+    ("valid", {"a": (246.0, 246.0), "N": (61.5, 123.0)}),
+    ("test", {"a": (182.0, 182.0), "N": (45.5, 45.5)}),
+  ):
+    words = [
+      (word, -math.log(perplexities[word][i])) for i in (0, 1) for word in "aN"
+    ] * 2
     found = dissect.dissect(words, 2, 2)
     (run / f"{part}.json").write_text(json.dumps(found))
   runs, valid, best, kinds = (
@@ -172,23 +187,23 @@ def test_the_tables_of_a_run(tmp_path):
     "| 2 of 2 | 0 h 2 min | over 1 h 5 min | 1,500 | aaaaaaa, bbbbbbb "
     "| 2026-01-02 |"
   ]
-  assert valid == ["| medium/seed1 | 123.00 | 2.83 | 2.83 | 4 |"]
+  assert valid == ["| medium/seed1 | 123.00 | 123.00 | 146.27 | 4 |"]
   assert best == ["| medium/seed1 | 1 | 122.00 | 90.12 | 2 | 123.00 | 91.00 |"]
   assert kinds == [
     "| medium, seed 1 | `<unk>` | 0.0% |  | 0.000 |",
-    "| medium, seed 1 | `N` | 50.0% | 4.00 | 0.693 |",
+    "| medium, seed 1 | `N` | 50.0% | 45.50 | 1.909 |",
     "| medium, seed 1 | `<eos>` | 0.0% |  | 0.000 |",
-    "| medium, seed 1 | the rest | 50.0% | 2.00 | 0.347 |",
+    "| medium, seed 1 | the rest | 50.0% | 182.00 | 2.602 |",
   ]
 
 
 def test_the_kinds_of_several_runs(tmp_path):
-  for seed, nats in ((1, 1.0), (2, 3.0)):
+  for seed in (1, 2):
     make_run(run := tmp_path / "medium" / f"seed{seed}", seed)
-    found = dissect.dissect([("N", -nats)] * 8, 2, 2)
+    found = dissect.dissect([("N", -math.log(90.0 + seed))] * 8, 2, 2)
     (run / "test.json").write_text(json.dumps(found))
   assert rows(report.kinds_table(tmp_path), "medium, 2 seeds")[1] == [
-    "medium, 2 seeds", "`N`", "100.0%", "11.40 ± 12.28", "2.000",
+    "medium, 2 seeds", "`N`", "100.0%", "91.50 ± 0.71", "4.516",
   ]  # fmt: skip
   assert len(report.valid_table(tmp_path).splitlines()) == 2
 
@@ -266,6 +281,20 @@ def edit(name, pattern, new):
       lambda run: (run / "config.json").write_text("[" * 100_000),
       "seed1/config.json is damaged",
     ),
+    (
+      lambda run: (run / "test.json").write_text('{"perplexity": 93.0}'),
+      "seed1/test.json is not of this run",
+    ),
+    (
+      lambda run: (run / "valid.json").write_text(
+        '{"in_batches": {"perplexity": NaN}}'
+      ),
+      "seed1/valid.json is not of this run",
+    ),
+    (
+      lambda run: (run / "best.txt").write_text("Valid Perplexity: 5.000\n"),
+      "seed1/best.txt is damaged",
+    ),
     (lambda run: (run / "epochs.jsonl").write_text(""), "index out of range"),
     (lambda run: (run / "result.json").write_text("[1]"), "not those of a run"),
     (lambda run: (run / "epochs.jsonl").write_text("5"), "not those of a run"),
@@ -325,6 +354,12 @@ def test_without_matplotlib(tmp_path, capsys, monkeypatch):
     (lambda run: (run / "epochs.jsonl").write_text(""), 1, "no epoch is"),
     (lambda run: (run / "epochs.jsonl").write_text("["), 1, "is damaged: "),
     (lambda run: (run / "config.json").write_text("5"), 1, "no run to draw"),
+    (lambda run: (run / "epochs.jsonl").write_text("5"), 1, "no run to draw"),
+    (
+      edit("epochs.jsonl", r"99\.0", "NaN"),
+      1,
+      "run/epochs.jsonl has no perplexity",
+    ),
     (lambda run: shutil.rmtree(run), 1, "config.json"),
   ],
 )
@@ -458,7 +493,7 @@ flags = dict(each.partition("=")[::2] for each in sys.argv[1:])
 run = pathlib.Path(flags["--save_path"])
 print("ptb_word_lm.py", *sys.argv[1:], flush=True)
 if "--evaluate" in flags:
-  print("Test Perplexity: 5.000")
+  print("Test Perplexity: 2.720")
   sys.exit()
 def told(signum, frame):
   signal.signal(signum, signal.SIG_DFL)
@@ -472,10 +507,10 @@ about["dtype"] = "float32"
 about["data_sha256"] = json.loads(os.environ["HASHES"])
 about["config"] = {"batch_size": 2, "num_steps": 2, "max_max_epoch": 1}
 run.joinpath("config.json").write_text(json.dumps(about))
-numbers = {"train_perplexity": 3.0, "valid_perplexity": 4.0, "wps": 1.0}
+numbers = {"train_perplexity": 3.0, "valid_perplexity": 2.72, "wps": 1.0}
 numbers.update(epoch=1, train_seconds=1.0)
 run.joinpath("epochs.jsonl").write_text(json.dumps(numbers))
-result = {**numbers, "test_perplexity": 5.0}
+result = {**numbers, "test_perplexity": 2.72}
 run.joinpath("result.json").write_text(json.dumps(result))
 """
 SCORE = """
