@@ -201,7 +201,9 @@ def _mean_of_models(folder, number):
     found = plot_run.read_file(path, json.loads, None)
     if found:
       plot_run.check_perplexity(path, found["perplexity"])
-    row.append(f"**{found['perplexity']:.2f}**" if found else "not run")
+      row.append(f"**{found['perplexity']:.2f}**")
+    else:
+      row.append("not run")
   return row
 
 

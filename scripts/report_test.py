@@ -170,12 +170,13 @@ def test_the_tables_of_a_run(tmp_path):
   )
   # In batches, half of them are read; the valid text's are 123 on average.
   for part, perplexities in (
-    ("valid", {"a": (246.0, 246.0), "N": (61.5, 123.0)}),
-    ("test", {"a": (182.0, 182.0), "N": (45.5, 45.5)}),
+    ("valid", [246.0, 61.5, 246.0, 123.0]),
+    ("test", [182.0, 45.5, 182.0, 45.5]),
   ):
     words = [
-      (word, -math.log(perplexities[word][i])) for i in (0, 1) for word in "aN"
-    ] * 2
+      ("aN"[i % 2], -math.log(value))
+      for i, value in enumerate(perplexities * 2)
+    ]
     found = dissect.dissect(words, 2, 2)
     (run / f"{part}.json").write_text(json.dumps(found))
   runs, valid, best, kinds = (
