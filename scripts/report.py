@@ -97,12 +97,33 @@ class Run:
     path = self.folder / f"{part}.json"
     found = plot_run.read_file(path, json.loads, None)
     if found:
-      # Only their states at the start of each piece differ, by 0.2% at most.
-      same = found if part == "test" else found["in_batches"]
+      # Valid's differ in the states at the start of each piece: by 0.1 to 0.2%.
+      same, span = (
+        (found, 1e-4) if part == "test" else (found["in_batches"], 3e-3)
+      )
       value = self.perplexity(part)
-      if not math.isclose(same["perplexity"], value, rel_tol=0.01):
+      if not math.isclose(same["perplexity"], value, rel_tol=span):
         raise plot_run.RunError(f"{path} is not of this run.")
     return found
+
+  def tested_best(self, best):
+    """Returns test's perplexity by best.txt; None if there is none.
+
+    Args:
+      best: the epoch whose checkpoint was tested.
+
+    Raises:
+      OSError, RunError: if it cannot be read, or is not of this epoch.
+    """
+    path = self.folder / "best.txt"
+    found = plot_run.read_file(path, best_of, None)
+    if found is None:
+      return None
+    valid, test = found
+    plot_run.check_perplexity(path, test)
+    if not math.isclose(valid, best["valid_perplexity"], rel_tol=1e-4):
+      raise plot_run.RunError(f"{path} is not of this run.")
+    return test
 
 
 def about_of(text):
@@ -116,9 +137,13 @@ def about_of(text):
 
 
 def best_of(text):
-  """Returns the test perplexity of best.txt, what --evaluate has printed."""
-  (value,) = re.findall(r"Test Perplexity: ([\d.]+)", text)
-  return float(value)
+  """Returns valid's and test's perplexity of what --evaluate has printed."""
+  found = re.search(
+    r"^Valid Perplexity: (.+)\nTest Perplexity: (.+)$", text, re.MULTILINE
+  )
+  if not found:
+    raise ValueError("it has no perplexity of valid and of test")
+  return float(found[1]), float(found[2])
 
 
 def runs_of(folder, model):
@@ -279,8 +304,8 @@ def best_table(folder):
   for run in all_runs(folder):
     best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
     last = run.epochs[-1]
-    test = plot_run.read_file(run.folder / "best.txt", best_of, None)
-    if run.result and test:
+    test = run.result and run.tested_best(best)
+    if test:
       rows.append(
         [
           run.folder.relative_to(folder),
@@ -374,12 +399,12 @@ def _main(given):
   try:
     if not any(all_runs(folder)):
       raise plot_run.RunError(f"{folder} has no run with a finished epoch.")
-    draw_all(folder)
     if given:
       shown = [table(folder) for table in TABLES.values()]
     else:
       for path in (ROOT / "README.md", folder / "README.md"):
         texts[path] = filled(path.read_text(encoding="utf-8"), folder)
+    draw_all(folder)
   except plot_run.NOT_A_RUN as error:
     raise plot_run.RunError(
       f"the files of a run in {folder} are not those of a run, or lack "

@@ -166,7 +166,7 @@ def test_the_tables_of_a_run(tmp_path):
     "commit: bbbbbbb\nstarted: 2026-01-04 03:04 UTC\n"
   )
   (run / "best.txt").write_text(
-    "Valid Perplexity: 1\nTest Perplexity: 90.125\n"
+    "Valid Perplexity: 122.000\nTest Perplexity: 90.125\n"
   )
   # In batches, half of them are read; the valid text's are 123 on average.
   for part, perplexities in (
@@ -283,7 +283,7 @@ def edit(name, pattern, new):
       "seed1/config.json is damaged",
     ),
     (
-      lambda run: (run / "test.json").write_text('{"perplexity": 93.0}'),
+      lambda run: (run / "test.json").write_text('{"perplexity": 91.1}'),
       "seed1/test.json is not of this run",
     ),
     (
@@ -294,7 +294,19 @@ def edit(name, pattern, new):
     ),
     (
       lambda run: (run / "best.txt").write_text("Valid Perplexity: 5.000\n"),
-      "seed1/best.txt is damaged",
+      "seed1/best.txt is damaged: it has no perplexity of valid and of test",
+    ),
+    (
+      lambda run: (run / "best.txt").write_text(
+        "Valid Perplexity: 122.100\nTest Perplexity: 90.000\n"
+      ),
+      "seed1/best.txt is not of this run",
+    ),
+    (
+      lambda run: (run / "best.txt").write_text(
+        "Valid Perplexity: 122.000\nTest Perplexity: 0.500\n"
+      ),
+      "seed1/best.txt has no perplexity",
     ),
     (lambda run: (run / "epochs.jsonl").write_text(""), "index out of range"),
     (lambda run: (run / "result.json").write_text("[1]"), "not those of a run"),
@@ -307,6 +319,7 @@ def test_report_is_given_something_else(change, told, tmp_path, capsys):
   assert report.main([str(tmp_path)]) == 1
   out, err = capsys.readouterr()
   assert out == "" and told in err and err.count("\n") == 1
+  assert not (run / "perplexity.svg").is_file()
 
 
 def test_what_report_prints_cannot_be_encoded(tmp_path):
@@ -494,7 +507,7 @@ flags = dict(each.partition("=")[::2] for each in sys.argv[1:])
 run = pathlib.Path(flags["--save_path"])
 print("ptb_word_lm.py", *sys.argv[1:], flush=True)
 if "--evaluate" in flags:
-  print("Test Perplexity: 2.720")
+  print("Valid Perplexity: 2.7183\\nTest Perplexity: 2.7183")
   sys.exit()
 def told(signum, frame):
   signal.signal(signum, signal.SIG_DFL)
@@ -508,10 +521,10 @@ about["dtype"] = "float32"
 about["data_sha256"] = json.loads(os.environ["HASHES"])
 about["config"] = {"batch_size": 2, "num_steps": 2, "max_max_epoch": 1}
 run.joinpath("config.json").write_text(json.dumps(about))
-numbers = {"train_perplexity": 3.0, "valid_perplexity": 2.72, "wps": 1.0}
+numbers = {"train_perplexity": 3.0, "valid_perplexity": 2.7183, "wps": 1.0}
 numbers.update(epoch=1, train_seconds=1.0)
 run.joinpath("epochs.jsonl").write_text(json.dumps(numbers))
-result = {**numbers, "test_perplexity": 2.72}
+result = {**numbers, "test_perplexity": 2.7183}
 run.joinpath("result.json").write_text(json.dumps(result))
 """
 SCORE = """
