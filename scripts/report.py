@@ -102,6 +102,7 @@ class Run:
     elif found:
       # The states at the start of each piece differ: by 0.1 to 0.2%.
       _check_same(path, found["in_batches"]["perplexity"], value, 3e-3)
+      plot_run.check_perplexity(path, found["perplexity"])
     return found
 
   def tested_best(self, best):

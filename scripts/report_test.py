@@ -293,6 +293,12 @@ def edit(name, pattern, new):
       "seed1/valid.json is not of this run",
     ),
     (
+      lambda run: (run / "valid.json").write_text(
+        '{"perplexity": NaN, "in_batches": {"perplexity": 123.0}}'
+      ),
+      "seed1/valid.json has no perplexity",
+    ),
+    (
       lambda run: (run / "best.txt").write_text("Valid Perplexity: 5.000\n"),
       "seed1/best.txt is damaged: it has no perplexity of valid and of test",
     ),
