@@ -17,7 +17,7 @@
 #
 # Hours are those of 2 cores of an AMD EPYC with AVX512-BF16, a virtual machine
 # that is twice as fast at times. Large has not ended: its perplexities are the
-# paper's, its hours are computed from the 844 words a second of its first 40
+# paper's, its hours are computed from the 851 words a second of its first 48
 # epochs, and from 1,781 in the first steps of a faster time, of which no log
 # was kept. With AVX2 alone small takes 0.6 hours; medium and large are faster
 # without --use_fp16 then, and take 6.5 and 38 (computed likewise).
