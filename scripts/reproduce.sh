@@ -10,17 +10,16 @@
 #   what       flags                              epochs   hours  valid   test
 #   small      --model=small --seed=1               13      0.5   119.3  115.2
 #   medium     --model=medium --use_fp16 --seed=1   39      4.3    87.2   83.8
-#   large      --model=large --use_fp16 --seed=1    55     8-18    82.2   78.4
+#   large      --model=large --use_fp16 --seed=1    55    17.7    82.7   78.5
 #   ensemble   small, seeds 1 to 5                  65      2.4   119.2  115.0
 #              the mean of the first two's probabilities           99.9   96.5
 #              the mean of all five's                              87.6   84.7
 #
 # Hours are those of 2 cores of an AMD EPYC with AVX512-BF16, a virtual machine
-# that is twice as fast at times. Large has not ended: its perplexities are the
-# paper's, its hours are computed from the 851 words a second of its first 48
-# epochs, and from 1,781 in the first steps of a faster time, of which no log
-# was kept. With AVX2 alone small takes 0.6 hours; medium and large are faster
-# without --use_fp16 then, and take 6.5 and 38 (computed likewise).
+# that is twice as fast at times. To score what large has learned takes it a
+# quarter of an hour more. With AVX2 alone small takes 0.6 hours; medium and
+# large are faster without --use_fp16 then, and take 6.5 and 38 (computed from
+# README's words a second).
 #
 # The data is fetched if it is not there, or PTB_DATA names its folder. A run
 # that was stopped goes on. Each run has its folder in runs/reproduced, with
