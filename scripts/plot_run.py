@@ -158,7 +158,7 @@ def draw(folder, config, epochs):
   axes.set(
     title=f"The {model} model, {config['dtype']}, seed {config['seed']}",
     xlabel="epoch", ylabel="perplexity",
-    yscale="log", xticks=numbers[:: max(1, len(numbers) // 13)],
+    yscale="log", xticks=numbers[:: -max(1, len(numbers) // 13)][::-1],
   )  # fmt: skip
   ticks = [40, 60, 80, 100, 120, 150, 200, 300, 500]
   axes.set_yticks(ticks, [str(tick) for tick in ticks], minor=False)

@@ -62,6 +62,7 @@ def test_each_run_says_how_it_was_made():
       picture = (run.folder / "perplexity.svg").read_text()
       valid = run.epochs[-1]["valid_perplexity"]
       assert f"valid, epoch {len(run.epochs)}: {valid:.2f}" in picture
+      assert f"<!-- {len(run.epochs)} -->" in picture  # The last one's tick.
       assert picture.endswith("</svg>\n")
       assert run.epochs[-1]["epoch"] == len(run.epochs)
       log = (run.folder / "log.txt").read_text()
