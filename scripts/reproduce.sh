@@ -16,10 +16,10 @@
 #              the mean of all five's                              87.6   84.7
 #
 # Hours are those of 2 cores of an AMD EPYC with AVX512-BF16, a virtual machine
-# that is twice as fast at times. Scoring what was learned takes longer yet: it
-# is in ensemble's hours, and was a quarter of an hour for large. With AVX2
-# alone small takes 0.6 hours; medium and large are faster without --use_fp16
-# then, and take 6.4 and 38 in steps alone, at README's words a second.
+# that is twice as fast at times. Scoring what was learned comes on top, for
+# large a quarter of an hour; ensemble's hours have it in them. With AVX2 alone
+# small takes 0.6 hours; medium and large are faster without --use_fp16 then,
+# and take 6.4 and 38 in steps alone, at README's words a second.
 #
 # The data is fetched if it is not there, or PTB_DATA names its folder. A run
 # that was stopped goes on. Each run has its folder in runs/reproduced, with
