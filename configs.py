@@ -7,7 +7,7 @@ toy, for trying out code in a second.
 
 import dataclasses
 
-from command import InputError
+from lm.command import InputError
 
 RNN_MODES = ("basic", "block")
 

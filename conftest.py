@@ -8,7 +8,7 @@ import signal
 import pytest
 from absl import flags
 
-TINY = pathlib.Path(__file__).parent / "testdata" / "tf1_tiny"
+TINY = pathlib.Path(__file__).parent / "lm" / "testdata" / "tf1_tiny"
 # A checkpoint of TensorFlow 1.15, as flags.
 TF1_CHECKPOINT = (f"--checkpoint={TINY}/model.ckpt-7680", f"--data_path={TINY}")
 

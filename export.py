@@ -29,11 +29,8 @@ import tempfile
 
 from absl import app, flags
 
-import command
 import language_model
-import new_folder
-import preparation
-import tf1
+from lm import command, new_folder, preparation, tf1
 from reader import EOS
 
 
@@ -53,9 +50,9 @@ def main(argv):
 
 def _main(args):
   """Writes the model; returns the exit status."""
-  new_folder.check_new_folder(args.export_dir, "--export_dir")
+  files.check_new_folder(args.export_dir, "--export_dir")
   trained = language_model.find(args.run, args.checkpoint, args.data_path)
-  with new_folder.new_folder(args.export_dir, "--export_dir") as folder:
+  with files.new_folder(args.export_dir, "--export_dir") as folder:
     names = export(trained, folder)
   print(f"Wrote {args.export_dir} with the signatures {' and '.join(names)}.")
   return 0

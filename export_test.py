@@ -13,8 +13,8 @@ import pytest
 
 import export
 import language_model
-import preparation
 from conftest import TF1_CHECKPOINT, TINY
+from lm import preparation
 
 # Prints what a SavedModel says of sentences, and of the same word by word. Run
 # with -I, Python finds nothing of this project.

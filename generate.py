@@ -13,10 +13,10 @@ import math
 import numpy as np
 from absl import app, flags
 
-import command
 import language_model
-from command import InputError, refuse, tell
-from preparation import UNKNOWN
+from lm import command
+from lm.command import InputError, refuse, tell
+from lm.preparation import UNKNOWN
 from reader import EOS
 
 _AT_ONCE = 100  # Samples that are drawn side by side.

@@ -16,15 +16,13 @@ import math
 import numpy as np
 from absl import flags
 
-import checkpoints
 import configs
 import ptb_word_lm
 import reader
-import run_folder
-import tf1
-from command import InputError
-from preparation import UNKNOWN, Preparation
-from preparation import read as read_preparation
+from lm import checkpoints, run_folder, tf1
+from lm.command import InputError
+from lm.preparation import UNKNOWN, Preparation
+from lm.preparation import read as read_preparation
 
 
 class ModelError(InputError, ValueError):

@@ -6,13 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-import checkpoints
 import language_model
-import lstm_numpy
 import reader
-import run_folder
-import tf1
 from conftest import TINY
+from lm import checkpoints, lstm_numpy, run_folder, tf1
 
 RANDOM = np.random.RandomState(5)
 LINES = [RANDOM.randint(0, 50, length) for length in (7, 2, 31, 7, 12, 2, 3)]

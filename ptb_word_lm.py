@@ -24,19 +24,21 @@ import numpy as np
 import tqdm
 from absl import app, flags
 
-import checkpoints
-import command
 import configs
-import device
-import layers
-import preparation
 import reader
-import run_folder
-import sample_corpus
-import tf1
-from command import InputError, refuse, tell
-from stop_request import StopRequest
-from workers import OneWorker, find_workers, workers_in
+from lm import (
+  checkpoints,
+  command,
+  device,
+  layers,
+  preparation,
+  run_folder,
+  sample_corpus,
+  tf1,
+)
+from lm.command import InputError, refuse, tell
+from lm.stop_request import StopRequest
+from lm.workers import OneWorker, find_workers, workers_in
 
 
 class DivergedError(InputError, ArithmeticError):

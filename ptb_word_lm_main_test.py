@@ -24,17 +24,13 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-import checkpoints
 import configs
-import device
 import ptb_word_lm
 import reader
-import run_folder
-import sample_corpus
-import tf1
+from lm import checkpoints, device, run_folder, sample_corpus, tf1
 
 ROOT = pathlib.Path(__file__).parent
-TINY = str(ROOT / "testdata" / "tf1_tiny")
+TINY = str(ROOT / "lm" / "testdata" / "tf1_tiny")
 COMMAND = [sys.executable, str(ROOT / "ptb_word_lm.py")]
 PROGRESS = ("progress/lstm_state", "progress/json")
 SMALLER = "hidden_size=8,num_steps=5,max_max_epoch=2,keep_prob=0.8"

@@ -9,15 +9,12 @@ import pathlib
 import numpy as np
 import pytest
 
-import checkpoints
 import configs
-import layers
-import lstm_numpy
 import ptb_word_lm
 import reader
-import tf1
+from lm import checkpoints, layers, lstm_numpy, tf1
 
-TESTDATA = pathlib.Path(__file__).parent / "testdata"
+TESTDATA = pathlib.Path(__file__).parent / "lm" / "testdata"
 TRACES = {
   case["name"]: case
   for case in json.loads((TESTDATA / "tf1_trace.json").read_text())["cases"]

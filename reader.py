@@ -28,14 +28,8 @@ import os
 import numpy as np
 from absl import logging
 
-import tf1
-from command import InputError
-
-EOS = "<eos>"  # The word that a newline is read as.
-
-
-class DataError(InputError, ValueError):
-  """Text that is missing, cannot be read, or is too short for a batch."""
+from lm import tf1
+from lm.text import EOS, DataError, decode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,32 +137,6 @@ def _read_words(path):
   if not set(words) - {EOS}:
     raise DataError(f"{path} is empty: it must have at least one word.")
   return words, hashlib.sha256(content).hexdigest()
-
-
-def decode(content, name):
-  """Returns the text that bytes hold in UTF-8, each newline as LF.
-
-  Args:
-    content: bytes.
-    name: what to call them in an error.
-
-  Raises:
-    DataError: if they are not UTF-8.
-  """
-  try:
-    text = content.decode("utf-8")
-  except UnicodeDecodeError as error:
-    raise DataError(
-      f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
-      f"{error.start}. Convert it, or take another text."
-    ) from None
-  if "\0" in text:  # Read as UTF-8, each letter of UTF-16 would have one.
-    raise DataError(
-      f"{name} is not UTF-8 text: it has NUL characters. If it is UTF-16, "
-      "convert it."
-    )
-  # Newlines of Windows and of old Macs; byte-order marks of joined files.
-  return text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")
 
 
 def _to_ids(name, words, word_to_id):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import reader
-import tf1
+from lm import tf1
 
 # The drawing in reader.py.
 IDS = list(range(17))

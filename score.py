@@ -18,11 +18,11 @@ import sys
 
 from absl import app, flags
 
-import command
 import language_model
 import reader
-from command import InputError
-from preparation import UNKNOWN
+from lm import command
+from lm.command import InputError
+from lm.preparation import UNKNOWN
 
 
 class TextError(InputError, ValueError):

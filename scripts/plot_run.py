@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import download_ptb
 
-import command
+from lm import command
 
 # Train, valid and test perplexity: the paper's (table 1), the tutorial's, and
 # what re-runs of others reached.

@@ -23,10 +23,12 @@ from absl import app, flags
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import command  # noqa: E402
-import new_folder  # noqa: E402
-import preparation  # noqa: E402
-import reader  # noqa: E402
+import reader
+from lm import (
+  command,
+  files,
+  preparation,
+)
 
 PARTS = ("train", "valid", "test")
 
@@ -73,7 +75,7 @@ def main(argv):
 
 def _main(args):
   """Makes the corpus; returns the exit status."""
-  new_folder.check_new_folder(args.output, "--output")
+  files.check_new_folder(args.output, "--output")
   choices = preparation.Preparation(
     lower_case=args.lower_case,
     number_word=args.number_word,
@@ -91,7 +93,7 @@ def _main(args):
     "sources": sources,
     "lines": {part: len(lines) for part, lines in texts.items()},
   }
-  with new_folder.new_folder(args.output, "--output") as folder:
+  with files.new_folder(args.output, "--output") as folder:
     write(folder, texts, about)
   tell_what_it_made(args.output, texts, unknown)
   return 0

@@ -8,8 +8,8 @@ import sys
 import prepare_text
 import pytest
 
-import preparation
 import reader
+from lm import preparation
 
 LINES = [f"The word{i % 7} says {i}, and so on." for i in range(100)]
 

@@ -600,9 +600,9 @@ STUBS = {
   "requirements.txt": "",
   "requirements-dev.txt": "-r requirements.txt\n",
   "ptb_word_lm.py": "import sys\nprint('ptb_word_lm.py', *sys.argv[1:])\n",
-  "sample_corpus.py": """
+  "lm/sample_corpus.py": """
 import os, sys
-print("sample_corpus.py", *sys.argv[1:])
+print("lm/sample_corpus.py", *sys.argv[1:])
 os.mkdir(sys.argv[1])
 for part in ("train", "valid", "test"):
   with open(f"{sys.argv[1]}/ptb.{part}.txt", "w") as file:
@@ -806,7 +806,7 @@ def test_train_fetches_nothing_needlessly(project, flags):
 
 def test_train_stops_at_the_first_failure(project):
   assert project.run("train.sh", PIP_STATUS="1")[0] == 1
-  (project.root / "sample_corpus.py").write_text("raise SystemExit(3)")
+  (project.root / "lm/sample_corpus.py").write_text("raise SystemExit(3)")
   status, out, _ = project.run("train.sh")
   assert status == 3
   assert "ptb_word_lm.py" not in "".join(out)

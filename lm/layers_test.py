@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-import layers
-import tf1
+from lm import layers, tf1
 
 STEPS, BATCH, HIDDEN, VOCAB = 5, 3, 7, 11
 

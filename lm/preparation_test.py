@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-import preparation
-from preparation import Preparation, PreparationError
+from lm import preparation
+from lm.preparation import Preparation, PreparationError
 
 PTB = Preparation(lower_case=True, number_word="N", punctuation="split")
 

@@ -31,9 +31,8 @@ import time
 
 import numpy as np
 
-import run_folder
-import tf1
-from command import InputError, tell
+from lm import run_folder, tf1
+from lm.command import InputError, tell
 
 # Seconds until a worker that is there, but does not answer, is given up.
 _SILENCE = 600

@@ -548,7 +548,7 @@ def project(tmp_path):
   project = Project(tmp_path / "a project")
   (project.root / "ptb_word_lm.py").write_text(TRAINING)
   (project.root / "score.py").write_text(SCORE)
-  for name in ("command.py", "tf1.py"):
+  for name in ("lm/command.py", "lm/tf1.py"):
     shutil.copy(report.ROOT / name, project.root)
   # The texts of this folder count as PTB's.
   data = tmp_path / "the data"

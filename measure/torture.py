@@ -40,7 +40,7 @@ def command(folder, epochs, *flags):
   return [
     sys.executable,
     str(ROOT / "ptb_word_lm.py"),
-    f"--data_path={ROOT / 'testdata' / 'tf1_tiny'}",
+    f"--data_path={ROOT / 'lm' / 'testdata' / 'tf1_tiny'}",
     f"--hparams={HPARAMS.format(epochs)}",
     f"--save_path={folder}",
     *flags,
@@ -161,8 +161,7 @@ def finish(folder, epochs):
 def outcome(folder):
   """Returns all that a finished run reached, without times."""
   sys.path.insert(0, str(ROOT))
-  import checkpoints
-  import tf1
+  from lm import checkpoints, tf1
 
   folder = pathlib.Path(folder)
   values = {}

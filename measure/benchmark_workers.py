@@ -34,7 +34,7 @@ import launch_local
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-import configs  # noqa: E402
+import configs
 
 WARM_UP = 10  # Steps before those that are measured.
 
@@ -221,10 +221,8 @@ def work(index, addresses, model, batch_size, steps, fp16, exchanges):
   # get a network of its own.
   import benchmark_worker
 
-  import checkpoints
   import ptb_word_lm
-  import tf1
-  import workers
+  from lm import checkpoints, tf1, workers
 
   config = benchmark_worker.read_config(model, {"batch_size": batch_size})
   found = workers.find_workers(addresses, index, batch_size, fp16=fp16)

@@ -31,8 +31,8 @@ import tempfile
 import numpy as np
 from absl import app, flags
 
-from command import InputError
-from reader import EOS
+from lm.command import InputError
+from lm.text import EOS
 
 _PARTS = ("train", "valid", "test")
 _ABOUT = "source.json"

@@ -62,7 +62,7 @@ def read_config(model, hparams):
 def train(model, hparams, dtype, seconds):
   """Measures the training steps of ptb_word_lm.py."""
   import ptb_word_lm
-  import tf1
+  from lm import tf1
 
   tf1.disable_eager_execution()  # The default graph serves.
   tf1.logging.set_verbosity(tf1.logging.ERROR)
@@ -136,7 +136,7 @@ def floor(model, hparams, dtype, seconds):
 
   Each takes about a thirtieth of `seconds`.
   """
-  import tf1
+  from lm import tf1
 
   tf1.disable_eager_execution()
   options = tf1.ConfigProto()

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-import sample_corpus
-from sample_corpus import CorpusError
+from lm import sample_corpus
+from lm.sample_corpus import CorpusError
 
 SCRIPT = sample_corpus.__file__
 TEXTS = ["ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"]

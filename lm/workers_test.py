@@ -21,14 +21,11 @@ import launch_local
 import numpy as np
 import pytest
 
-import checkpoints
 import configs
 import ptb_word_lm
 import reader
-import run_folder
-import tf1
-import workers
 from conftest import TINY
+from lm import checkpoints, run_folder, tf1, workers
 from ptb_word_lm_test import TRACES, draw_weights, set_weights
 
 CONFIG = configs.SmallConfig(
@@ -318,7 +315,7 @@ def test_workers_of_other_code(monkeypatch):
 
 
 def test_the_checksum_of_the_code(monkeypatch, tmp_path):
-  monkeypatch.setattr(workers, "__file__", str(tmp_path / "workers.py"))
+  monkeypatch.setattr(workers, "__file__", str(tmp_path / "lm/workers.py"))
   sums = []
   for name, text in (("a.py", "1"), ("a.py", "2"), ("b.py", "3")):
     (tmp_path / name).write_text(text)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import plot_run
 
-import command
+from lm import command
 
 KINDS = ("<unk>", "N", "<eos>")
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains what stands in README's table of results, as it was trained.
 #
-#   scripts/reproduce.sh small|medium|large|ensemble
+#   measure/reproduce.sh small|medium|large|ensemble
 #
 # A seed gives the same numbers, to the last digit, on the same processor and
 # TensorFlow. On others it gives those that another seed might: tests of small,
@@ -36,7 +36,7 @@ main() {
   case $* in
     small | medium | large | ensemble) ;;
     *)
-      echo "Usage: scripts/reproduce.sh small|medium|large|ensemble" >&2
+      echo "Usage: measure/reproduce.sh small|medium|large|ensemble" >&2
       exit 2
       ;;
   esac
@@ -60,7 +60,7 @@ main() {
       average 5
       ;;
   esac
-  "$python" "$root/scripts/report.py" "$folder"
+  "$python" "$root/measure/report.py" "$folder"
 }
 
 # check_data: download_ptb.sh has checked its own, this is for PTB_DATA's.
@@ -161,7 +161,7 @@ evaluate_best() {
 }
 
 dissect() {
-  score "$1" "$2" --per_word | "$python" "$root/scripts/dissect.py" "$1"
+  score "$1" "$2" --per_word | "$python" "$root/measure/dissect.py" "$1"
 }
 
 whole_text() {

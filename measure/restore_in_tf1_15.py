@@ -21,13 +21,15 @@ import tempfile
 
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import checkpoints  # noqa: E402
-import reader  # noqa: E402
-import run_folder  # noqa: E402
-import tf1  # noqa: E402
+import reader
+from lm import (
+  checkpoints,
+  run_folder,
+  tf1,
+)
 
 FLOAT, INT32 = 1, 3
 

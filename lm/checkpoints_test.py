@@ -8,8 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-import checkpoints
-import tf1
+from lm import checkpoints, tf1
 
 WEIGHTS = np.arange(60, dtype=np.float32).reshape(3, 20)
 

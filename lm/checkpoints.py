@@ -20,8 +20,8 @@ import re
 import numpy as np
 from absl import logging
 
-import tf1
-from command import InputError
+from lm import tf1
+from lm.command import InputError
 
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
 

@@ -19,11 +19,9 @@ import time
 
 from absl import logging
 
-import checkpoints
 import configs
-import preparation
-import tf1
-from command import InputError
+from lm import checkpoints, preparation, tf1
+from lm.command import InputError
 
 # How the names of its files start.
 _NAMES = (

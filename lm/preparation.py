@@ -13,8 +13,8 @@ import os
 import re
 import unicodedata
 
-from command import InputError
-from reader import EOS
+from lm.command import InputError
+from lm.text import EOS
 
 UNKNOWN = "<unk>"  # The word that stands for all that are not in a vocabulary.
 FILE_NAME = "preparation.json"

@@ -8,9 +8,8 @@ import sys
 import pytest
 
 import configs
-import device
 import ptb_word_lm
-import tf1
+from lm import device, tf1
 
 
 def test_half_precision_follows_the_hardware(monkeypatch):

@@ -5,7 +5,7 @@ import os
 import re
 import resource
 
-import tf1
+from lm import tf1
 
 
 def name():

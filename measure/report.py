@@ -25,10 +25,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import download_ptb  # noqa: E402
-import plot_run  # noqa: E402
+import download_ptb
+import plot_run
 
-import command  # noqa: E402
+from lm import command
 
 MODELS = ("small", "medium", "large")
 PARTS = ("train", "valid", "test")

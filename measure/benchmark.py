@@ -35,7 +35,7 @@ from absl import app, flags
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = pathlib.Path(__file__).with_name("benchmark_worker.py")
 sys.path.insert(0, str(ROOT))
-import configs  # noqa: E402
+import configs
 
 MODELS = ("small", "medium", "large")
 DTYPES = ("float32", "bfloat16")

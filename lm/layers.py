@@ -16,7 +16,7 @@ Inputs and weights have the type that products are computed in, float32 or one
 of 16 bits. What is no product, the gates, the cell and the loss, is float32.
 """
 
-import tf1
+from lm import tf1
 
 
 def lstm_layer(inputs, c, h, kernel, bias):

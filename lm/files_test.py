@@ -1,11 +1,11 @@
-"""Tests of new_folder.py."""
+"""Tests of files.py."""
 
 import os
 import pathlib
 
 import pytest
 
-from new_folder import NewFolderError, check_new_folder, new_folder
+from lm.files import NewFolderError, check_new_folder, new_folder
 
 
 def test_the_folder_is_there_after_the_block(tmp_path):
@@ -41,9 +41,9 @@ def test_nothing_is_replaced(tmp_path):
   for path, message in (
     (None, "^--output is missing"),
     ("", "^--output is missing"),
-    (str(tmp_path), "is there already. Name another"),
-    (str(tmp_path / "file"), "is there already. Name another"),
-    (str(tmp_path / "link"), "is there already. Name another"),
+    (str(tmp_path), "exists already. Choose another"),
+    (str(tmp_path / "file"), "exists already. Choose another"),
+    (str(tmp_path / "link"), "exists already. Choose another"),
     (str(tmp_path / "file" / "x"), "Cannot make the folder --output=.*: "),
   ):
     with (

@@ -14,7 +14,7 @@ import pytest
 
 import configs
 import ptb_word_lm
-import tf1
+from lm import tf1
 
 SCRIPTS = pathlib.Path(__file__).parent
 TOY = {"hidden_size": 8, "vocab_size": 50, "num_steps": 3}

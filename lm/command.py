@@ -7,7 +7,7 @@ import threading
 
 from absl import logging
 
-import tf1
+from lm import tf1
 
 
 class InputError(Exception):
@@ -25,20 +25,23 @@ def refuse(args, names, where):
       raise FlagError(f"--{name} has no effect with {where}: leave it out.")
 
 
-def run(name, argv, body, *, too_large="Take a smaller one."):
-  """Runs a command, and turns what ends it into a sentence and a status.
+def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
+  """Runs a command; turns whatever ends it into a sentence and an exit status.
 
   Args:
-    name: of the command, as "score.py".
-    argv: what absl left of the command line; beyond its first, nothing may be.
-    body: does the work; returns the exit status.
-    too_large: what to do if the model does not fit into memory, a sentence.
+    name: the command's name, such as "score.py", which errors start with.
+    argv: what absl left of the command line: the program and its positional
+      arguments.
+    body: a function that does the work and returns the exit status.
+    arguments: how many positional arguments the command takes at most.
+    too_large: a sentence that says what to do if the model does not fit into
+      memory.
 
   Returns:
     The exit status.
   """
-  if len(argv) > 1:
-    tell(f"{name}: '{argv[1]}' is not a flag; --help lists them.")
+  if len(argv) > 1 + arguments:
+    tell(f"{name}: '{argv[-1]}' is not a flag; --help lists them.")
     return 2
   logging.get_absl_handler().setFormatter(None)  # Messages as they are.
   for stream in ("stdin", "stdout", "stderr"):  # As after "2>&-".

@@ -10,10 +10,8 @@ import time
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-import checkpoints
 import configs
-import run_folder
-import tf1
+from lm import checkpoints, run_folder, tf1
 
 ABOUT = {
   "model": "test",

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-import command
+from lm import command
 
 ROOT = command.__file__.rpartition("/")[0]
 

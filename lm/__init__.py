@@ -1,0 +1,1 @@
+"""What the commands in the root stand on: a library without flags."""

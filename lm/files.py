@@ -1,0 +1,92 @@
+"""Files and folders that are written completely or not at all."""
+
+import contextlib
+import os
+import secrets
+import shutil
+
+from lm.command import InputError
+
+
+class NewFolderError(InputError, OSError):
+  """The folder exists already or cannot be made."""
+
+
+@contextlib.contextmanager
+def new_file(path):
+  """Yields a temporary name to write to; afterwards the file replaces `path`.
+
+  If the block fails, `path` stays as it is and nothing is left beside it.
+
+  Raises:
+    OSError: if it cannot be written.
+  """
+  path = os.path.realpath(path)  # What a link points to, not the link.
+  if os.path.exists(path) and not os.path.isfile(path):
+    raise OSError(0, "it is not a regular file", path)
+  temporary = path + ".tmp"
+  try:
+    yield temporary
+    with open(temporary, "rb+") as f:
+      os.fsync(f.fileno())
+    os.replace(temporary, path)
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(temporary)
+
+
+def write_file(path, content):
+  """Writes a file completely or not at all.
+
+  Args:
+    path: the file.
+    content: text, written as UTF-8 with its newlines as they are, or bytes.
+
+  Raises:
+    OSError: if it cannot be written.
+  """
+  if isinstance(content, str):
+    content = content.encode()
+  with new_file(path) as temporary, open(temporary, "wb") as f:
+    f.write(content)
+
+
+@contextlib.contextmanager
+def new_folder(path, flag):
+  """Makes a folder that appears under its name only if the block succeeds.
+
+  Args:
+    path: the folder. It must not exist.
+    flag: the flag that names it, such as "--export_dir", for errors.
+
+  Yields:
+    The name of the folder while it is being filled.
+
+  Raises:
+    NewFolderError: if it cannot be made, or for an OSError in the block.
+  """
+  check_new_folder(path, flag)
+  parent = os.path.dirname(os.path.abspath(path))
+  # Named before it is made, so that a signal between the two cannot lose it.
+  made = os.path.join(parent, f".making-{secrets.token_hex(8)}")
+  try:
+    os.makedirs(parent, exist_ok=True)
+    os.mkdir(made)
+    yield made
+    os.rename(made, path)
+  except InputError:
+    raise
+  except OSError as error:
+    raise NewFolderError(
+      f"Cannot make the folder {flag}={path}: {error.strerror}."
+    ) from None
+  finally:
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def check_new_folder(path, flag):
+  """Raises NewFolderError if a folder of this name cannot be made."""
+  if not path:
+    raise NewFolderError(f"{flag} is missing: the folder to make.")
+  if os.path.lexists(path):
+    raise NewFolderError(f"{flag}={path} exists already. Choose another name.")
