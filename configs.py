@@ -1,41 +1,42 @@
 """The tutorial's hyper-parameters: small, medium, large and test.
 
 Small, medium and large are the three models of Zaremba et al. 2014 (section
-4.1: non-regularized, medium regularized and large regularized LSTM). Test is a
-toy, for trying out code in a second.
+4.1): the non-regularized, medium regularized and large regularized LSTM. Test
+is a toy for trying out code in a second.
 """
 
 import dataclasses
 
+from lm import rnn_modes
 from lm.command import InputError
 
-RNN_MODES = ("basic", "block")
+RNN_MODES = tuple(rnn_modes.RNN_MODES)
 
 
 class ConfigError(InputError, ValueError):
-  """A hyper-parameter that does not exist or cannot have that value."""
+  """A hyper-parameter that does not exist or cannot have its value."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-  """The hyper-parameters of a model and of its training.
+  """The hyper-parameters of a model and its training.
 
   Raises:
-    ConfigError: for a value of the wrong type or out of range.
+    ConfigError: If a value has the wrong type or is out of range.
   """
 
   init_scale: float  # Weights start uniform in [-init_scale, init_scale].
-  learning_rate: float  # Of plain SGD, in the first max_epoch epochs.
+  learning_rate: float  # Learning rate of SGD in the first max_epoch epochs.
   max_grad_norm: float  # The gradient's global norm is clipped to this.
   num_layers: int  # L: LSTM layers.
-  num_steps: int  # T: unrolled steps, the words back-propagation sees.
-  hidden_size: int  # H: units of a layer, and of the embedding.
+  num_steps: int  # T: unrolled steps, and words of back-propagation.
+  hidden_size: int  # H: units of each layer and of the embedding.
   max_epoch: int  # Epochs before the learning rate starts to decay.
-  max_max_epoch: int  # Epochs in all.
+  max_max_epoch: int  # Total number of epochs.
   keep_prob: float  # Share of the units that dropout keeps; 1.0: no dropout.
-  lr_decay: float  # Factor on the learning rate, each epoch after max_epoch.
-  batch_size: int  # B: streams the text is cut into, trained side by side.
-  vocab_size: int  # V: words the model knows. Follows the data.
+  lr_decay: float  # Factor on the learning rate per epoch after max_epoch.
+  batch_size: int  # B: streams that the text is cut into, trained in parallel.
+  vocab_size: int  # V: words of the vocabulary. Set from the data.
   rnn_mode: str = "block"  # How the LSTM is computed: one of RNN_MODES.
 
   def __post_init__(self):
@@ -43,7 +44,7 @@ class Config:
       _check(field, getattr(self, field.name))
 
   def learning_rate_of(self, epoch):
-    """Returns the learning rate of an epoch (the first is 1)."""
+    """Returns the learning rate of an epoch; the first epoch is 1."""
     return self.learning_rate * self.lr_decay ** max(epoch - self.max_epoch, 0)
 
 
@@ -51,7 +52,7 @@ class Config:
 class SmallConfig(Config):
   """2 layers of 200 units, no dropout: 114.5 on the test set in the paper.
 
-  In the mode basic, which is the faster one for it.
+  The mode basic is the faster one for this size.
   """
 
   init_scale: float = 0.1
@@ -71,7 +72,7 @@ class SmallConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MediumConfig(Config):
-  """2 layers of 650 units, half dropped: 82.7 on the test set in the paper."""
+  """2 layers of 650 units, 50% dropout: 82.7 on the test set in the paper."""
 
   init_scale: float = 0.05
   learning_rate: float = 1.0
@@ -89,7 +90,7 @@ class MediumConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LargeConfig(Config):
-  """2 layers of 1500 units, 65% dropped: 78.4 on the test set in the paper."""
+  """2 layers of 1500 units, 65% dropout: 78.4 on the test set in the paper."""
 
   init_scale: float = 0.04
   learning_rate: float = 1.0
@@ -107,7 +108,7 @@ class LargeConfig(Config):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TestConfig(Config):
-  """One layer of 2 units, one epoch: learns nothing, ends soon."""
+  """One layer of 2 units for one epoch: learns nothing, but ends soon."""
 
   init_scale: float = 0.1
   learning_rate: float = 1.0
@@ -130,34 +131,37 @@ CONFIGS = {
   "test": TestConfig,
 }
 
+_NOT_HPARAMS = {
+  "vocab_size": "follows the data",
+  "rnn_mode": "has a flag of its own, --rnn_mode",
+}
 
-def override(config, hparams):
-  """Returns the config with some fields changed.
+
+def override(config, hparams, allowed=None):
+  """Returns a copy of the config with some fields changed.
 
   Args:
-    config: a Config.
-    hparams: "field=value" pairs with commas between them, such as
-      "max_max_epoch=1,hidden_size=300"; "" changes nothing. All but
-      vocab_size and rnn_mode can be changed.
+    config: A Config.
+    hparams: "field=value" pairs separated by commas, such as
+      "max_max_epoch=1,hidden_size=300". "" changes nothing.
+    allowed: The names of the fields that can be changed. By default these are
+      all but vocab_size and rnn_mode.
 
   Raises:
-    ConfigError: for a field there is not, a value of another type or out of
-      range.
+    ConfigError: If a field cannot be changed, or if a value has the wrong type
+      or is out of range.
   """
   types = {field.name: field.type for field in dataclasses.fields(config)}
-  fixed = {
-    "vocab_size": "follows the data",
-    "rnn_mode": "has a flag of its own, --rnn_mode",
-  }
-  types = {n: t for n, t in types.items() if n not in fixed}
+  names = allowed or [name for name in types if name not in _NOT_HPARAMS]
   changes = {}
   for pair in filter(None, (part.strip() for part in hparams.split(","))):
     name, equals, value = (part.strip() for part in pair.partition("="))
-    if not equals or name not in types:
-      fields = ", ".join(f"{n} ({t.__name__})" for n, t in types.items())
-      what = fixed.get(name, "is not a field")
+    if not equals or name not in names:
+      unknown = "has no effect here" if name in types else "is not a field"
+      what = _NOT_HPARAMS.get(name, unknown)
       if not equals:
         what = "lacks an '=', as in max_max_epoch=1"
+      fields = ", ".join(f"{n} ({types[n].__name__})" for n in names)
       raise ConfigError(f"'{name}' {what}; the fields to set are {fields}.")
     if name in changes:
       raise ConfigError(f"{name} is given twice in --hparams.")
@@ -169,25 +173,46 @@ def override(config, hparams):
   return dataclasses.replace(config, **changes)
 
 
+def from_json(fields, where):
+  """Returns the Config that a run's config.json describes.
+
+  Args:
+    fields: The dictionary with the values of the fields.
+    where: The name of the file, for error messages.
+
+  Raises:
+    ConfigError: If a field is missing or unknown, or if a value has the wrong
+      type or is out of range.
+  """
+  try:
+    return Config(**fields)
+  except TypeError:
+    raise ConfigError(
+      f"{where} does not have the fields of a config. Put back a copy."
+    ) from None
+  except ConfigError as error:
+    raise ConfigError(f"{where} is damaged: {error} Put back a copy.") from None
+
+
 def _check(field, value):
-  """Raises ConfigError unless the value is of the field's type and range."""
-  whole = isinstance(value, int) and not isinstance(value, bool)
-  number = whole or isinstance(value, float)
-  if field.type is int:
-    least = 0 if field.name == "max_epoch" else 1
-    # An unrolled graph of more layers and steps takes minutes to build.
-    most = {"num_layers": 100, "num_steps": 10_000}.get(field.name, 10**6)
-    right = whole and least <= value <= most
-    wanted = f"a whole number from {least} to {most:,}"
-  elif field.type is str:
-    right = value in RNN_MODES
+  """Raises ConfigError unless the value has the field's type and range."""
+  is_int = isinstance(value, int) and not isinstance(value, bool)
+  is_number = is_int or isinstance(value, float)
+  if field.name == "rnn_mode":
+    valid = value in RNN_MODES
     wanted = f"one of {', '.join(RNN_MODES)}"
+  elif field.type is int:
+    least = 0 if field.name == "max_epoch" else 1
+    # A graph with more layers or unrolled steps takes minutes to build.
+    most = {"num_layers": 100, "num_steps": 10_000}.get(field.name, 10**6)
+    valid = is_int and least <= value <= most
+    wanted = f"a whole number from {least} to {most:,}"
   elif field.name in ("keep_prob", "lr_decay"):
-    right = number and 0 < value <= 1
+    valid = is_number and 0 < value <= 1
     wanted = "a number above 0 and not above 1"
   else:
-    # What a float32 can hold, and more than anybody needs.
-    right = number and 0 < value <= 1e30
+    # A float32 can hold 1e30, and no model needs more.
+    valid = is_number and 0 < value <= 1e30
     wanted = "a number above 0 and not above 1e30"
-  if not right:
+  if not valid:
     raise ConfigError(f"{field.name} must be {wanted}, not {value!r}.")

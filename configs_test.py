@@ -48,33 +48,35 @@ def test_override():
   assert configs.override(config, "") == config
 
 
+def test_override_of_some_fields_only():
+  config, allowed = configs.SmallConfig(), ("batch_size", "num_steps")
+  changed = configs.override(config, "num_steps=3", allowed)
+  assert changed == dataclasses.replace(config, num_steps=3)
+  message = (
+    r"'hidden_size' has no effect .* set are batch_size .int., num_steps .int"
+  )
+  with pytest.raises(configs.ConfigError, match=message):
+    configs.override(config, "hidden_size=3", allowed)
+
+
 @pytest.mark.parametrize(
   ("hparams", "message"),
   [
-    ("hiden_size=3", "'hiden_size' is not a field.*hidden_size .int."),
+    ("hiden_size=3", "'hiden_size' is not a field;.*hidden_size .int."),
     ("hidden_size", "'hidden_size' lacks an '='.*init_scale .float."),
     ("=3", "'' is not a field"),
+    ("batch_size=2,batch_size=3", "batch_size is given twice in --hparams"),
     ("vocab_size=3", "'vocab_size' follows the data"),
     ("rnn_mode=basic", "'rnn_mode' has a flag of its own, --rnn_mode"),
     ("hidden_size=3.5", "hidden_size must be a whole number, not '3.5'"),
-    ("hidden_size=", "hidden_size must be a whole number, not ''"),
     ("keep_prob=much", "keep_prob must be a number, not 'much'"),
     ("keep_prob=0", "keep_prob must be a number above 0 and not above 1"),
-    ("keep_prob=1.5", "keep_prob must be .* not 1.5"),
-    ("lr_decay=2", "lr_decay must be .* not 2.0"),
-    (
-      "batch_size=0",
-      "batch_size must be a whole number from 1 to 1,000,000, not 0",
-    ),
-    (
-      "max_epoch=-1",
-      "max_epoch must be a whole number from 0 to 1,000,000, not -1",
-    ),
+    ("lr_decay=2", "lr_decay must be .* not above 1, not 2.0"),
+    ("batch_size=0", "batch_size must be a whole number from 1 to 1,000,000"),
+    ("max_epoch=-1", "max_epoch must be a whole number from 0 to .*, not -1"),
+    ("num_layers=101", "num_layers must be a whole number from 1 to 100, not"),
     ("hidden_size=10000000", "hidden_size must be .* to 1,000,000, not 1000"),
-    (
-      "learning_rate=nan",
-      "learning_rate must be a number above 0 and .*, not nan",
-    ),
+    ("learning_rate=nan", "learning_rate must be a number above 0 and .* nan"),
     ("init_scale=inf", "init_scale must be .* not above 1e30, not inf"),
   ],
 )
@@ -83,12 +85,31 @@ def test_wrong_overrides(hparams, message):
     configs.override(configs.SmallConfig(), hparams)
 
 
-def test_a_config_is_checked_and_cannot_change():
-  with pytest.raises(configs.ConfigError, match=r"num_layers .* not True"):
-    configs.SmallConfig(num_layers=True)
-  with pytest.raises(configs.ConfigError, match=r"hidden_size .* not 2.0"):
-    configs.SmallConfig(hidden_size=2.0)
-  with pytest.raises(configs.ConfigError, match=r"one of basic, block, not"):
-    configs.SmallConfig(rnn_mode="cudnn")
+@pytest.mark.parametrize(
+  ("field", "message"),
+  [
+    ({"num_layers": True}, r"num_layers .* not True"),
+    ({"hidden_size": 2.0}, r"hidden_size .* not 2.0"),
+    ({"rnn_mode": "cudnn"}, r"one of basic, block, not 'cudnn'"),
+    ({"rnn_mode": None}, r"one of basic, block, not None"),
+  ],
+)
+def test_wrong_values(field, message):
+  with pytest.raises(configs.ConfigError, match=message):
+    configs.SmallConfig(**field)
+
+
+def test_a_config_cannot_change():
   with pytest.raises(dataclasses.FrozenInstanceError):
     configs.SmallConfig().batch_size = 1
+
+
+def test_from_json():
+  fields = dataclasses.asdict(configs.LargeConfig())
+  assert configs.from_json(fields, "") == configs.Config(**fields)
+  wrong = [None, [], {}, fields | {"hidden": 3}, fields | {"num_steps": "3"}]
+  for fields in wrong:
+    with pytest.raises(
+      configs.ConfigError, match=r"^RUN/config.json .* Put back a copy\.$"
+    ):
+      configs.from_json(fields, "RUN/config.json")

@@ -8,16 +8,17 @@ import signal
 import pytest
 from absl import flags
 
-TINY = pathlib.Path(__file__).parent / "lm" / "testdata" / "tf1_tiny"
-# A checkpoint of TensorFlow 1.15, as flags.
+_TESTDATA = pathlib.Path(__file__).parent / "lm" / "testdata"
+TINY = _TESTDATA / "tf1_tiny"  # A text and a checkpoint of TensorFlow 1.15.
 TF1_CHECKPOINT = (f"--checkpoint={TINY}/model.ckpt-7680", f"--data_path={TINY}")
+OLD_RUN = _TESTDATA / "old_run"  # A run on the same text, stopped in epoch 2.
 
 
 def pytest_configure():
-  """Takes signals as usual, and so do the processes that tests start.
+  """Restores the usual handling of signals, also for processes of tests.
 
-  A shell has its background jobs ignore SIGINT, as in `scripts/test.sh &`, and
-  nohup SIGHUP.
+  A shell makes its background jobs ignore SIGINT, as in `scripts/test.sh &`;
+  nohup makes a process ignore SIGHUP.
   """
   signal.signal(signal.SIGINT, signal.default_int_handler)
   signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -25,18 +26,18 @@ def pytest_configure():
 
 @pytest.fixture
 def ptb_data():
-  """The folder with the Penn Treebank's texts, PTB_DATA in the environment."""
+  """The folder with the Penn Treebank's texts: PTB_DATA in the environment."""
   if "PTB_DATA" not in os.environ:
     pytest.skip("PTB_DATA does not name the folder with the PTB texts")
   return os.environ["PTB_DATA"]
 
 
 def call_main(module, *args):
-  """Runs a command in this process, which is faster; for one that ends.
+  """Runs a command in this process, which is faster than a process of its own.
 
   Args:
-    module: its name.
-    *args: what follows it on the command line.
+    module: the name of the command's module.
+    *args: its command line.
 
   Returns:
     The exit status.
@@ -54,7 +55,7 @@ def call_main(module, *args):
 
 @pytest.fixture
 def call_command(capfd):
-  """A function: what `call_main` takes to (exit status, stdout, stderr)."""
+  """Like `call_main`, but returns (exit status, stdout, stderr)."""
 
   def call_and_capture(module, *args):
     capfd.readouterr()
@@ -64,18 +65,37 @@ def call_command(capfd):
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory):
-  """A folder with two finished runs, "a" and "b", of one text.
+def tf1_models():
+  """What language_model.find returns for the checkpoint of TensorFlow 1.15."""
+  import language_model
 
-  Their models have other sizes.
+  return language_model.find(None, f"{TINY}/model.ckpt-7680", str(TINY))
+
+
+@pytest.fixture(scope="session")
+def model(tf1_models):
+  """The LanguageModel of this checkpoint."""
+  import language_model
+
+  with language_model.LanguageModel(tf1_models) as model:
+    yield model
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+  """A folder with two finished runs on one text, of models of different sizes.
+
+  "a" has 2 layers of 8 units, "b" has 1 layer of 12.
   """
   folder = tmp_path_factory.mktemp("runs")
-  for name, sizes in (("a", "hidden_size=8"), ("b", "hidden_size=12")):
-    hparams = f"{sizes},num_layers={1 + (name == 'a')},num_steps=5"
+  for name, sizes in (
+    ("a", "hidden_size=8,num_layers=2"),
+    ("b", "hidden_size=12,num_layers=1"),
+  ):
     assert not call_main(
       "ptb_word_lm",
       f"--data_path={TINY}",
-      f"--hparams={hparams},max_max_epoch=2,init_scale=0.3",
+      f"--hparams={sizes},num_steps=5,max_max_epoch=2,init_scale=0.3",
       f"--save_path={folder / name}",
     )
   return folder

@@ -1,25 +1,24 @@
-"""Writes a trained model as a SavedModel, which needs TensorFlow alone.
+"""Writes a trained model as a SavedModel, which needs nothing but TensorFlow.
 
   python export.py --run=runs/small --export_dir=exported/small
 
-It has two signatures, of words as strings. A text starts from states of zeros
-and the word <eos>; log-probabilities are natural logarithms, in nats.
+It has two signatures, which take words as strings. A text starts from states of
+zeros and the word <eos>. Log-probabilities are in nats.
 
 next_word   words string [B], the last word of each text
-            state float32 [B, L, 2, H], of the words before it
-         -> log_probs float32 [B, V], of the word that comes; word number i is
-            line i of assets/vocabulary.txt, from 0
-            state, the same with the last word
-score       words string [B, T], sentences, filled up with anything
-            lengths int32 [B], how many words each has
-         -> log_probs float32 [B, T + 1], of each word, then of <eos>; 0 after
-            that
+            state float32 [B, L, 2, H], the state before that word
+         -> log_probs float32 [B, V], for the word that follows; word number i
+            is line i of assets/vocabulary.txt, counted from 0
+            state, the state after that word
+score       words string [B, T], sentences, padded with any words
+            lengths int32 [B], the number of words in each sentence
+         -> log_probs float32 [B, T + 1], of each word and then of <eos>; 0 in
+            the padding
             log_prob float32 [B], of the sentence with its <eos>
             perplexity float32 [B]
 
-B sentences, T words, H = hidden_size, L = num_layers, V = vocab_size. Of
-several runs, whose probabilities are averaged, each has a state: state_0,
-state_1, ...
+B = sentences, T = words, H = hidden_size, L = num_layers, V = vocab_size. If
+several runs are averaged, each has a state: state_0, state_1, ...
 """
 
 import dataclasses
@@ -30,8 +29,8 @@ import tempfile
 from absl import app, flags
 
 import language_model
-from lm import command, new_folder, preparation, tf1
-from reader import EOS
+from lm import command, files, preparation, tf1
+from lm.text import EOS, UNKNOWN
 
 
 def define_flags():
@@ -51,41 +50,40 @@ def main(argv):
 def _main(args):
   """Writes the model; returns the exit status."""
   files.check_new_folder(args.export_dir, "--export_dir")
-  trained = language_model.find(args.run, args.checkpoint, args.data_path)
+  models = language_model.find(args.run, args.checkpoint, args.data_path)
   with files.new_folder(args.export_dir, "--export_dir") as folder:
-    names = export(trained, folder)
+    names = export(models, folder)
   print(f"Wrote {args.export_dir} with the signatures {' and '.join(names)}.")
   return 0
 
 
-def export(trained, folder):
+def export(models, folder):
   """Writes a SavedModel.
 
   Args:
-    trained: a list of language_model.Trained.
-    folder: an empty one.
+    models: a list of trained.Trained.
+    folder: an empty folder.
 
   Returns:
-    The names of its signatures; there is no "score" if the vocabulary has no
+    The names of its signatures; "score" is missing if the vocabulary has no
     <eos>.
 
   Raises:
-    checkpoints.CheckpointError: if a checkpoint is damaged.
-    OSError: if it cannot be written.
+    InputError: if a model is damaged.
+    OSError: if the SavedModel cannot be written.
   """
-  vocabulary = trained[0].vocabulary
+  vocabulary = models[0].vocabulary
   with (
     tempfile.TemporaryDirectory() as assets,
     tf1.Graph().as_default(),
     tf1.Session() as session,
   ):
     ids_of = _add_vocabulary(vocabulary, assets)
-    signatures = {"next_word": _next_word(trained, ids_of)}
+    signatures = {"next_word": _next_word(models, ids_of)}
     if EOS in vocabulary:
-      eos = vocabulary.index(EOS)
-      signatures["score"] = _score(trained, ids_of, eos)
-    _add_preparation(trained[0].preparation, assets)
-    language_model.restore(trained, session)
+      signatures["score"] = _score(models, ids_of, vocabulary.index(EOS))
+    _add_preparation(models[0].preparation, assets)
+    language_model.restore(models, session)
     try:
       builder = tf1.saved_model.Builder(folder)
       builder.add_meta_graph_and_variables(
@@ -103,10 +101,13 @@ def export(trained, folder):
 
 
 def _add_vocabulary(vocabulary, folder):
-  """Adds the vocabulary to the graph; returns what turns strings into ids."""
+  """Adds the vocabulary to the graph and to the assets in a folder.
+
+  Returns:
+    A function that looks up the ids of a tensor of words.
+  """
   path = os.path.join(folder, "vocabulary.txt")
-  with open(path, "w", encoding="utf-8", newline="\n") as f:
-    f.writelines(f"{word}\n" for word in vocabulary)
+  files.write_file(path, "".join(f"{word}\n" for word in vocabulary))
   lookup = tf1.lookup
   initializer = lookup.TextFileInitializer(
     path,
@@ -115,15 +116,14 @@ def _add_vocabulary(vocabulary, folder):
     tf1.int64,
     lookup.TextFileIndex.LINE_NUMBER,
   )
-  unknown = preparation.UNKNOWN
-  default = vocabulary.index(unknown) if unknown in vocabulary else -1
+  default = vocabulary.index(UNKNOWN) if UNKNOWN in vocabulary else -1
   table = lookup.StaticHashTable(initializer, default)
 
   def ids_of(words):
     ids = tf1.cast(table.lookup(words), tf1.int32)
     known = tf1.debugging.assert_non_negative(
       ids,
-      message=f"A word is unknown, and vocabulary.txt has no {unknown} for it.",
+      message=f"A word is unknown, and vocabulary.txt has no {UNKNOWN} for it.",
     )
     with tf1.control_dependencies([known]):
       return tf1.identity(ids)
@@ -136,19 +136,18 @@ def _add_preparation(choices, folder):
   if choices is None:
     return
   path = os.path.join(folder, preparation.FILE_NAME)
-  with open(path, "w", encoding="utf-8") as f:
-    json.dump({"preparation": dataclasses.asdict(choices)}, f, indent=2)
-    f.write("\n")
+  about = {"preparation": dataclasses.asdict(choices)}
+  files.write_file(path, json.dumps(about, indent=2) + "\n")
   tf1.add_to_collection(tf1.GraphKeys.ASSET_FILEPATHS, tf1.constant(path))
 
 
-def _next_word(trained, ids_of):
-  """Adds what predicts a word; returns its signature."""
+def _next_word(models, ids_of):
+  """Adds the prediction of a word; returns its signature."""
   words = tf1.placeholder(tf1.string, [None], "words")  # [B]
-  zeros = language_model.zero_states(trained, tf1.size(words))
+  zeros = language_model.zero_states(models, tf1.size(words))
   names = ["state"]
-  if len(trained) > 1:
-    names = [f"state_{number}" for number in range(len(trained))]
+  if len(models) > 1:
+    names = [f"state_{number}" for number in range(len(models))]
   states = [
     tf1.placeholder(tf1.float32, [None, *zero.shape[1:]], name)
     for zero, name in zip(zeros, names, strict=True)
@@ -156,35 +155,35 @@ def _next_word(trained, ids_of):
   ids = ids_of(words)[:, tf1.newaxis]  # [B, 1]
   lengths = tf1.ones_like(words, tf1.int32)  # [B]
   log_probs, new_states = language_model.add_models(
-    trained, ids, lengths, states
+    models, ids, lengths, states
   )
-  return _signature(
+  return tf1.saved_model.predict_signature_def(
     {"words": words, **dict(zip(names, states, strict=True))},
     {"log_probs": log_probs[:, 0], **dict(zip(names, new_states, strict=True))},
   )
 
 
-def _score(trained, ids_of, eos):
-  """Adds what scores sentences; returns its signature."""
+def _score(models, ids_of, eos):
+  """Adds the scoring of sentences; returns its signature."""
   words = tf1.placeholder(tf1.string, [None, None], "sentences")  # [B, T]
   lengths = tf1.placeholder(tf1.int32, [None], "lengths")  # [B]
   batch_size, most = tf1.shape(words)[0], tf1.shape(words)[1]
-  fits = tf1.debugging.assert_less_equal(
-    lengths, most, message="A length is larger than the words there are."
-  )
-  counts = tf1.debugging.assert_non_negative(
-    lengths, message="A length is negative."
-  )
-  with tf1.control_dependencies([fits, counts]):
+  checks = [
+    tf1.debugging.assert_less_equal(
+      lengths, most, message="A length is larger than the words there are."
+    ),
+    tf1.debugging.assert_non_negative(lengths, message="A length is negative."),
+  ]
+  with tf1.control_dependencies(checks):
     is_word = tf1.sequence_mask(lengths, most)  # [B, T]
-  # What only fills up the sentence is read as <eos>, and never counted.
+  # The padding is read as <eos>, and never counted.
   ids = ids_of(tf1.where_v2(is_word, words, EOS))  # [B, T]
   ends = tf1.fill([batch_size, 1], eos)  # [B, 1]
   log_probs, _ = language_model.add_models(
-    trained,
+    models,
     tf1.concat([ends, ids], axis=1),
     lengths + 1,
-    language_model.zero_states(trained, batch_size),
+    language_model.zero_states(models, batch_size),
   )  # [B, T + 1, V]
   targets = tf1.concat([ids, ends], axis=1)  # [B, T + 1]
   log_probs, _ = language_model.scores_of(log_probs, targets)
@@ -192,20 +191,9 @@ def _score(trained, ids_of, eos):
   log_probs = tf1.where_v2(is_scored, log_probs, 0.0)
   log_prob = tf1.reduce_sum(log_probs, axis=1)  # [B]
   perplexity = tf1.exp(-log_prob / tf1.cast(lengths + 1, tf1.float32))  # [B]
-  return _signature(
+  return tf1.saved_model.predict_signature_def(
     {"words": words, "lengths": lengths},
     {"log_probs": log_probs, "log_prob": log_prob, "perplexity": perplexity},
-  )
-
-
-def _signature(inputs, outputs):
-  """Returns a signature; both arguments are tensors by their names."""
-  infos = [
-    {n: tf1.saved_model.build_tensor_info(t) for n, t in tensors.items()}
-    for tensors in (inputs, outputs)
-  ]
-  return tf1.saved_model.build_signature_def(
-    *infos, tf1.saved_model.signature_constants.PREDICT_METHOD_NAME
   )
 
 

@@ -1,11 +1,12 @@
-"""Writes text with a trained model, or tells which word it expects next.
+"""Writes text with a trained model, or prints which words can come next.
 
   python generate.py --run=runs/small --prefix="the company" --temperature=0.8
   python generate.py --run=runs/small --prefix="the company" --next_word
 
-The text goes on from the prefix, which stands at the start of a sentence. Each
+The text continues the prefix, which is taken as the start of a sentence. Each
 word is drawn from the model's distribution, given all words before it. First
-the temperature changes that, then top_k, then top_p take the rare words away.
+--temperature changes that distribution, then --top_k and --top_p remove its
+unlikely words.
 """
 
 import math
@@ -16,14 +17,13 @@ from absl import app, flags
 import language_model
 from lm import command
 from lm.command import InputError, refuse, tell
-from lm.preparation import UNKNOWN
-from reader import EOS
+from lm.text import EOS, UNKNOWN
 
 _AT_ONCE = 100  # Samples that are drawn side by side.
 
 
 class PrefixError(InputError, ValueError):
-  """A text that nothing can be generated from."""
+  """A prefix that no text can start with."""
 
 
 def define_flags():
@@ -32,13 +32,13 @@ def define_flags():
   flags.adopt_module_key_flags(language_model)  # So that --help lists them.
   flags.DEFINE_string("prefix", "", "The words to start with.")
   flags.DEFINE_integer(
-    "num_words", 100, "Words to draw, <eos> counted.", 1, 10**6
+    "num_words", 100, "Words to draw, each <eos> included.", 1, 10**6
   )
   flags.DEFINE_float(
     "temperature",
     1.0,
-    "Log-probabilities are divided by it: below 1, likely words become "
-    "likelier; 0 takes the likeliest.",
+    "The divisor of the log-probabilities: below 1, likely words become "
+    "likelier; 0 always takes the likeliest.",
   )
   flags.DEFINE_integer("top_k", None, "Draw from the k likeliest words.", 1)
   flags.DEFINE_float(
@@ -48,7 +48,7 @@ def define_flags():
   )
   flags.DEFINE_integer("num_samples", 1, "Texts to draw.", 1, 10**6)
   flags.DEFINE_integer(
-    "seed", 1, "The same one draws the same texts.", 0, 2**32 - 1
+    "seed", 1, "The same seed draws the same texts.", 0, 2**32 - 1
   )
   flags.DEFINE_boolean(
     "next_word",
@@ -57,7 +57,7 @@ def define_flags():
   )
   flags.register_validator(
     "temperature",
-    lambda value: 0 <= value < math.inf,  # And no NaN.
+    lambda value: 0 <= value < math.inf,  # And not NaN.
     "--temperature must be 0 or more.",
   )
   flags.register_validator(
@@ -77,40 +77,40 @@ def _main(args):
   if args.next_word:
     refuse(args, ["num_words", "num_samples", "seed"], "--next_word")
   change = {n: args[n].value for n in ("temperature", "top_k", "top_p")}
-  trained = language_model.find(args.run, args.checkpoint, args.data_path)
-  with language_model.LanguageModel(trained) as model:
+  models = language_model.find(args.run, args.checkpoint, args.data_path)
+  with language_model.LanguageModel(models) as model:
     prefix = read_prefix(model, args.prefix)
-    if args.next_word:
-      show_next_word(model, prefix, change)
-      return 0
-    begin = [model.vocabulary[i] for i in prefix]
     start = read(model, prefix)
+    if args.next_word:
+      show_next_word(model.vocabulary, distribution(start[0], **change)[0])
+      return 0
     for first in range(0, args.num_samples, _AT_ONCE):
       numbers = range(first, min(first + _AT_ONCE, args.num_samples))
       ids = draw_texts(model, start, args.num_words, args.seed, numbers, change)
       for number, text in zip(numbers, ids, strict=True):
         if args.num_samples > 1:
           print(f"Sample {number + 1}:")
-        print(as_lines(begin + [model.vocabulary[i] for i in text]), flush=True)
+        words = [model.vocabulary[i] for i in (*prefix, *text)]
+        print(as_lines(words), flush=True)
   return 0
 
 
 def read_prefix(model, text):
-  """Returns the ids of a prefix; it tells of words that are unknown.
+  """Returns the ids of a prefix, and reports its unknown words.
 
   Args:
     model: a LanguageModel.
-    text: the prefix; a newline in it ends a sentence.
+    text: the prefix; each newline in it ends a sentence.
 
   Raises:
-    PrefixError: if it has no word to start from.
+    PrefixError: if there is no word to start from.
   """
   words = model.words_of(text.replace("\n", f" {EOS} "))
   if not model.knows(EOS):
     words = [word for word in words if word != EOS]
   for word in dict.fromkeys(w for w in words if not model.knows(w)):
-    does = "is left out" if model.id_of(word) is None else f"reads as {UNKNOWN}"
-    tell(f"'{word}' is not in the vocabulary: it {does}.")
+    fate = "is left out" if model.id_of(word) is None else f"reads as {UNKNOWN}"
+    tell(f"'{word}' is not in the vocabulary: it {fate}.")
   ids = [i for i in map(model.id_of, words) if i is not None]
   if not ids and not model.knows(EOS):
     raise PrefixError(
@@ -121,11 +121,7 @@ def read_prefix(model, text):
 
 
 def read(model, ids):
-  """Reads the start of a text.
-
-  Args:
-    model: a LanguageModel.
-    ids: of the text; before them, <eos> is read, if the model knows it.
+  """Reads the start of a text, after <eos> if the model knows it.
 
   Returns:
     (log_probs, states) of the next word, as `LanguageModel.next_words`.
@@ -137,18 +133,19 @@ def read(model, ids):
 
 
 def draw_texts(model, start, num_words, seed, numbers, change):
-  """Draws texts, each with random numbers of its own.
+  """Draws texts, each with its own sequence of random numbers.
 
   Args:
     model: a LanguageModel.
     start: (log_probs, states) of the first word, from `read`.
-    num_words: of each text.
-    seed: a whole number.
-    numbers: of the texts: one for each. With the seed, it tells the text.
-    change: keywords of `changed`.
+    num_words: the length of each text.
+    seed: an integer.
+    numbers: the numbers of the texts to draw. The seed and its number decide
+      a text, whichever others are drawn with it.
+    change: the keyword arguments of `distribution`.
 
   Returns:
-    int [len(numbers), num_words], the ids drawn.
+    int [len(numbers), num_words], the ids.
   """
   draws = [uniform_numbers([seed, number]) for number in numbers]
   log_probs, states = start
@@ -159,36 +156,36 @@ def draw_texts(model, start, num_words, seed, numbers, change):
     if i:
       log_probs, states = model.next_words(texts[:, i - 1], states)
     uniform = np.array([next(draw) for draw in draws])
-    texts[:, i] = draw_words(changed(log_probs, **change), uniform)
+    texts[:, i] = draw_words(distribution(log_probs, **change), uniform)
   return texts
 
 
 def uniform_numbers(seed):
-  """Yields random numbers, from 0 to below 1.
+  """Yields random numbers in [0, 1).
 
-  Not by a Generator of numpy: only the bits are promised to be the same in each
-  version to come.
+  numpy promises that these bits stay the same in later versions, but not the
+  numbers of a Generator.
   """
   bits = np.random.PCG64(seed)
   while True:
     yield (bits.random_raw() >> 11) * 2.0**-53  # A float has 53 bits.
 
 
-def changed(log_probs, *, temperature=1.0, top_k=None, top_p=None):
+def distribution(log_probs, *, temperature=1.0, top_k=None, top_p=None):
   """Returns the probabilities to draw from, float64 [B, V].
 
   Args:
     log_probs: [B, V], in nats.
-    temperature: what they are divided by; 0: only the likeliest word stays.
-    top_k: how many words stay, the likeliest; None: all.
-    top_p: then the fewest of these stay, likeliest first, that together have
-      at least this probability; None: all.
+    temperature: the divisor of log_probs; 0 keeps only the likeliest word.
+    top_k: how many of the likeliest words to keep; None for all.
+    top_p: the probability that the words to keep must have together: of those
+      kept by top_k the fewest, likeliest first; None for all.
   """
   if temperature == 0:
     temperature, top_k = 1.0, 1
   log_probs = np.asarray(log_probs, float)
   log_probs = log_probs - log_probs.max(axis=1, keepdims=True)
-  with np.errstate(over="ignore"):  # To -inf, the logarithm of nothing.
+  with np.errstate(over="ignore"):  # -inf is right: the probability is 0.
     probs = _normalized(np.exp(log_probs / temperature))
   if top_k is None and top_p is None:
     return probs
@@ -205,7 +202,7 @@ def changed(log_probs, *, temperature=1.0, top_k=None, top_p=None):
 
 
 def _normalized(probs):
-  """Returns them divided by the sum of their row."""
+  """Returns the rows, each divided by its sum."""
   return probs / probs.sum(axis=1, keepdims=True)
 
 
@@ -214,37 +211,27 @@ def draw_words(probs, uniform):
 
   Args:
     probs: float64 [B, V].
-    uniform: [B], the random numbers, from 0 to below 1.
+    uniform: [B], a random number in [0, 1) for each row.
 
   Returns:
-    int [B]: the first word up to which the probabilities add up to more than
-    the random number.
+    int [B]: the first word at which the sum of the probabilities exceeds the
+    random number.
   """
-  sums = np.cumsum(probs, axis=1)
-  place = uniform * sums[:, -1]  # Not quite 1, as sums have errors of rounding.
-  return (sums > place[:, np.newaxis]).argmax(axis=1)
+  sums = np.cumsum(probs, axis=1)  # The last is 1, but for rounding.
+  return (sums > (uniform * sums[:, -1])[:, np.newaxis]).argmax(axis=1)
 
 
-def show_next_word(model, prefix, change):
-  """Prints the distribution of the word after a prefix, likeliest first."""
-  log_probs, _ = read(model, prefix)
-  (probs,) = changed(log_probs, **change)
+def show_next_word(vocabulary, probs):
+  """Prints the possible words with their probabilities, likeliest first."""
   for i in np.argsort(-probs, kind="stable"):
     if probs[i] > 0:
-      print(f"{probs[i]:.6g} {model.vocabulary[i]}")
+      print(f"{probs[i]:.6g} {vocabulary[i]}")
 
 
 def as_lines(words):
-  """Returns a text with a line for each sentence."""
-  lines = [[]]
-  for word in words:
-    if word == EOS:
-      lines.append([])
-    else:
-      lines[-1].append(word)
-  if not lines[-1]:
-    lines.pop()
-  return "\n".join(" ".join(line) for line in lines)
+  """Returns a text with one line per sentence."""
+  text = " ".join("\n" if word == EOS else word for word in words)
+  return text.replace(" \n", "\n").replace("\n ", "\n").removesuffix("\n")
 
 
 if __name__ == "__main__":

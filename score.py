@@ -3,15 +3,14 @@
   python score.py --run=runs/small --file=text.txt
   echo "the company said" | python score.py --run=runs/small --per_word
 
-Each line is a sentence of its own: it starts from a state of zeros, its first
-word is predicted from <eos>, and <eos> is predicted at its end. With
+Each line is a sentence of its own: the model starts from a state of zeros,
+predicts the first word from <eos>, and predicts <eos> after the last. With
 --carry_state the text is one stream, as in training: each word is predicted
-from all before it, and the first, which has none before it, is not.
+from all words before it, and the first word is not predicted.
 """
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import math
 import sys
@@ -19,40 +18,39 @@ import sys
 from absl import app, flags
 
 import language_model
-import reader
 from lm import command
 from lm.command import InputError
-from lm.preparation import UNKNOWN
+from lm.text import EOS, UNKNOWN, DataError, decode
 
 
 class TextError(InputError, ValueError):
-  """A text that cannot be read, or not scored."""
+  """A text that cannot be read or scored."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Word:
-  """A word of the text, and how likely it was."""
+  """A word of the text and its score."""
 
   word: str
-  id: int | None  # As what it is scored; None if it is left out.
-  is_unknown: bool
+  id: int | None  # The id that is scored; None if the word is left out.
+  unknown: bool
   log_prob: float | None = None  # In nats; None if it was not predicted.
-  rank: int | None = None  # 1: no other word was likelier.
+  rank: int | None = None  # 1 for the likeliest word.
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """What the words of a line, or of a text, add up to."""
+  """The score of a line or of a text."""
 
   log_prob: float = 0.0  # In nats.
-  num_words: int = 0  # Those that were predicted, each <eos> too.
+  num_words: int = 0  # The words that were predicted, each <eos> included.
   num_unknown: int = 0
 
   @classmethod
   def of(cls, words):
     """Returns the Score of a list of Word."""
     log_probs = [w.log_prob for w in words if w.log_prob is not None]
-    num_unknown = sum(word.is_unknown for word in words)
+    num_unknown = sum(word.unknown for word in words)
     return cls(math.fsum(log_probs), len(log_probs), num_unknown)
 
   def __add__(self, other):
@@ -64,7 +62,7 @@ class Score:
 
   @property
   def perplexity(self):
-    """The exp of the mean of -log_prob; None if there is none, or no float."""
+    """The perplexity; None without words, or if it is too large for a float."""
     try:
       return math.exp(-self.log_prob / self.num_words)
     except (ZeroDivisionError, OverflowError):
@@ -76,18 +74,18 @@ def define_flags():
   language_model.define_flags()
   flags.adopt_module_key_flags(language_model)  # So that --help lists them.
   flags.DEFINE_string(
-    "file", "-", "The text, UTF-8, a sentence a line. -: standard input."
+    "file", "-", "The text, UTF-8, one sentence per line; - for standard input."
   )
   flags.DEFINE_boolean(
-    "per_word", False, "Print each word's log-probability and rank, too."
+    "per_word", False, "Also print the log-probability and rank of each word."
   )
   flags.DEFINE_boolean(
-    "json", False, "Print a JSON object for each line, and one for the whole."
+    "json", False, "Print a JSON object for each line, and one for the text."
   )
   flags.DEFINE_boolean(
     "carry_state",
     False,
-    "Read the text as one stream, as training does, not line by line.",
+    "Read the text as one stream, as in training, not line by line.",
   )
 
 
@@ -99,12 +97,12 @@ def main(argv):
 def _main(args):
   """Prints the scores; returns the exit status."""
   name = "Standard input" if args.file == "-" else args.file
+  score = score_as_stream if args.carry_state else score_each_line
+  show = show_json if args.json else show_text
+  total, number = Score(), 0
   with open_text(args.file) as file:
-    trained = language_model.find(args.run, args.checkpoint, args.data_path)
-    with language_model.LanguageModel(trained) as model:
-      score = score_as_stream if args.carry_state else score_each_line
-      show = show_json if args.json else show_text
-      total, number = Score(), 0
+    models = language_model.find(args.run, args.checkpoint, args.data_path)
+    with language_model.LanguageModel(models) as model:
       for number, words in enumerate(score(model, blocks_of(file, name)), 1):
         total += (line := Score.of(words))
         show({"line": number}, line, words if args.per_word else None)
@@ -120,132 +118,120 @@ def _main(args):
 
 
 def open_text(path):
-  """Opens a text to read its bytes; "-" is standard input.
-
-  Raises:
-    TextError: if it cannot be opened.
-  """
+  """Opens a text to read its bytes; "-" is standard input."""
   if path == "-":
     return contextlib.nullcontext(sys.stdin.buffer)
   try:
     return open(path, "rb")
-  except (OSError, ValueError) as error:  # ValueError: a NUL in its name.
-    reason = getattr(error, "strerror", None) or error
-    raise TextError(f"--file={path} cannot be read: {reason}.") from None
+  except OSError as error:
+    raise TextError(
+      f"--file={path} cannot be read: {error.strerror}."
+    ) from None
 
 
 def blocks_of(file, name):
-  """Yields the lines of a text as they come, so that a pipe is answered.
+  """Yields the lines of a text as soon as they are there, for use in a pipe.
 
   Args:
     file: a binary file.
-    name: what to call it in an error.
+    name: its name, for errors.
 
   Yields:
-    A list of lines: all that are there. A line ends with a newline, but the
-    last of a text may have none.
+    A list of all lines that have arrived. Each line ends with a newline; only
+    the last line of the text may have none.
 
   Raises:
-    TextError: if it cannot be read.
-    reader.DataError: if a line is not UTF-8.
+    TextError: if the file cannot be read.
+    DataError: if a line is not UTF-8; the lines before it were yielded.
   """
-  numbers, rest, content = itertools.count(1), [], None
+  number, rest = 0, bytearray()
+  content = None
   while content != b"":
     try:
       content = file.read1(1 << 16)
     except OSError as error:
       raise TextError(f"{name} cannot be read: {error.strerror}.") from None
-    whole, newline, after = content.rpartition(b"\n")
-    if content and not newline:
-      rest.append(content)
-      continue
-    block, rest = b"".join([*rest, whole, newline]), [after]
+    rest += content
+    end = rest.rfind(b"\n") + 1 if content else len(rest)
+    block, rest = rest[:end], rest[end:]
     lines = []
     for line in block.splitlines(keepends=True):
+      number += 1
       try:
-        lines.append(reader.decode(line, f"{name}, line {next(numbers)},"))
-      except reader.DataError:
-        if lines:  # What stands before it is scored.
+        lines.append(decode(line, f"{name}, line {number},"))
+      except DataError:
+        if lines:
           yield lines
         raise
-    if any(lines):  # Else there was a byte-order mark at most.
+    if lines:
       yield lines
 
 
 def score_each_line(model, blocks):
-  """Scores each line as a sentence of its own.
-
-  Args:
-    model: a LanguageModel.
-    blocks: lists of lines.
+  """Scores each line of some blocks as a sentence of its own.
 
   Yields:
-    The words of each line, with <eos> at its end: a list of Word.
+    A list of Word for each line, with <eos> at its end.
 
   Raises:
     TextError: if the vocabulary has no <eos>.
   """
-  if not model.knows(reader.EOS):
+  if not model.knows(EOS):
     raise TextError(
-      f"The model knows no {reader.EOS}, as its training text is one line: it "
-      "cannot score lines as sentences. Give --carry_state."
+      f"The model knows no {EOS}, as its training text is one line: it cannot "
+      "score lines as sentences. Give --carry_state."
     )
-  eos = model.id_of(reader.EOS)
   for lines in blocks:
     block = [words_of(model, line.rstrip("\n") + "\n") for line in lines]
-    scores = model.score_lines([[eos, *ids_of(words)] for words in block])
-    for words, score in zip(block, scores, strict=True):
-      yield with_scores(words, pairs(*score))
+    kept = [with_id(words) for words in block]
+    scores = model.score_lines(
+      [[model.id_of(EOS), *(word.id for word in words)] for words in kept]
+    )
+    for words, score in zip(kept, scores, strict=True):
+      set_scores(words, *score)
+    yield from block
 
 
 def score_as_stream(model, blocks):
-  """Scores a text as one stream; yields what `score_each_line` does."""
-  before, states = [], None
+  """Scores a text as one stream; yields the same as `score_each_line`."""
+  last, states = [], None  # The last id read, and the states before it.
   for lines in blocks:
     block = [words_of(model, line) for line in lines]
-    ids = before + [i for words in block for i in ids_of(words)]
-    scores = iter([])
-    if ids:
+    kept = with_id(word for words in block for word in words)
+    if kept:
+      ids = last + [word.id for word in kept]
       *score, states = model.score_stream(ids, states)
-      scores = pairs(*score)
-      if not before:  # Nothing comes before the text's first word.
-        scores = itertools.chain([(None, None)], scores)
-      before = ids[-1:]
-    for words in block:
-      yield with_scores(words, scores)
+      # Nothing precedes the first word of the text, so it is not predicted.
+      set_scores(kept if last else kept[1:], *score)
+      last = ids[-1:]
+    yield from block
 
 
 def words_of(model, line):
-  """Returns a line's words, not yet scored: a list of Word."""
+  """Returns the words of a line, not yet scored: a list of Word."""
   words = model.words_of(line)
-  if line.endswith("\n") and model.knows(reader.EOS):
-    words.append(reader.EOS)
+  if line.endswith("\n") and model.knows(EOS):
+    words.append(EOS)
   return [Word(w, model.id_of(w), not model.knows(w)) for w in words]
 
 
-def ids_of(words):
-  """Returns the ids of those that are not left out."""
-  return [word.id for word in words if word.id is not None]
+def with_id(words):
+  """Returns a list of the words that are not left out."""
+  return [word for word in words if word.id is not None]
 
 
-def pairs(log_probs, ranks):
-  """Returns an iterator of (log_prob, rank) of an array each."""
-  return zip(log_probs.tolist(), ranks.tolist(), strict=True)
-
-
-def with_scores(words, scores):
-  """Returns the words; those that have an id with the next (log_prob, rank)."""
-  found = []
-  for word in words:
-    if word.id is not None:
-      log_prob, rank = next(scores)
-      word = dataclasses.replace(word, log_prob=log_prob, rank=rank)
-    found.append(word)
-  return found
+def set_scores(words, log_probs, ranks):
+  """Gives each Word its element of two arrays."""
+  scores = zip(log_probs.tolist(), ranks.tolist(), strict=True)
+  for word, score in zip(words, scores, strict=True):
+    word.log_prob, word.rank = score
 
 
 def show_text(where, score, words):
-  """Prints the score of a line, or of the text, to be read."""
+  """Prints a Score, and a list of Word unless it is None, for people.
+
+  `where` is {"line": number}, or for the complete text {"lines": their number}.
+  """
   perplexity = "-" if score.perplexity is None else f"{score.perplexity:.3f}"
   head = f"Line {where['line']}" if "line" in where else "Whole text"
   print(
@@ -256,7 +242,7 @@ def show_text(where, score, words):
     log_prob = "-" if word.log_prob is None else f"{word.log_prob:.4f}"
     rank = "-" if word.rank is None else word.rank
     mark = ""
-    if word.is_unknown:
+    if word.unknown:
       mark = " (left out)" if word.id is None else f" ({UNKNOWN})"
     print(f"{log_prob:>12} {rank:>8}  {word.word}{mark}")
   sys.stdout.flush()
@@ -272,15 +258,8 @@ def show_json(where, score, words):
     "num_unknown": score.num_unknown,
   }
   if words is not None:
-    shown["words"] = [
-      {
-        "word": word.word,
-        "log_prob": word.log_prob,
-        "rank": word.rank,
-        "unknown": word.is_unknown,
-      }
-      for word in words
-    ]
+    names = ("word", "log_prob", "rank", "unknown")
+    shown["words"] = [{n: getattr(word, n) for n in names} for word in words]
   print(json.dumps(shown, ensure_ascii=False), flush=True)
 
 

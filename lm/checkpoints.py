@@ -1,12 +1,25 @@
-"""Checkpoints from which a run goes on exactly as if it had not stopped.
+"""Checkpoints from which a run resumes exactly, as if it had never stopped.
 
-A checkpoint holds the variables, under the names that TensorFlow 1.15 gave
-them, and a Progress: all else that the steps to come depend on. It is one
-TensorFlow bundle, so both are of the same moment, and each tensor has a
-checksum. Two files in the folder, in TensorFlow's own format, name one each:
+A checkpoint is one TensorFlow bundle of the variables, under the names that
+TensorFlow 1.15 gave them, and of a Progress. What makes a resumed run equal, to
+the last bit, to one that was never stopped:
 
-checkpoint         the newest
-best_checkpoint    that of the epoch with the lowest valid perplexity
+  what                        where it comes from
+  --------------------------  ------------------------------------------------
+  weights                     saved: Model/...
+  steps trained               saved: global_step
+  the LSTM's state            saved: progress/lstm_state, [L, 2, B, H]
+  step within the epoch       saved: progress/json, "step"
+  the epoch's cost and time   saved: progress/json, "costs" and "seconds"
+  numbers of earlier epochs   saved: progress/json, "epochs"
+  learning rate               derived: from the epoch (Config.learning_rate_of)
+  dropout masks               derived: from the seed and global_step alone
+  place in the text           replayed: PTBInput.skip passes over `step` batches
+  config, vocabulary, seed    compared: config.json and the text, or refused
+
+Each tensor has a checksum. Two files in the folder, in TensorFlow's own format,
+name one checkpoint each: `checkpoint` the newest, `best_checkpoint` the one of
+the epoch with the lowest valid perplexity.
 """
 
 import contextlib
@@ -32,26 +45,22 @@ class CheckpointError(InputError, ValueError):
 
 @dataclasses.dataclass
 class Progress:
-  """How far a training is.
+  """How far a training has come."""
 
-  Where the learning rate and the dropout masks are follows from this and from
-  the variable global_step, since both depend on the epoch and the step alone.
-  """
-
-  step: int = 0  # Steps done of the epoch that is going on.
-  costs: float = 0.0  # Their costs (PTBModel.cost), added up.
+  step: int = 0  # Steps done in the current epoch.
+  costs: float = 0.0  # The sum of their costs (PTBModel.cost).
   seconds: float = 0.0  # The time they took.
-  state: np.ndarray | None = None  # After them: [L, 2, B, H]. None: zeros.
-  # The numbers of each epoch done, the first first: a line of epochs.jsonl.
+  state: np.ndarray | None = None  # After them, [L, 2, B, H]; None: zeros.
+  # The numbers of each finished epoch, as in epochs.jsonl.
   epochs: list[dict] = dataclasses.field(default_factory=list)
 
   @property
   def epoch(self):
-    """Which epoch is going on; the first is 1."""
+    """The current epoch; the first is 1."""
     return len(self.epochs) + 1
 
   def end_epoch(self, numbers):
-    """Goes on to the next epoch, which starts from a state of zeros."""
+    """Moves to the next epoch, which starts from a state of zeros."""
     self.step, self.costs, self.seconds, self.state = 0, 0.0, 0.0, None
     self.epochs.append(numbers)
 
@@ -59,19 +68,14 @@ class Progress:
 class Checkpoints:
   """The checkpoints of one run, model.ckpt-<global step>, in its folder.
 
-  Kept are the newest two, so that one is whole whatever happens, and the best.
-  Make it where the graph has all of the variables.
+  It keeps the newest two, so that one is intact whatever happens, and the best.
+  Create it when the graph has all of its variables.
   """
 
   def __init__(self, path, state_shape):
-    """Adds to the graph what it needs.
-
-    Args:
-      path: the folder.
-      state_shape: of Progress.state.
-    """
+    """Adds the variables that hold a Progress, with this shape of its state."""
     self._path = path
-    self._steps = []  # Of the checkpoints to keep: not known to be damaged.
+    self._steps = []  # The steps of the newest checkpoints, as far as intact.
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
       # Local variables: the model's own are the global ones.
       make = functools.partial(
@@ -86,23 +90,18 @@ class Checkpoints:
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
-    """Writes a checkpoint; the older ones go when it is on the disk.
-
-    Args:
-      session: a Session with the variables.
-      step: the value of global_step.
-      progress: a Progress.
+    """Writes a checkpoint; once it is on the disk, older ones are removed.
 
     Raises:
-      OSError, or one of tf1.ERRORS: if it cannot be written. What there was
-        before is still there.
+      OSError, or one of tf1.ERRORS: if it cannot be written. The checkpoints
+        before it are still there.
     """
     if step in self._steps:
-      return  # The same moment: never overwrite what is whole.
+      return  # The same moment: never overwrite an intact file.
     self._load(session, progress)
     prefix = self._prefix(step)
     try:
-      # Its files get their names once they are written, the index last.
+      # The files get their names when they are complete, the index last.
       self._saver.save(
         session, prefix, write_meta_graph=False, write_state=False
       )
@@ -116,17 +115,14 @@ class Checkpoints:
     self._remove_all_but({*self._steps, _best_step(progress.epochs)})
 
   def restore(self, session):
-    """Reads the newest checkpoint that is whole.
-
-    Args:
-      session: a Session, with its variables initialized.
+    """Reads the newest intact checkpoint.
 
     Returns:
-      (progress, name): its Progress, and the file's name; where there is none,
-      a new Progress and None.
+      (progress, step): its Progress and its global step; a new Progress and
+      None if there is no checkpoint.
 
     Raises:
-      CheckpointError: if there are checkpoints, but none is whole.
+      CheckpointError: if there are checkpoints, but none is intact.
     """
     self._steps = steps_in(self._path)
     while self._steps:
@@ -138,22 +134,22 @@ class Checkpoints:
           state, text = session.run([self._state, self._json])
           progress = Progress(**json.loads(text))
       except CheckpointError as error:
-        logging.warning("%s Looking for one before it.", error)
+        logging.warning("%s Trying the one before it.", error)
         self._steps.pop()
         continue
       if progress.step:
         progress.state = state
-      self._name(step, progress)  # It may have been killed before that.
-      return progress, f"model.ckpt-{step}"
+      self._name(step, progress)  # A kill may have come before that.
+      return progress, step
     if steps_in(self._path):
       raise CheckpointError(
-        f"No checkpoint in {self._path} can be read. Remove them to train from "
-        "the start, or put back a copy."
+        f"No checkpoint in {self._path} can be read. Put back a copy, or "
+        "remove them to train from the start."
       )
     return Progress(), None
 
   def _load(self, session, progress):
-    """Sets the variables that hold the progress."""
+    """Sets the variables that hold a Progress."""
     rest = dataclasses.asdict(progress)
     state = rest.pop("state")
     if state is None:
@@ -162,7 +158,7 @@ class Checkpoints:
     self._json.load(json.dumps(rest), session)
 
   def _name(self, step, progress):
-    """Names the newest checkpoint, and the best, as TensorFlow's tools do."""
+    """Writes `checkpoint` and `best_checkpoint`, as TensorFlow's tools do."""
     best = _best_step(progress.epochs)
     for filename, named in (("checkpoint", step), ("best_checkpoint", best)):
       if named is not None:
@@ -176,7 +172,7 @@ class Checkpoints:
     return os.path.join(self._path, f"model.ckpt-{step}")
 
   def _remove_all_but(self, steps):
-    """Removes the files of other checkpoints, unfinished ones too."""
+    """Removes the files of all other checkpoints, unfinished ones too."""
     for name in os.listdir(self._path):
       match = re.fullmatch(r"model\.ckpt-(\d+)\..*", name)
       if match and (int(match[1]) not in steps or ".tempstate" in name):
@@ -191,7 +187,7 @@ class Checkpoints:
 
 
 def steps_in(path):
-  """Returns the steps of the checkpoints in a folder, the oldest first."""
+  """Returns the global steps of a folder's checkpoints, the oldest first."""
   matches = (
     re.fullmatch(r"model\.ckpt-(\d+)\.index", name) for name in os.listdir(path)
   )
@@ -206,7 +202,9 @@ def _best_step(epochs):
 
 
 def _flush_to_disk(path):
-  """Returns when a file, or a folder's list of files, is on the disk."""
+  """Returns when a file, or the entries of a folder, are on the disk."""
+  if os.name == "nt" and os.path.isdir(path):
+    return  # Windows cannot, and need not, sync a folder.
   fd = os.open(path, os.O_RDONLY)
   try:
     os.fsync(fd)
@@ -218,10 +216,9 @@ def find(folder, which):
   """Returns the path of a run's checkpoint.
 
   Args:
-    folder: of the run.
-    which: "last", or "best" by the valid perplexity; or else the name of one in
-      the folder, or any path, which need not exist. Which is best, the last
-      says.
+    folder: the run's folder.
+    which: "last"; "best" by the valid perplexity, as the last one records it;
+      the name of one in the folder; or any path. The latter need not exist.
 
   Raises:
     CheckpointError: if there is none, or the last is damaged.
@@ -244,39 +241,31 @@ def find(folder, which):
     best = _best_step(json.loads(text)["epochs"])
   if best is None:
     raise CheckpointError(
-      f"{folder} has no best checkpoint yet, as no epoch has ended. Take the "
-      "last one: --checkpoint=last."
+      f"{folder} has no best checkpoint yet, as no epoch has ended. Use "
+      "--checkpoint=last."
     )
   return os.path.join(folder, f"model.ckpt-{best}")
 
 
 def sizes_in(path):
-  """Returns the sizes of the model in a checkpoint, TensorFlow 1.15's too.
-
-  Args:
-    path: of the checkpoint, without .index.
+  """Returns the sizes of the model in a checkpoint, also of TensorFlow 1.15.
 
   Returns:
-    A dictionary: hidden_size, vocab_size, num_layers.
+    A dictionary with hidden_size, vocab_size and num_layers.
 
   Raises:
     CheckpointError: if it is not a checkpoint of such a model.
   """
   with _reading(path):
     shapes = dict(tf1.train.list_variables(path))
-  try:
-    vocab_size, hidden_size = shapes["Model/embedding"]
-  except (KeyError, ValueError):
+  cells = {name for name in shapes if name.endswith(_KERNEL)}
+  embedding = shapes.get("Model/embedding", ())
+  if not cells or len(embedding) != 2:
     raise CheckpointError(
       f"{path} is not a checkpoint of this model: it has no matrix "
-      "Model/embedding."
-    ) from None
-  cells = {name for name in shapes if name.endswith(_KERNEL)}
-  if not cells:
-    raise CheckpointError(
-      f"{path} is not a checkpoint of this model: it has no kernel of a "
-      "basic_lstm_cell."
+      "Model/embedding, or no kernel of a basic_lstm_cell."
     )
+  vocab_size, hidden_size = embedding
   return {
     "hidden_size": hidden_size,
     "vocab_size": vocab_size,
@@ -285,21 +274,21 @@ def sizes_in(path):
 
 
 def restore_variables(session, path, scope=""):
-  """Reads the model's variables, and no Progress.
+  """Reads the model's variables, without a Progress.
 
   Args:
     session: a Session.
-    path: of the checkpoint, without .index.
-    scope: "" or one that ends with "/": that of the variables to read. In the
-      checkpoint they have the names without it.
+    path: the checkpoint, without .index.
+    scope: "", or the scope of the variables to read, with "/" at its end. In
+      the checkpoint their names do not have it.
 
   Raises:
-    CheckpointError: if they are not in the checkpoint, or damaged.
+    CheckpointError: if they are missing in the checkpoint, or damaged.
   """
   variables = tf1.trainable_variables(scope)
   with _reading(path):
     _check_shapes(path, variables, scope)
-    # Nothing is added to the graph, which may be exported.
+    # Not by a Saver, which would add to the graph: that may be exported.
     tensors = tf1.train.load_checkpoint(path)
     for variable in variables:
       name = variable.op.name.removeprefix(scope)
@@ -307,36 +296,36 @@ def restore_variables(session, path, scope=""):
 
 
 def _check_shapes(path, variables, scope=""):
-  """Raises ValueError if a checkpoint is not of a model with these variables.
+  """Raises ValueError unless a checkpoint is of a model with these variables.
 
-  Those it lacks, those of another shape, and further layers are told.
+  It must have them all, in the same shapes, and no further layer.
   """
   shapes = dict(tf1.train.list_variables(path))
   known = {variable.op.name.removeprefix(scope) for variable in variables}
   for name in sorted(shapes):
     if name.endswith(_KERNEL) and name not in known:
-      raise ValueError(f"it has a layer more, {name}.")
+      raise ValueError(f"it has one more layer, {name}.")
   for variable in variables:
     name = variable.op.name.removeprefix(scope)
     expected = variable.shape.as_list()
     if shapes.get(name) != expected:
       raise ValueError(
-        f"{name} should be of shape {expected}, and is {shapes.get(name)}."
+        f"{name} should have the shape {expected}, but has {shapes.get(name)}."
       )
 
 
 @contextlib.contextmanager
 def _reading(path):
-  """Raises CheckpointError for what goes wrong in the block."""
+  """Raises CheckpointError for whatever goes wrong in the block."""
   if not os.path.isfile(path + ".index"):
     raise CheckpointError(
-      f"There is no checkpoint {path}: it would have a file {path}.index, and "
-      "is named without .index."
+      f"There is no checkpoint {path}: it would have a file {path}.index. Give "
+      "its name without .index."
     )
   try:
     yield
   except tf1.ERRORS as error:
     raise CheckpointError(
-      f"The checkpoint {path} is damaged or another model's: "
+      f"The checkpoint {path} is damaged or of another model: "
       f"{tf1.reason_of(error)}"
     ) from None

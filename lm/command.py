@@ -1,4 +1,4 @@
-"""What all commands share: how they end, and what they tell their users."""
+"""What all commands share: how they end, signals, and messages to users."""
 
 import os
 import signal
@@ -11,15 +11,15 @@ from lm import tf1
 
 
 class InputError(Exception):
-  """What a user can mend. Its text is a sentence for them."""
+  """An error that the user can fix. Its text is a sentence for them."""
 
 
 class FlagError(InputError, ValueError):
-  """Flags that do not go together."""
+  """Flags that do not work together."""
 
 
 def refuse(args, names, where):
-  """Raises FlagError if one of the flags was given, where it does nothing."""
+  """Raises FlagError if a flag was given that has no effect with `where`."""
   for name in names:
     if args[name].present:
       raise FlagError(f"--{name} has no effect with {where}: leave it out.")
@@ -44,24 +44,21 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
     tell(f"{name}: '{argv[-1]}' is not a flag; --help lists them.")
     return 2
   logging.get_absl_handler().setFormatter(None)  # Messages as they are.
-  for stream in ("stdin", "stdout", "stderr"):  # As after "2>&-".
-    if getattr(sys, stream) is None:
-      # Else the next file opened would get what is printed.
+  for stream in ("stdin", "stdout", "stderr"):
+    if getattr(sys, stream) is None:  # Closed, as by "2>&-".
+      # Otherwise the next file that is opened gets the output.
       setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
-  before = {}
-  for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-    if signal.getsignal(signum) is not signal.SIG_IGN:  # As nohup has it.
-      before[signum] = signal.signal(signum, _stop)
+  before = handle_signals(_stop)
   try:
     status = body()
-    sys.stdout.flush()  # Here, where an error is met.
+    sys.stdout.flush()  # Here, where an error is handled.
     return status
   except InputError as error:
     tell(f"{name}: {error}")
   except ImportError as error:
     tell(
       f"{name}: TensorFlow cannot be loaded: {error}. Is all of "
-      "requirements.txt installed (scripts/setup_venv.sh does it)? Is there "
+      "requirements.txt installed (scripts/setup_venv.sh does that)? Is there "
       "enough memory?"
     )
   except KeyboardInterrupt:
@@ -74,12 +71,10 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
     )
   except OSError as error:
     if error.filename is not None:
-      # Of a part that cannot be renamed, what it was to become.
-      file = error.filename2 or error.filename
-      tell(f"{name}: {file}: {error.strerror}.")
+      tell(f"{name}: {error.filename}: {error.strerror}.")
       return 1
-    # Of stdout: what it tells cannot be written.
-    if not isinstance(error, BrokenPipeError):  # As "| head": nobody reads on.
+    # Without a file's name, the error is about stdout.
+    if not isinstance(error, BrokenPipeError):  # As by "| head".
       tell(f"{name}: cannot print: {error.strerror}.")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except Exception as error:
@@ -92,21 +87,37 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
   return 1
 
 
-def _stop(signum, frame):
-  """Ends the process, so that what is half-written is removed on the way."""
+def handle_signals(handler):
+  """Sets the handler of SIGINT, SIGTERM and SIGHUP.
 
-  def once_more():
+  A signal that is ignored, as SIGHUP is under nohup, stays ignored.
+
+  Returns:
+    The handlers before, a dictionary.
+  """
+  before = {}
+  for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    signum = getattr(signal, name, signal.SIGINT)  # Windows has no SIGHUP.
+    if signum not in before and signal.getsignal(signum) != signal.SIG_IGN:
+      before[signum] = signal.signal(signum, handler)
+  return before
+
+
+def _stop(signum, frame):
+  """Ends the process by an exception: it then removes half-written files."""
+
+  def repeat():
     threading.Timer(0.1, os.kill, [os.getpid(), signum]).start()
 
   def after_stop(unraisable):
-    # Python drops what is raised in a destructor or the like: so once more.
-    # What else a destructor finds half made is no news now.
+    # Python drops what is raised in a destructor or the like: so it repeats the
+    # signal. Other errors of destructors are no news at this point.
     if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
-      once_more()
+      repeat()
 
   while frame is not None:
-    if frame.f_code is after_stop.__code__:  # It is dropped in there, too.
-      return once_more()
+    if frame.f_code is after_stop.__code__:  # Python would drop it here, too.
+      return repeat()
     frame = frame.f_back
   sys.unraisablehook = after_stop
   if signum == signal.SIGINT:
@@ -124,5 +135,5 @@ def _is_lack_of_memory(error):
 
 
 def tell(sentence):
-  """Prints to stderr, so that stdout has nothing but results."""
+  """Prints to stderr, since stdout is for results only."""
   print(sentence, file=sys.stderr, flush=True)

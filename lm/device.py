@@ -2,18 +2,24 @@
 
 import contextlib
 import os
+import pathlib
 import re
-import resource
+import sys
+
+import psutil
 
 from lm import tf1
+from lm.command import FlagError
+
+MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
 
 
 def name():
-  """Says in words what TensorFlow will compute on."""
+  """Says in words what TensorFlow computes on."""
   gpus = tf1.config.list_physical_devices("GPU")
   if gpus:
     return f"{len(gpus)} GPU"
-  if hasattr(os, "sched_getaffinity"):  # Those that the process may use.
+  if hasattr(os, "sched_getaffinity"):  # The cores that the process may use.
     cores = len(os.sched_getaffinity(0))
   else:
     cores = os.cpu_count()
@@ -44,7 +50,7 @@ def has_units_for(dtype):
   """Says whether the device multiplies this 16-bit type in hardware."""
   if has_gpu():
     return True
-  units = {"amx_bf16", "avx512_bf16", "bf16"}  # The last: of an ARM.
+  units = {"amx_bf16", "avx512_bf16", "bf16"}  # The last is an ARM's.
   return dtype == "bfloat16" and not units.isdisjoint(cpu_features())
 
 
@@ -55,34 +61,75 @@ def cpu_features():
   return set()
 
 
+def check_memory(config):
+  """Raises FlagError if the model of a Config certainly exceeds the memory.
+
+  It counts TensorFlow, weights, gradients, the gates of all steps, and logits.
+  """
+  size, layers = config.hidden_size, config.num_layers
+  weights = layers * 8 * size**2 + 2 * size * config.vocab_size
+  words = config.batch_size * config.num_steps
+  activations = words * (layers * 4 * size + config.vocab_size)
+  least = 500_000_000 + 4 * (2 * weights + activations)
+  free = free_memory()
+  if least > free and not has_gpu():
+    raise FlagError(
+      f"The model needs at least {least / 1e9:.1f} GB of memory, but only "
+      f"{free / 1e9:.1f} GB are free. {MAKE_SMALLER}"
+    )
+
+
 # Bytes of addresses, which RLIMIT_AS counts, that TensorFlow reserves for its
 # threads and libraries without using as much memory.
 _UNUSED_ADDRESSES = 2_500_000_000
 
 
 def free_memory():
-  """Returns how many bytes this process can still get, infinite if unknown.
+  """Returns how many bytes this process can still get.
 
   That is what the system has left, swap included, or less where the process
-  (RLIMIT_AS) or its group (as a container has one) is limited.
+  (RLIMIT_AS) or its control group (as in a container) is limited.
   """
-  limits = [float("inf")]
-  soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-  if soft != resource.RLIM_INFINITY:
-    limits.append(max(soft - _UNUSED_ADDRESSES, 0))
-  with contextlib.suppress(OSError), open("/proc/meminfo") as f:
-    kilobytes = dict(re.findall(r"(\w+): +(\d+) kB", f.read()))
-    free = int(kilobytes["MemAvailable"]) + int(kilobytes["SwapFree"])
-    limits.append(1024 * free)
+  limits = [psutil.virtual_memory().available + psutil.swap_memory().free]
+  with contextlib.suppress(AttributeError):  # Of a system without limits.
+    soft, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
+    if soft != psutil.RLIM_INFINITY:
+      limits.append(max(soft - _UNUSED_ADDRESSES, 0))
   with contextlib.suppress(OSError, ValueError):  # ValueError: "max".
     most = int(_read_of_group("memory.max"))
-    # Without the cache of files, which gives way.
+    # Without the cache of files, which can be dropped.
     used = dict(re.findall(r"(\w+) (\d+)", _read_of_group("memory.stat")))
     limits.append(most - int(used["anon"]))
   return min(limits)
 
 
 def _read_of_group(name):
-  """Returns what Linux tells of the process's control group, a text."""
+  """Returns a file of the process's control group, as Linux has it."""
   with open(f"/sys/fs/cgroup/{name}") as f:
     return f.read()
+
+
+def start_on_gpus(num_gpus, num_workers):
+  """Replaces this process by a worker on each of num_gpus GPUs, if many.
+
+  Raises:
+    FlagError: if there are fewer GPUs, or this is one of several workers.
+  """
+  if num_gpus is None:
+    return
+  found = len(tf1.config.list_physical_devices("GPU"))
+  if num_gpus > found:
+    raise FlagError(
+      f"--num_gpus={num_gpus} is more than the {found} that TensorFlow finds "
+      "here. Make it smaller, or leave it out."
+    )
+  if num_gpus > 1 and num_workers > 1:
+    raise FlagError(
+      f"--num_gpus={num_gpus} starts workers, but TF_CONFIG says that this is "
+      "one already. Leave either out."
+    )
+  if num_gpus > 1:
+    root = pathlib.Path(__file__).parent.parent
+    script = str(root / "scripts" / "launch_local.py")
+    argv = [sys.executable, script, "-n", str(num_gpus), "--gpus"]
+    os.execv(sys.executable, [*argv, *sys.argv[1:], "--num_gpus=1"])

@@ -30,6 +30,9 @@ def new_file(path):
     with open(temporary, "rb+") as f:
       os.fsync(f.fileno())
     os.replace(temporary, path)
+  except OSError as error:
+    error.filename, error.filename2 = path, None  # Not the temporary name.
+    raise
   finally:
     with contextlib.suppress(OSError):
       os.remove(temporary)

@@ -1,19 +1,19 @@
 """The LSTM layer and the softmax loss, with gradients written by hand.
 
-TensorFlow could derive them. By hand, what it would compute once a time step
-becomes one product over all time steps, and passes over large tensors go.
+TensorFlow could derive the gradients. Written by hand, one large matrix product
+replaces T small ones, and several passes over the large tensors are saved.
 
 Dimensions: B = batch_size, T = num_steps, H = hidden_size, V = vocab_size, and
-N = T * B rows, those of the first time step first. The names in the code:
+N = T * B rows, ordered by time step. The names in the code:
 
-  x        what comes from the layer below
+  x        the input from the layer below
   h, c     the layer's output and its cell before a time step; h', c' after it
-  z        [B, 4H], what the gates are computed from: zi, zj, zf and zo
-  i, f, o  the gates, sigm(zi), sigm(zf), sigm(zo); j is the new input, tanh(zj)
+  z        [B, 4H], the inputs of the gates: zi, zj, zf and zo
+  i, f, o  the gates sigm(zi), sigm(zf), sigm(zo); j is the new input, tanh(zj)
   d_...    the gradient of the cost with respect to ...
 
-Inputs and weights have the type that products are computed in, float32 or one
-of 16 bits. What is no product, the gates, the cell and the loss, is float32.
+Inputs and weights have the type of the matrix products, float32 or a 16-bit
+type. All else, the gates, the cell and the loss, is float32.
 """
 
 from lm import tf1
@@ -22,37 +22,28 @@ from lm import tf1
 def lstm_layer(inputs, c, h, kernel, bias):
   """Runs one LSTM layer over all time steps.
 
-  Its equations are those of BasicLSTMCell without a forget bias (section 3.1
-  of the paper, where j is called g):
+  It computes BasicLSTMCell without a forget bias (section 3.1 of the paper,
+  where j is called g):
 
     zi, zj, zf, zo = [x, h] kernel + bias
     c' = sigm(zf) * c + sigm(zi) * tanh(zj)
     h' = sigm(zo) * tanh(c')
 
-  Only the product of h waits for the time step before. That of x is computed
-  for all of them at once, with the upper half of the kernel.
+  Only h's part of the product waits for the step before. x's part, with the
+  upper half of the kernel, is computed for all steps at once.
 
-  Args:
-    inputs: [T, B, H].
-    c: float32 [B, H], the cell before the first step.
-    h: float32 [B, H], the output before the first step.
-    kernel: [2H, 4H], of the inputs' type.
-    bias: [4H], of the inputs' type.
-
-  Returns:
-    (outputs, c, h): [T, B, H] of the inputs' type, and c and h after the last
-    step, float32 [B, H].
+  Args and returns are those of a mode in lm/rnn_modes.py; kernel [2H, 4H] and
+  bias [4H] have the type of the inputs.
   """
-  steps, batch, hidden = inputs.shape.as_list()
-  dtype = inputs.dtype
+  steps, dtype = len(inputs), inputs[0].dtype
 
   @tf1.custom_gradient
-  def layer(inputs, c, h, kernel, bias):
+  def layer(c, h, kernel, bias, *inputs):
     kernel_x, kernel_h = tf1.split(kernel, 2)  # Each [H, 4H].
-    x = tf1.reshape(inputs, [-1, hidden])  # [N, H]
+    x = tf1.concat(inputs, axis=0)  # [N, H]
     z_x = tf1.nn.xw_plus_b(x, kernel_x, bias)
     z_x = tf1.cast(z_x, tf1.float32)  # [N, 4H]
-    z_x = tf1.unstack(tf1.reshape(z_x, [steps, batch, -1]))  # T of [B, 4H]
+    z_x = tf1.split(z_x, steps)  # T of [B, 4H]
     # Before step t: cs[t] and hs[t]. Of step t: gates[t], tanh_c[t]. [B, H].
     cs, hs, gates, tanh_c = [c], [tf1.cast(h, dtype)], [], []
     for t in range(steps):
@@ -67,9 +58,9 @@ def lstm_layer(inputs, c, h, kernel, bias):
       cs.append(c)
       hs.append(tf1.cast(h, dtype))
 
-    def gradient(d_outputs, d_c, d_h):
+    def gradient(d_c, d_h, *d_outputs):
       d_z, d_c, d_h = _lstm_layer_gradient(
-        kernel_h, cs[:-1], gates, tanh_c, tf1.unstack(d_outputs), d_c, d_h
+        kernel_h, cs[:-1], gates, tanh_c, d_outputs, d_c, d_h
       )
       # As z = x kernel_x + h kernel_h + bias, for all steps at once:
       d_z = tf1.concat(d_z, axis=0)  # [N, 4H]
@@ -77,19 +68,19 @@ def lstm_layer(inputs, c, h, kernel, bias):
       d_kernel = tf1.matmul(x_h, d_z, transpose_a=True)  # [2H, 4H]
       d_bias = tf1.reduce_sum(d_z, axis=0)  # [4H]
       d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
-      d_inputs = tf1.reshape(d_x, [steps, batch, hidden])
-      return d_inputs, d_c, d_h, d_kernel, d_bias
+      return d_c, d_h, d_kernel, d_bias, *tf1.split(d_x, steps)
 
-    return (tf1.stack(hs[1:]), c, h), gradient
+    return (c, h, *hs[1:]), gradient
 
-  return layer(inputs, c, h, kernel, bias)
+  c, h, *outputs = layer(c, h, kernel, bias, *inputs)
+  return outputs, c, h
 
 
 def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
-  """Goes back through the time steps of `lstm_layer`.
+  """Back-propagates through the time steps of `lstm_layer`.
 
-  Back through one step, with d_h' what comes from above and from the step
-  after it, and d_c' what comes from the step after it:
+  Through one step, with d_h' from the layer above and from the next step, and
+  d_c' from the next step:
 
     d_c' += d_h' * o * (1 - tanh(c')^2)             as h' = o * tanh(c')
     d_zo  = d_h' * tanh(c') * o * (1 - o)           as o  = sigm(zo)
@@ -99,21 +90,21 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
     d_c   = d_c' * f
     d_h   = d_z kernel_h^T                          as z  = h kernel_h + ...
 
-  Each line but the last is a factor times d_c' or d_h', and the factors are
-  known from the way forward: they are computed for all steps at once.
+  Each line but the last is a factor times d_c' or d_h'. The factors are known
+  from the forward pass, so they are computed for all steps at once.
 
   Args:
     kernel_h: [H, 4H].
-    cs: the cells before each step, a list of T [B, H], like the next three.
+    cs: c of each step, a list of T tensors [B, H], like the next three.
     gates: (i, j, f, o) of each step.
     tanh_c: tanh(c') of each step.
-    d_outputs: of the type of kernel_h; the others are float32.
-    d_c: float32 [B, H], of the cell after the last step.
-    d_h: float32 [B, H], of the output after the last step.
+    d_outputs: d_h' from the layer above, of the type of kernel_h.
+    d_c: d_c' of the last step, float32 [B, H].
+    d_h: d_h' of the last step, float32 [B, H].
 
   Returns:
-    (d_z, d_c, d_h): a list of T [B, 4H] of the type of kernel_h, and d_c and
-    d_h before the first step, float32 [B, H].
+    (d_z, d_c, d_h): a list of T tensors [B, 4H] of the type of kernel_h, and
+    d_c and d_h of the first step.
   """
   dtype = kernel_h.dtype
   i, j, f, o = (tf1.stack(gate) for gate in zip(*gates, strict=True))
@@ -141,13 +132,27 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
   return d_z, d_c, d_h
 
 
+def cast_once(dtype):
+  """Makes variables float32, and reads them as `dtype`, once for all uses.
+
+  Returns:
+    A custom_getter for variable scopes.
+  """
+
+  def get(getter, *args, **kwargs):
+    kwargs["dtype"] = tf1.float32
+    return tf1.cast(getter(*args, **kwargs).read_value(), dtype)
+
+  return get
+
+
 def softmax_losses(rows, softmax_w, softmax_b, targets):
   """Computes the cross-entropy of the softmax of rows softmax_w + softmax_b.
 
-  The logits have a row of V for each word read and are the largest tensors of
-  a step, so each pass over them counts. The softmax is exp(logits - max) / sum;
-  it is never divided, neither here nor on the way back: the sums are applied to
-  the small factors of each product instead.
+  The logits [N, V] are the largest tensors of a step, so each pass over them
+  counts. The softmax is exp(logits - max) / sum. The division is never done,
+  neither here nor in the gradient: it is applied to the small factors of each
+  product instead.
 
     loss     = log(sum) + max - logits[target]
     d_logits = d_loss * (softmax - one_hot(target))
@@ -175,8 +180,8 @@ def softmax_losses(rows, softmax_w, softmax_b, targets):
     def gradient(d_losses):
       factors = tf1.cast(d_losses / sums, rows.dtype)[:, tf1.newaxis]  # [N, 1]
       # d_logits is factors * d_exps, [N, V].
-      # At a target it is the sum of all others, negative: small for a word
-      # that is nearly sure, so the difference is taken in float32.
+      # At a target, minus the sum of all others: small for a word that is
+      # nearly certain, so the difference is computed in float32.
       target_exps = tf1.cast(tf1.gather_nd(exps, indices), tf1.float32)  # [N]
       d_exps = tf1.tensor_scatter_nd_update(
         exps, indices, tf1.cast(target_exps - sums, rows.dtype)
@@ -193,12 +198,12 @@ def softmax_losses(rows, softmax_w, softmax_b, targets):
 
 
 def gradients_of(cost, variables):
-  """Does what tf.gradients does, faster for the kernels of unrolled cells.
+  """Like tf.gradients, but faster for the kernels of unrolled cells.
 
-  A kernel W that T steps share gets T products x^T dz from tf.gradients, each
-  as large as the kernel, and their sum. Here it is one product, of all the
-  steps' x and dz, one below the other. Call it before the graph has another
-  model or gradient: it takes all products of a kernel for those of the cost.
+  For a kernel W that T steps share, tf.gradients computes T products x^T dz,
+  each as large as the kernel, and adds them up. Here it is one product of the
+  stacked x and dz of all steps. Call it before the graph has another model or
+  gradient: it assumes that all products of a kernel belong to the cost.
   """
   shared = [_products_of(variable) for variable in variables]
   outputs = [op.outputs[0] for ops in shared for op in ops]  # z [B, 4H]
@@ -218,9 +223,9 @@ def gradients_of(cost, variables):
 
 
 def _products_of(variable):
-  """Returns the operations x W whose W is the variable, if it has several.
+  """Returns the products x W with this variable W, if it has no other uses.
 
-  If it is used in any other way too, the list is empty.
+  The list is empty for fewer than two products.
   """
   uses = list(_uses_of(variable.handle))
   is_product = [
@@ -231,7 +236,7 @@ def _products_of(variable):
   ]
   if len(uses) < 2 or not all(is_product):
     return []
-  # Consumers have no order, but the order of a sum is seen in its last bits.
+  # Consumers have no order, but the last bits of a sum depend on its order.
   return sorted((op for op, _ in uses), key=lambda op: op.name)
 
 

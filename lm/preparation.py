@@ -1,9 +1,9 @@
-"""How a plain text becomes words, so that a later text is treated alike.
+"""Turns plain text into words, in the same way for training and use.
 
-scripts/prepare_text.py makes a corpus of any text, and writes its choices to
-preparation.json beside it. A run keeps them in its config.json; score.py and
-generate.py then prepare what they are given in the same way. A text that is
-prepared already, as ptb.test.txt of that corpus, stays as it is.
+scripts/prepare_text.py makes a corpus of any text and records its choices in
+preparation.json beside it. Each run copies them to its config.json, so that
+score.py and generate.py can prepare their input in the same way. Text that is
+already prepared, such as ptb.test.txt of that corpus, does not change.
 """
 
 import dataclasses
@@ -14,15 +14,16 @@ import re
 import unicodedata
 
 from lm.command import InputError
-from lm.text import EOS
+from lm.text import EOS, UNKNOWN
 
-UNKNOWN = "<unk>"  # The word that stands for all that are not in a vocabulary.
 FILE_NAME = "preparation.json"
 PUNCTUATION = ("split", "drop", "keep")
 
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
+
 
 class PreparationError(InputError, ValueError):
-  """A choice that cannot be, or a preparation.json that is damaged."""
+  """A choice that is not possible, or a preparation.json that is damaged."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,26 +31,25 @@ class Preparation:
   """The choices.
 
   Raises:
-    PreparationError: for a value of the wrong type or out of range.
+    PreparationError: If a value has the wrong type or is out of range.
   """
 
-  lower_case: bool  # Whether all letters become small ones.
-  number_word: str  # Stands for each number, as N in PTB; "": they are kept.
-  # Whether a mark becomes a word of its own, goes, or stays where it is.
-  punctuation: str  # One of PUNCTUATION.
+  lower_case: bool  # Whether to turn all letters into lower case.
+  number_word: str  # The word that replaces numbers, N in PTB; "": none does.
+  punctuation: str  # "split": marks become words; "drop": they go; "keep".
 
   def __post_init__(self):
+    word = self.number_word
     if not isinstance(self.lower_case, bool):
       raise PreparationError("lower_case must be true or false.")
-    word = self.number_word
     if not isinstance(word, str) or word.split() not in ([word], []):
       raise PreparationError(
         f"number_word must be one word, or empty, not {word!r}."
       )
     if word in (EOS, UNKNOWN) or unicodedata.normalize("NFC", word) != word:
       raise PreparationError(
-        f"number_word must not be {EOS} or {UNKNOWN}, and in Unicode's normal "
-        f"form C, not {word!a}."
+        f"number_word must not be {EOS} or {UNKNOWN}, and must be in Unicode's "
+        f"normal form C, not {word!a}."
       )
     if self.punctuation not in PUNCTUATION:
       raise PreparationError(
@@ -58,44 +58,34 @@ class Preparation:
       )
 
   def words_of(self, line):
-    """Returns the words of a line, a list; it is empty for a blank line."""
-    line = unicodedata.normalize("NFC", line)
+    """Returns the list of words of a line, which is empty for a blank line."""
     fixed = {UNKNOWN, EOS, self.number_word}
-    words = line.split()
+    words = unicodedata.normalize("NFC", line).split()
     if self.lower_case:
       words = [w if w in fixed else w.lower() for w in words]
     if self.punctuation != "keep":
       words = [
         piece
         for word in words
-        for piece in ([word] if word in fixed else self._pieces(word))
+        for piece in ([word] if word in fixed else _words_and_marks(word))
+        if self.punctuation == "split" or word in fixed or not _is_mark(piece)
       ]
     if self.number_word:
       words = [self.number_word if _NUMBER.fullmatch(w) else w for w in words]
     return words
 
-  def _pieces(self, word):
-    """Returns a word and the marks at it, or the word alone."""
-    pieces = _words_and_marks(word)
-    if self.punctuation == "split":
-      return pieces
-    return [piece for piece in pieces if not _is_mark(piece)]
-
-
-_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
-
 
 def _is_mark(text):
-  """Says whether a text is one punctuation mark or symbol, of any script."""
+  """Says whether a text is a single punctuation mark or symbol."""
   return len(text) == 1 and unicodedata.category(text)[0] in "PS"
 
 
-@functools.lru_cache(1 << 16)  # Most words come again.
+@functools.lru_cache(1 << 16)  # Most words occur more than once.
 def _words_and_marks(word):
-  """Returns the words and the marks that a text without spaces consists of.
+  """Splits a text without spaces into words and marks.
 
-  A mark within a word, as in "don't", "U.S" or "well-known", and a comma or a
-  point in a number, belong to it.
+  A mark inside a word stays, as in "don't", "U.S" or "well-known". So does a
+  comma or point inside a number.
   """
   marks = re.escape("".join(filter(_is_mark, set(word))))
   if not marks:
@@ -111,33 +101,32 @@ def _words_and_marks(word):
 def read(folder):
   """Returns the Preparation of the corpus in a folder.
 
-  None if it has no preparation.json: then words are what is between spaces.
+  None if the folder has no preparation.json. Words are then whatever stands
+  between spaces.
 
   Raises:
-    PreparationError: if the file cannot be read, or is damaged.
+    PreparationError: If the file cannot be read or is damaged.
   """
   path = os.path.join(folder, FILE_NAME)
   try:
     with open(path, encoding="utf-8") as f:
-      return from_json(dict(json.load(f)["preparation"]))
+      return Preparation(**json.load(f)["preparation"])
   except FileNotFoundError:
     return None
   except (OSError, ValueError, KeyError, TypeError):
     raise PreparationError(
-      f"{path} is damaged or unreadable. Remove it if the text was not made by "
-      "scripts/prepare_text.py; else make the text anew."
+      f"{path} is damaged or unreadable. If scripts/prepare_text.py made the "
+      "text, run it again, else remove the file."
     ) from None
 
 
 def from_json(choices):
-  """Returns the Preparation that a dictionary holds; None for None.
+  """Returns the Preparation that a dictionary holds, or None for None.
 
   Raises:
-    PreparationError: if a choice is missing, not known, or out of range.
+    PreparationError: If a choice is missing, unknown, or out of range.
   """
-  if choices is None:
-    return None
   try:
-    return Preparation(**choices)
+    return None if choices is None else Preparation(**choices)
   except TypeError:
-    raise PreparationError(f"{choices!r} is no whole preparation.") from None
+    raise PreparationError(f"{choices!r} is not a preparation.") from None

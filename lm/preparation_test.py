@@ -83,10 +83,16 @@ def test_read(tmp_path):
   about = {"preparation": dataclasses.asdict(PTB), "other": 1}
   path.write_text(json.dumps(about))
   assert preparation.read(tmp_path) == PTB
-  for text in ("", "{}", "[]", '{"preparation": {}}', '{"preparation": null}'):
-    path.write_text(text)
-    with pytest.raises(PreparationError, match=r"whole preparation|is damaged"):
+  for text in (b"", b"[]", b'{"preparation": {}}', b'{"preparation": null}',
+               b'{"preparation": {"lower_case": 1}}', b"\xff"):  # fmt: skip
+    path.write_bytes(text)
+    with pytest.raises(PreparationError, match=r"json is damaged or unreadabl"):
       preparation.read(tmp_path)
-  path.write_bytes(b"\xff")
-  with pytest.raises(PreparationError, match=r"json is damaged or unreadable"):
-    preparation.read(tmp_path)
+
+
+def test_from_json():
+  assert preparation.from_json(None) is None
+  assert preparation.from_json(dataclasses.asdict(PTB)) == PTB
+  for choices in ({}, [], "split", dataclasses.asdict(PTB) | {"other": 1}):
+    with pytest.raises(PreparationError, match="is not a preparation"):
+      preparation.from_json(choices)

@@ -1,29 +1,30 @@
 """The folder of a run, which --save_path names.
 
-config.json       what run it is: model, seed, dtype, config, data checksums
+config.json       which run it is: model, seed, dtype, config, data checksums
 vocabulary.txt    a word a line; the line's number, from 0, is the word's id
-model.ckpt-*      the checkpoints (see checkpoints.py)
-checkpoint, best_checkpoint   the names of the newest and of the best one
+model.ckpt-*      the checkpoints (see lm/checkpoints.py)
+checkpoint, best_checkpoint   the names of the newest and of the best checkpoint
 events.out.tfevents.*         summaries for TensorBoard, a file for each start
-epochs.jsonl      a JSON object a line: what each epoch reached
-result.json       what the finished run reached
+epochs.jsonl      a JSON object a line: the numbers of each epoch
+result.json       the numbers of the finished run
+.lock             held by the process that uses the folder
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
-import re
 import time
 
+import filelock
 from absl import logging
 
-import configs
 from lm import checkpoints, preparation, tf1
 from lm.command import InputError
+from lm.files import write_file
+from lm.summaries import Summaries
 
-# How the names of its files start.
+# How the names of a run's files start, without config.json.
 _NAMES = (
   "vocabulary.txt",
   "model.ckpt-",
@@ -42,106 +43,108 @@ RESULT_NAMES = (
 
 
 class RunFolderError(InputError, OSError):
-  """The folder cannot be used, read or written, or has another run in it."""
+  """The folder cannot be used, read or written, or it holds another run."""
+
+
+class Timer:
+  """True once so many minutes have passed since its start."""
+
+  def __init__(self, minutes):
+    self._seconds = 60 * minutes
+    self.start()
+
+  def start(self):
+    """Starts again."""
+    self._started = time.monotonic()  # A clock that nobody can set.
+
+  def __bool__(self):
+    return time.monotonic() - self._started >= self._seconds
 
 
 class NoRunFolder(contextlib.AbstractContextManager):
-  """Stands in for a RunFolder where nothing is to be kept."""
+  """The case without --save_path: keeps nothing."""
 
   result = None
+  is_due = False
 
-  def __exit__(self, *exception):
-    """Does nothing."""
-
-  def restore(self, session, model):
+  def restore(self, session, state_shape):
     """Returns the Progress of a new run."""
     return checkpoints.Progress()
 
-  def is_due(self):
-    """Says no."""
-    return False
+  def _do_nothing(self, *args):
+    pass
 
-  def save(self, session, step, progress):
-    """Does nothing."""
-
-  def add_step(self, step, values):
-    """Does nothing."""
-
-  def add_epoch(self, step, values):
-    """Does nothing."""
-
-  def finish(self, step, values):
-    """Does nothing."""
+  save = summarize = finish = __exit__ = _do_nothing
 
 
 class RunFolder(NoRunFolder):
-  """A run's folder, written as the run goes on, and read when it goes on again.
+  """A run's folder: written as the run proceeds, read when it resumes.
 
-  It is locked while it is open: close it, or use it in a `with`. Each method
-  raises RunFolderError if it cannot write.
+  It is locked while it is open. Use it as a context manager. Each method raises
+  RunFolderError if it cannot write.
 
   Attributes:
-    result: what the run reached, a dictionary; None if it is not finished.
+    result: the numbers of the finished run, a dictionary; None before.
+    is_due: true when it is time for the next checkpoint.
   """
 
   def __init__(self, path, about, vocabulary, checkpoint_minutes=10.0):
-    """Opens the folder, and makes it if it is missing.
+    """Opens the folder, which is made if it is missing.
 
     Args:
       path: the folder.
-      about: a dictionary that JSON can hold, for config.json: what must be the
-        same for a run to go on.
+      about: a dictionary for config.json, of values that JSON can hold: what
+        must be the same for a run to resume.
       vocabulary: the words in the order of their ids.
-      checkpoint_minutes: after how many minutes without one a checkpoint is
-        due.
+      checkpoint_minutes: the time between two checkpoints.
 
     Raises:
-      RunFolderError: also if it has another run in it, or a process that uses
-        it. Then nothing in it was changed.
+      RunFolderError: also if it holds another run, or another process uses it.
+        Nothing in it has changed then.
     """
     check_name(path)
     self.path = path
     self.result = None
-    self._events = None  # Where summaries go.
-    self._seconds_between = 60 * checkpoint_minutes
-    self._saved_at = time.monotonic()  # No clock that somebody sets.
+    self.is_due = Timer(checkpoint_minutes)
+    self._summaries = None
     with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
+      self._folder = os.stat(path)
+    self._check(about, _lines(vocabulary))  # A refused folder gets no lock.
     self._lock = self._locked()
     try:
-      self._open(about, vocabulary)
+      self._open(about, _lines(vocabulary))
     except BaseException:
-      os.close(self._lock)
+      self._lock.release()
       raise
 
   def __exit__(self, *exception):
     """Closes the folder."""
-    if self._events:
-      self._events.close()
-    os.close(self._lock)
+    if self._summaries:
+      self._summaries.close()
+    self._lock.release()
 
-  def restore(self, session, model):
-    """Reads the newest whole checkpoint into the session.
+  def restore(self, session, state_shape):
+    """Reads the newest intact checkpoint into the session.
 
     Call it when the graph has all of its variables.
 
     Args:
-      session: a Session, with its variables initialized.
-      model: the PTBModel in training.
+      session: a Session with its variables initialized.
+      state_shape: [L, 2, B, H], the shape of the LSTM's state.
 
     Returns:
-      How far the run is, a checkpoints.Progress.
+      A checkpoints.Progress.
 
     Raises:
-      checkpoints.CheckpointError: if there are checkpoints, but none is whole.
+      checkpoints.CheckpointError: if there are checkpoints, but none is intact.
     """
-    shape = [len(model.initial_state), 2, *model.initial_state[0].c.shape]
-    self._checkpoints = checkpoints.Checkpoints(self.path, shape)
+    self._checkpoints = checkpoints.Checkpoints(self.path, state_shape)
     with self._trying_to("read the checkpoints"):
-      progress, name = self._checkpoints.restore(session)
-    lines = _lines(map(json.dumps, progress.epochs))
+      progress, step = self._checkpoints.restore(session)
+    lines = _json_lines(progress.epochs)
     found = self._read("epochs.jsonl")
-    if name is None:
+    if step is None:
       if found:
         logging.warning(
           "%s has no checkpoint left: training from the start.", self.path
@@ -150,88 +153,95 @@ class RunFolder(NoRunFolder):
       if found != (lines or None):
         self._write("epochs.jsonl", lines)
         logging.warning(
-          "%s: epochs.jsonl did not agree with the checkpoint, made anew.",
+          "%s: epochs.jsonl did not match the checkpoint and was rebuilt.",
           self.path,
         )
       where = f"after epoch {len(progress.epochs)}"
       if progress.step:
-        size = model.input.epoch_size
-        where = f"epoch {progress.epoch}, after step {progress.step} of {size}"
-      logging.warning("Going on in %s from %s: %s.", self.path, name, where)
-    self._open_events(int(session.run(model.global_step)))
-    self._saved_at = time.monotonic()
+        where = f"epoch {progress.epoch}, after step {progress.step}"
+      logging.warning(
+        "Resuming %s from model.ckpt-%s: %s.", self.path, step, where
+      )
+    with self._trying_to("write the summaries"):
+      self._summaries = Summaries(self.path, step or 0)
+    self.is_due.start()
     return progress
-
-  def is_due(self):
-    """Says whether it is time for the next checkpoint."""
-    return time.monotonic() - self._saved_at >= self._seconds_between
 
   def save(self, session, step, progress):
     """Writes a checkpoint, and epochs.jsonl if an epoch has ended.
 
     Args:
       session: a Session with the variables.
-      step: how many steps they were trained.
+      step: the global step.
       progress: a checkpoints.Progress.
     """
     with self._trying_to("write the checkpoint"):
-      self._check_presence()
+      if not os.path.samestat(os.stat(self.path), self._folder):
+        raise FileNotFoundError(0, "the folder was replaced by another one")
       self._checkpoints.save(session, step, progress)
     if progress.step == 0:
-      self._write("epochs.jsonl", _lines(map(json.dumps, progress.epochs)))
-    self._saved_at = time.monotonic()
+      self._write("epochs.jsonl", _json_lines(progress.epochs))
+    self.is_due.start()
 
-  def add_step(self, step, values):
-    """Adds TensorBoard summaries of the training steps just done.
+  def summarize(self, step, prefix, values):
+    """Writes summaries for TensorBoard.
 
     Args:
-      step: how many steps the weights were trained.
-      values: a number for each name; the tag is "train/" and the name.
+      step: the global step.
+      prefix: what the tags start with, such as "train/".
+      values: a dictionary of numbers.
     """
-    self._summarize(step, "train/", values)
-
-  def add_epoch(self, step, values):
-    """Adds each value of an epoch as a summary "epoch/..."."""
-    self._summarize(step, "epoch/", values)
+    values = {prefix + name: value for name, value in values.items()}
+    with self._trying_to("write the summaries"):
+      self._summaries.add(step, values)
 
   def finish(self, step, values):
-    """Writes result.json, and each value as a summary "result/..."."""
+    """Writes result.json, and each number as a summary "result/..."."""
     self._write("result.json", json.dumps(values, indent=2) + "\n")
-    self._summarize(step, "result/", values)
+    self.summarize(step, "result/", values)
+
+  def _check(self, about, vocabulary):
+    """Raises RunFolderError if the folder holds another run.
+
+    Returns:
+      Whether it holds this run, with something trained.
+    """
+    names = os.listdir(self.path)
+    has_run = bool(checkpoints.steps_in(self.path)) or not (
+      {"epochs.jsonl", "result.json"}.isdisjoint(names)
+    )
+    if "config.json" in names:
+      unlike = differences(read_config(self.path), about)
+      if unlike and has_run:
+        raise RunFolderError(
+          f"{self.path} holds another run: {'; '.join(unlike)}. Give "
+          "--save_path another folder, or the flags and the data of that run."
+        )
+    elif used := [n for n in names if n.startswith(_NAMES)]:
+      raise RunFolderError(
+        f"{self.path} has a file {min(used)}, but no config.json that says "
+        "which run it is of. Give --save_path another folder, or put "
+        "config.json back."
+      )
+    if has_run and self._read("vocabulary.txt") not in (vocabulary, None):
+      raise RunFolderError(
+        f"{self.path}/vocabulary.txt does not match the training text. Give "
+        "--save_path another folder, or remove the file: it is then rebuilt."
+      )
+    return has_run
 
   def _open(self, about, vocabulary):
     """Checks what the folder has, and adds what it lacks."""
-    names = os.listdir(self.path)
-    has_run = checkpoints.steps_in(self.path) or not (
-      {"epochs.jsonl", "result.json"}.isdisjoint(names)
-    )
-    unlike = []
-    if "config.json" in names:
-      unlike = differences(read_config(self.path), about)
-    else:
-      used = [n for n in names if n.startswith(_NAMES)]
-      if used:
-        raise RunFolderError(
-          f"{self.path} has a file {min(used)}, but no config.json to say of "
-          "which run. Give --save_path another folder, or put config.json back."
-        )
-    if unlike and has_run:
-      raise RunFolderError(
-        f"{self.path} holds another run: {'; '.join(unlike)}. Give "
-        "--save_path another folder, or the flags and the data of that run."
-      )
-    if unlike or "config.json" not in names:
+    has_run = self._check(about, vocabulary)
+    if not has_run:
       self._write("config.json", json.dumps(about, indent=2) + "\n")
-    text, found = _lines(vocabulary), self._read("vocabulary.txt")
-    if has_run and found not in (text, None):
-      raise RunFolderError(
-        f"{self.path}/vocabulary.txt is not that of the training text. Give "
-        "--save_path another folder, or remove the file: it is made anew."
-      )
+    found = self._read("vocabulary.txt")
     if has_run and found is None:
-      logging.warning("%s: vocabulary.txt was missing, made anew.", self.path)
-    if found != text:
-      self._write("vocabulary.txt", text)
+      logging.warning(
+        "%s: vocabulary.txt was missing and was rebuilt.", self.path
+      )
+    if found != vocabulary:
+      self._write("vocabulary.txt", vocabulary)
     self.result = self._read_result()
 
   def _read_result(self):
@@ -245,64 +255,24 @@ class RunFolder(NoRunFolder):
     return None
 
   def _locked(self):
-    """Locks the folder, until the process ends; returns a file descriptor."""
-    with self._trying_to("open the folder"):
-      fd = os.open(self.path, os.O_RDONLY)
+    """Locks the folder until the process ends; returns the lock."""
+    lock = filelock.FileLock(os.path.join(self.path, ".lock"))
     try:
-      fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      os.close(fd)
+      lock.acquire(blocking=False)
+    except filelock.Timeout:
       raise RunFolderError(
-        f"{self.path} is in use by another process. Wait for its end, or give "
-        "--save_path another folder."
+        f"{self.path} is in use by another process. Wait until it ends, or "
+        "give --save_path another folder."
       ) from None
-    except OSError as error:  # Some network file systems have no locks.
+    except NotImplementedError:  # Some network file systems have no locks.
       logging.warning(
-        "%s cannot be locked (%s): start no second run in it.",
-        self.path,
-        error.strerror,
+        "%s cannot be locked: do not start a second run in it.", self.path
       )
-    return fd
-
-  def _check_presence(self):
-    """Raises OSError if the folder was removed, or another put in its place."""
-    if not os.path.samestat(os.stat(self.path), os.fstat(self._lock)):
-      raise FileNotFoundError(0, "the folder was replaced by another one")
-
-  def _open_events(self, step):
-    """Starts a file of summaries, of steps after `step`.
-
-    It is written here, and not by tf1.summary.FileWriter, which writes in a
-    thread of its own, where an error is not met, and which names files by the
-    time: TensorBoard reads them in the order of their names, so that of a
-    clock set back would come too early.
-    """
-    matches = (
-      re.fullmatch(r"events\.out\.tfevents\.(\d+)", name)
-      for name in os.listdir(self.path)
-    )
-    number = 1 + max((int(match[1]) for match in matches if match), default=-1)
-    path = os.path.join(self.path, f"events.out.tfevents.{number:06}")
-    with self._trying_to("write the summaries"):
-      self._events = tf1.io.TFRecordWriter(path)
-    self._add_event(file_version="brain.Event:2")
-    # TensorBoard forgets what earlier files have of later steps.
-    start = tf1.SessionLog(status=tf1.SessionLog.START)
-    self._add_event(step=step + 1 if step else 0, session_log=start)
-
-  def _add_event(self, **fields):
-    """Writes an event of TensorBoard."""
-    event = tf1.Event(wall_time=time.time(), **fields)
-    with self._trying_to("write the summaries"):
-      self._events.write(event.SerializeToString())
-      self._events.flush()
-
-  def _summarize(self, step, prefix, values):
-    """Writes scalars, made here and not in the graph: no batch is fetched."""
-    summary = tf1.Summary()
-    for name, value in values.items():
-      summary.value.add(tag=prefix + name, simple_value=value)
-    self._add_event(step=step, summary=summary)
+    except OSError as error:
+      raise RunFolderError(
+        f"Cannot write the folder --save_path={self.path}: {error.strerror}."
+      ) from None
+    return lock
 
   def _read(self, name):
     """Returns the text of a file, None if it is missing."""
@@ -320,23 +290,13 @@ class RunFolder(NoRunFolder):
       ) from None
 
   def _write(self, name, text):
-    """Writes a file as a whole or not at all."""
-    path = os.path.join(self.path, name)
+    """Writes a file completely or not at all."""
     with self._trying_to(f"write {name}"):
-      try:
-        with open(path + ".tmp", "w", encoding="utf-8", newline="\n") as f:
-          f.write(text)
-          f.flush()
-          os.fsync(f.fileno())
-        os.replace(path + ".tmp", path)
-      except OSError:
-        with contextlib.suppress(OSError):
-          os.remove(path + ".tmp")
-        raise
+      write_file(os.path.join(self.path, name), text)
 
   @contextlib.contextmanager
   def _trying_to(self, do):
-    """Raises RunFolderError for what goes wrong in the block."""
+    """Raises RunFolderError for whatever goes wrong in the block."""
     where = f"Cannot {do} of --save_path={self.path}"
     try:
       yield
@@ -348,25 +308,40 @@ class RunFolder(NoRunFolder):
       raise RunFolderError(f"{where}: {tf1.reason_of(error)}") from None
 
 
+def describe(model, seed, dtype, config, corpus, exchange_fp16=False):
+  """Returns the dictionary of config.json: all that a run's numbers depend on.
+
+  `config` is a Config, `corpus` a reader.Corpus.
+  """
+  about = {
+    "model": model,
+    "seed": seed,
+    "dtype": dtype,
+    "config": dataclasses.asdict(config),
+    "data_sha256": corpus.sha256,
+  }
+  if corpus.preparation is not None:
+    about["preparation"] = dataclasses.asdict(corpus.preparation)
+  if exchange_fp16:
+    about["exchange_fp16"] = True
+  return about
+
+
 def check_name(path, flag="--save_path"):
-  """Raises RunFolderError if a folder, which `flag` names, cannot be so."""
+  """Raises RunFolderError if `path`, given by `flag`, cannot be a run's."""
   if not path:
-    raise RunFolderError(f"{flag} is empty; name a folder, or leave it out.")
+    raise RunFolderError(f"{flag} is empty: name a folder, or leave it out.")
   if set("*?[\\") & set(path):
     raise RunFolderError(
       f"{flag}={path} has one of the characters * ? [ \\, which TensorFlow "
-      "takes for a pattern of names; choose a name without them."
+      "takes for a pattern of names. Choose a name without them."
     )
   if os.path.lexists(path) and not os.path.isdir(path):
-    raise RunFolderError(f"{flag}={path} is not a folder; name one.")
+    raise RunFolderError(f"{flag}={path} is not a folder. Name a folder.")
 
 
 def read_config(path):
-  """Returns what config.json in the folder `path` says, a dictionary.
-
-  Raises:
-    RunFolderError: if there is none, or it is damaged.
-  """
+  """Returns the dictionary of config.json in the folder `path`."""
   name = os.path.join(path, "config.json")
   try:
     with open(name, encoding="utf-8") as f:
@@ -380,38 +355,29 @@ def read_config(path):
   except ValueError:
     pass
   raise RunFolderError(
-    f"{name} is damaged, or not of this program. It says which run this is: "
-    "put back a copy, or name another folder."
+    f"{name} is damaged or was not written by this program. Put back a copy, "
+    "or name another folder."
   )
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-  """What a run's folder says of the model in it."""
-
-  config: configs.Config
-  vocabulary: list[str]  # The words in the order of their ids.
-  preparation: preparation.Preparation | None  # Of the text.
-
-
 def read_run(path, flag="--save_path"):
-  """Returns the Run in a folder.
+  """Reads what a run's folder, which `flag` names, says about its model.
 
-  Args:
-    path: the folder.
-    flag: where its name comes from, for errors.
+  Returns:
+    (hparams, vocabulary, preparation): the "config" of config.json, the words
+    in the order of their ids, and the Preparation of the text or None.
 
   Raises:
-    RunFolderError: if the folder lacks something.
+    RunFolderError: if something is missing or damaged.
   """
   check_name(path, flag)
   about = read_config(path)
   try:
-    config = configs.Config(**about["config"])
-    choices = preparation.from_json(about.get("preparation"))
-  except (TypeError, configs.ConfigError, preparation.PreparationError):
+    prepared = preparation.from_json(about.get("preparation"))
+    vocab_size = int(about["config"]["vocab_size"])
+  except (TypeError, ValueError, KeyError):  # A PreparationError is one.
     raise RunFolderError(
-      f"{path}/config.json has no whole config. Put back a copy."
+      f"{path}/config.json is incomplete. Put back a copy."
     ) from None
   name = os.path.join(path, "vocabulary.txt")
   try:
@@ -419,45 +385,20 @@ def read_run(path, flag="--save_path"):
       vocabulary = f.read().split("\n")[:-1]
   except (OSError, ValueError):
     raise RunFolderError(
-      f"{name} cannot be read. The command that trained the run makes it anew "
-      "if it is missing."
+      f"{name} cannot be read. If it is missing, the command that trained the "
+      "run rebuilds it."
     ) from None
-  if not len(vocabulary) == len(set(vocabulary)) == config.vocab_size:
+  if not len(vocabulary) == len(set(vocabulary)) == vocab_size:
     raise RunFolderError(
       f"{name} has {len(vocabulary):,} lines with {len(set(vocabulary)):,} "
-      f"different words, but the model knows {config.vocab_size:,}. Remove the "
-      "file: the command that trained the run makes it anew."
+      f"different words, but the model has {vocab_size:,}. Remove the file: "
+      "the command that trained the run rebuilds it."
     )
-  return Run(config, vocabulary, choices)
-
-
-def config_of(path, vocabulary):
-  """Returns the Config of the run in a folder.
-
-  Args:
-    path: the folder.
-    vocabulary: the words in the order of their ids, which must be the run's.
-
-  Raises:
-    RunFolderError: if they are not, or if the folder lacks something.
-  """
-  run = read_run(path)
-  if run.vocabulary != vocabulary:
-    raise RunFolderError(
-      f"The run in {path} has another vocabulary than ptb.train.txt. Name the "
-      "folder of the text that it was trained on."
-    )
-  return run.config
+  return about["config"], vocabulary, prepared
 
 
 def differences(there, here, where=("there", "here")):
-  """Says in words how two config.json differ, a list.
-
-  Args:
-    there: what the one says, a dictionary.
-    here: what the other says.
-    where: what to call the two.
-  """
+  """Returns a list of texts that say how two dictionaries differ."""
   there, here = _flat(there), _flat(here)
   names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
   return [
@@ -469,11 +410,16 @@ def differences(there, here, where=("there", "here")):
 
 
 def _flat(values):
-  """Returns a dictionary without the dictionaries in it, but their values."""
+  """Returns a dictionary with the entries of nested ones in their place."""
   flat = {}
   for name, value in values.items():
     flat.update(value if isinstance(value, dict) else {name: value})
   return flat
+
+
+def _json_lines(values):
+  """Returns a text with a line of JSON for each value."""
+  return _lines(map(json.dumps, values))
 
 
 def _lines(texts):

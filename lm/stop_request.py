@@ -2,22 +2,22 @@
 
 import signal
 
+from lm.command import handle_signals
+
 
 class StopRequest:
-  """Turns the first signal into a wish that a loop can ask for between steps.
+  """Turns the first signal into a flag that a loop can check between steps.
 
     with StopRequest() as stop:
       while not stop:
         train_a_step()
 
-  The second signal ends the process at once. A block without a signal leaves
-  them as they were before it. One that is ignored, as nohup has it, stays so.
+  The second signal ends the process at once. If no signal came, the handlers
+  are restored at the end of the block.
 
   Attributes:
-    signum: the signal's number, or None as long as there was none.
+    signum: the number of the signal; None before one comes.
   """
-
-  _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
   def __init__(self):
     self.signum = None
@@ -26,11 +26,7 @@ class StopRequest:
     return self.signum is not None
 
   def __enter__(self):
-    self._before = {
-      signum: signal.signal(signum, self._receive)
-      for signum in self._SIGNALS
-      if signal.getsignal(signum) is not signal.SIG_IGN
-    }
+    self._before = handle_signals(self._receive)
     return self
 
   def __exit__(self, *exception):
@@ -41,6 +37,6 @@ class StopRequest:
   def _receive(self, signum, frame):
     del frame
     self.signum = signum
-    # Left to the operating system, which does not wait for a training step.
+    # The system's own handlers do not wait for a training step.
     for each in self._before:
       signal.signal(each, signal.SIG_DFL)

@@ -1,35 +1,110 @@
-"""Text as bytes and as words: what all readers of texts share."""
+"""Reads texts as words, and numbers the words of a vocabulary."""
+
+import collections
+import hashlib
+import os
+import pathlib
 
 from lm.command import InputError
 
 EOS = "<eos>"  # The word that stands for the end of a line.
+UNKNOWN = "<unk>"  # The word that stands for words outside the vocabulary.
 
 
 class DataError(InputError, ValueError):
-  """Text that is missing, unreadable, or too short for a batch."""
+  """A text that is missing, unreadable, or too short for a batch."""
+
+
+def read_vocabulary(data_path):
+  """Reads only ptb.train.txt, and returns its words in the order of their ids.
+
+  Args:
+    data_path: The folder with the texts.
+
+  Returns:
+    A list of words.
+
+  Raises:
+    DataError: If the folder or the text is missing or cannot be used.
+  """
+  check_folder(data_path)
+  words, _ = read_words(os.path.join(data_path, "ptb.train.txt"))
+  return vocabulary_of(words)
+
+
+def vocabulary_of(words):
+  """Returns the distinct words of a training text in the order of their ids.
+
+  The most frequent word comes first. Words that are equally frequent are in
+  alphabetical order.
+
+  Args:
+    words: The words of the text, or a Counter of them.
+  """
+  counts = collections.Counter(words)
+  return sorted(counts, key=lambda word: (-counts[word], word))
+
+
+def check_folder(data_path):
+  """Raises DataError if the folder does not exist."""
+  what = "the folder with the ptb.*.txt files (scripts/download_ptb.sh makes "
+  what += "simple-examples/data)"
+  if not data_path:
+    raise DataError(f"--data_path is missing: {what}.")
+  if not os.path.isdir(data_path):
+    raise DataError(f"There is no folder '{data_path}'. Name {what}.")
+
+
+def read_words(path):
+  """Reads the words of a file, with "<eos>" in place of each newline.
+
+  Args:
+    path: The file, in UTF-8.
+
+  Returns:
+    (words, sha256): The list of words, and the checksum of the file.
+
+  Raises:
+    DataError: If the file is missing, unreadable, not UTF-8, or has no word.
+  """
+  try:
+    content = pathlib.Path(path).read_bytes()
+  except FileNotFoundError:
+    raise DataError(
+      f"{path} is missing. scripts/download_ptb.sh fetches all three ptb.*.txt."
+    ) from None
+  except OSError as error:
+    raise DataError(f"{path} cannot be read: {error.strerror}.") from None
+  words = decode(content, path).replace("\n", f" {EOS} ").split()
+  if not set(words) - {EOS}:
+    raise DataError(f"{path} is empty: it must have at least one word.")
+  return words, hashlib.sha256(content).hexdigest()
 
 
 def decode(content, name):
-  """Returns the text that bytes hold in UTF-8, each newline as LF.
+  """Decodes UTF-8, and turns every kind of line ending into a newline.
 
   Args:
-    content: bytes.
-    name: what to call them in an error.
+    content: The bytes of a text.
+    name: The name of the text, for error messages.
+
+  Returns:
+    The text, without byte-order marks.
 
   Raises:
-    DataError: if they are not UTF-8.
+    DataError: If the bytes are not UTF-8.
   """
   try:
     text = content.decode("utf-8")
   except UnicodeDecodeError as error:
     raise DataError(
       f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
-      f"{error.start}. Convert it, or take another text."
+      f"{error.start}. Convert it, or choose another text."
     ) from None
-  if "\0" in text:  # Read as UTF-8, each letter of UTF-16 would have one.
+  if "\0" in text:  # UTF-16 text, read as UTF-8, has one for each letter.
     raise DataError(
       f"{name} is not UTF-8 text: it has NUL characters. If it is UTF-16, "
       "convert it."
     )
-  # Newlines of Windows and of old Macs; byte-order marks of joined files.
+  # Files that were joined can have byte-order marks in the middle.
   return text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")

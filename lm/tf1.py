@@ -1,15 +1,15 @@
 """TensorFlow's TF1 interface: `tf1.Session`, `tf1.gradients`, and so on.
 
-TensorFlow is loaded at the first use of a name, not at the import of this
-module. So a wrong flag or a missing file is answered at once, not after the
-seconds that TensorFlow takes to load, and this is the one place that says how
-it is loaded:
+TensorFlow is loaded when a name is first used, not when this module is
+imported: a wrong flag or a missing file is then reported at once, not after the
+seconds that TensorFlow takes to load. This is the only place that says how it
+is loaded:
 
 * with the Keras that still has `BasicLSTMCell` (package tf-keras);
 * with the oneDNN library, which multiplies matrices faster, also on processors
-  where TensorFlow leaves it off; TF_ENABLE_ONEDNN_OPTS=0 turns it off;
-* without the start-up messages of its C++ libraries, unless the environment
-  asks for them: TF_CPP_MIN_LOG_LEVEL=0 shows all.
+  where TensorFlow leaves it off (TF_ENABLE_ONEDNN_OPTS=0 turns it off);
+* without the start-up messages of its C++ libraries (TF_CPP_MIN_LOG_LEVEL=0
+  shows them).
 """
 
 import contextlib
@@ -22,8 +22,8 @@ def __getattr__(name):
   if name.startswith("__"):  # Asked for by import and inspection tools.
     raise AttributeError(name)
   if name == "ERRORS":
-    # What TensorFlow raises for a file that it cannot read or write: errors of
-    # its own, but these of Python, too, as the part may be that meets it.
+    # What TensorFlow raises for a file that it cannot read or write: its own
+    # errors, but also these, depending on the part that fails.
     own = _load().errors.OpError
     return (own, ValueError, TypeError, IndexError, RuntimeError)
   return getattr(_load(), name)
@@ -32,8 +32,8 @@ def __getattr__(name):
 def reason_of(error):
   """Returns what an exception says, as one sentence.
 
-  TensorFlow's own (tf1.errors.OpError) say it amid a stack trace, and before
-  the name of the operation.
+  TensorFlow's own (tf1.errors.OpError) have it within a stack trace, before the
+  name of the operation.
   """
   text = getattr(error, "message", str(error)).partition("[[{{node")[0]
   lines = [line.strip() for line in text.split("\n") if line.strip()]
@@ -49,21 +49,21 @@ def _load():
   with _silent_stderr() if quiet else contextlib.nullcontext():
     try:
       import tensorflow as tf
-    except (MemoryError, SystemError):  # The latter: half of a MemoryError.
+    except (MemoryError, SystemError):  # The latter may wrap a MemoryError.
       raise ImportError("there is too little memory") from None
 
     _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
-    if quiet:  # What is deprecated since TF1 is what this project is about.
+    if quiet:  # No warnings that TF1's interface is deprecated.
       tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
   return tf.compat.v1
 
 
 @contextlib.contextmanager
 def _silent_stderr():
-  """Drops what is written to file descriptor 2, by C++ code too.
+  """Drops what is written to file descriptor 2, also by C++ code.
 
-  While TensorFlow's libraries load, they log before any log level is heeded.
-  A Python exception is not lost: it is printed after the block.
+  While TensorFlow's libraries load, they log whatever the log level is. A
+  Python exception is not lost: it is printed after the block.
   """
   if sys.stderr:
     sys.stderr.flush()

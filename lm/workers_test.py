@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 import signal
@@ -25,7 +24,8 @@ import configs
 import ptb_word_lm
 import reader
 from conftest import TINY
-from lm import checkpoints, run_folder, tf1, workers
+from lm import checkpoints, passes, peers, run_folder, tf1, tf_config, workers
+from lm.tf_config_test import config_of
 from ptb_word_lm_test import TRACES, draw_weights, set_weights
 
 CONFIG = configs.SmallConfig(
@@ -64,7 +64,6 @@ class Trained:
   """A model in training, with its graph and session."""
 
   def __init__(self, found, config=CONFIG, ids=IDS, weights=None):
-    self._workers = found
     with contextlib.ExitStack() as stack:
       stack.enter_context(tf1.Graph().as_default())
       stack.enter_context(found.device())
@@ -73,14 +72,14 @@ class Trained:
         self.model = model = ptb_word_lm.PTBModel(
           True,
           config,
-          ptb_word_lm.PTBInput(config, ids),
+          ptb_word_lm.PTBInput(config, ids, rows=found.rows),
           seed=5,
           workers=found,
         )
       self.session = session = stack.enter_context(found.session())
       session.run(tf1.global_variables_initializer())
       set_weights(session, weights or {})
-      found.copy_first(session, checkpoints.Progress())
+      found.share(run_folder.NoRunFolder()).restore(session, None)
       model.assign_lr(session, config.learning_rate)
       self._variables = {v.op.name: v for v in tf1.trainable_variables()}
       self.state = session.run(model.initial_state)
@@ -96,9 +95,8 @@ class Trained:
     """Trains a step; returns its (cost, gradient norm)."""
     model = self.model
     fetches = [model.cost, model.grad_norm, model.final_state, model.train_op]
-    cost, norm, self.state, _ = self._workers.run(
-      self.session, fetches, ptb_word_lm._feed(model.initial_state, self.state)
-    )
+    feed = passes.state_feed(model.initial_state, self.state)
+    cost, norm, self.state, _ = self.session.run(fetches, feed)
     return cost, norm
 
   def weights(self):
@@ -112,7 +110,7 @@ def trained(steps, *args):
     with Trained(found, *args) as model:
       return (
         np.array([model.step() for _ in range(steps)]),
-        np.array(model.state),
+        found.all_rows(np.array(model.state)),
         model.weights(),
       )
 
@@ -220,10 +218,10 @@ def run_of(path, stop_after=None, stops=0):
         str(path), {"config": {}}, corpus.vocabulary
       )
     own = Stop(stop_after) if stop_after and found.index == stops else False
-    stop = found.stop_of_any(own)
     with folder:
+      stop, shared = found.any_of(own), found.share(folder)
       numbers = ptb_word_lm.train(
-        config, corpus, folder, seed=2, stop=stop, workers=found
+        config, corpus, shared, seed=2, stop=stop, workers=found
       )
     return numbers, getattr(stop, "signum", None)
 
@@ -242,7 +240,7 @@ def variables_in(path):
   return {n: found.get_tensor(n) for n in names if n != "progress/json"}
 
 
-def test_a_run_goes_on_exactly_also_with_other_workers(tmp_path, capfd):
+def test_a_run_resumes_exactly_also_with_other_workers(tmp_path, capfd):
   whole = each_of(2, run_of(tmp_path / "whole"))
   assert numbers_of(whole[0]) == numbers_of(whole[1])
   # The second worker gets the signal, amid the second epoch; both stop.
@@ -250,8 +248,8 @@ def test_a_run_goes_on_exactly_also_with_other_workers(tmp_path, capfd):
     stopped = each_of(2, run_of(tmp_path / name, 30, stops=1))
     assert stopped == [(None, signal.SIGTERM)] * 2
   assert "Stopped in epoch 2, after step" in capfd.readouterr().err
-  gone_on = each_of(2, run_of(tmp_path / "a"))
-  assert numbers_of(gone_on[0]) == numbers_of(whole[0])
+  resumed = each_of(2, run_of(tmp_path / "a"))
+  assert numbers_of(resumed[0]) == numbers_of(whole[0])
   expected, found = (
     variables_in(tmp_path / "whole"),
     variables_in(tmp_path / "a"),
@@ -266,28 +264,61 @@ def test_a_run_goes_on_exactly_also_with_other_workers(tmp_path, capfd):
 @pytest.mark.parametrize("batch_size", [3, 4, 20, 23])
 @pytest.mark.parametrize("size", [2, 3])
 def test_each_row_has_one_worker(batch_size, size):
-  rows = np.arange(2 * batch_size, dtype=np.float32).reshape(2, batch_size)
+  ids = np.arange(batch_size * 9) % 7
+  config = dataclasses.replace(CONFIG, batch_size=batch_size, num_steps=2)
+  state = np.random.rand(2, 2, batch_size, 3).astype(np.float32)
 
   def body(found):
     with tf1.Graph().as_default(), found.device():
-      mine = found.rows_of([tf1.constant(rows), tf1.constant(-rows)], axis=1)
-      shares = mine[0].shape[1]
-      whole = found.total(found.all_rows(mine, axis=1))
+      input_ = ptb_word_lm.PTBInput(config, ids, rows=found.rows)
       with found.session() as session:
-        return shares, found.run(session, whole, {})
+        batch = session.run([input_.input_data, input_.targets])
+    return batch, found.all_rows(state[:, :, found.rows])
 
   results = each_of(size, body, batch_size)
-  shares = [int(share) for share, _ in results]
-  assert sum(shares) == batch_size and max(shares) - min(shares) <= 1
+  shares = [len(x) for (x, _), _ in results]
+  assert max(shares) - min(shares) <= 1
+  expected = next(reader.ptb_iterator(ids, batch_size, 2))
+  for number in range(2):
+    rows = np.concatenate([batch[number] for batch, _ in results])
+    np.testing.assert_array_equal(rows, expected[number])
   for _, whole in results:
-    np.testing.assert_array_equal(whole, [rows, -rows])
+    np.testing.assert_array_equal(whole, state)
 
 
-def test_what_the_first_has_is_told():
+def test_a_checkpoint_is_due_for_all_when_it_is_for_the_first(tmp_path):
+  """Also within an epoch, with the state of all rows."""
+
+  def body(found):
+    folder = run_folder.NoRunFolder()
+    if found.index == 0:
+      folder = run_folder.RunFolder(str(tmp_path), {"config": {}}, ["a"], 0)
+    saved = []
+    with folder:
+      shared, save = found.share(folder), folder.save
+      folder.save = lambda session, step, progress: (
+        saved.append((progress.step, progress.state)),
+        save(session, step, progress),
+      )
+      config = dataclasses.replace(CONFIG, max_max_epoch=1)
+      corpus = reader.Corpus(IDS, IDS, IDS[:300], [], {})
+      ptb_word_lm.train(config, corpus, shared, seed=1, workers=found)
+    return saved
+
+  first, second = each_of(2, body)
+  assert [step for step, _ in first] == [*range(1, 19), 0]
+  for (step, state), (other_step, other) in zip(first, second, strict=True):
+    assert step == other_step
+    if step:
+      assert np.shape(state) == (2, 2, 20, 12)
+      np.testing.assert_array_equal(state, other)
+
+
+def test_what_each_has_is_known_to_all():
   values = [{"a": [1.5, "é"]}, None, list(range(10_000))]
 
   def body(found):
-    return [found.of_first(None if found.index else v) for v in values]
+    return found.of_all(values[found.index])
 
   assert each_of(3, body) == [values] * 3
 
@@ -297,7 +328,7 @@ def test_workers_that_were_not_started_alike():
     found.check_alike({"seed": found.index // 2, "data": {"ptb.train.txt": 1}})
 
   with pytest.raises(
-    workers.WorkersError,
+    tf_config.WorkersError,
     match=r"^Worker 2 was not started like worker 0: seed is 0 on worker 0, 1 "
     r"on worker 2\. Give",
   ):
@@ -309,15 +340,17 @@ def test_workers_of_other_code(monkeypatch):
   sums = iter("ab")
   monkeypatch.setattr(workers, "_sha256_of_code", lambda: next(sums))
   with pytest.raises(
-    workers.WorkersError, match=r"the code's SHA-256 is [ab] on worker 0, [ab] "
+    tf_config.WorkersError,
+    match=r"the code's SHA-256 is [ab] on worker 0, [ab] ",
   ):
     each_of(2, lambda found: found.check_alike({}))
 
 
 def test_the_checksum_of_the_code(monkeypatch, tmp_path):
   monkeypatch.setattr(workers, "__file__", str(tmp_path / "lm/workers.py"))
+  (tmp_path / "lm").mkdir()
   sums = []
-  for name, text in (("a.py", "1"), ("a.py", "2"), ("b.py", "3")):
+  for name, text in (("a.py", "1"), ("a.py", "2"), ("lm/b.py", "3")):
     (tmp_path / name).write_text(text)
     sums.append(workers._sha256_of_code())
   assert len(set(sums)) == 3
@@ -329,7 +362,7 @@ def test_a_port_in_use():
   told = "Worker 0 cannot take port {}: Address already in use.".format
   with socket.create_server(("127.0.0.1", 0)) as taken:
     port = taken.getsockname()[1]
-    with pytest.raises(workers.WorkersError, match=told(port)):
+    with pytest.raises(tf_config.WorkersError, match=told(port)):
       workers.Workers([f"127.0.0.1:{port}", "127.0.0.1:1"], 0, 20)
 
 
@@ -341,7 +374,7 @@ def test_a_worker_need_not_reach_its_own_address():
     hosts[index] = "no-such-host.invalid"
     addresses = [f"{h}:{p}" for h, p in zip(hosts, ports, strict=True)]
     with workers.Workers(addresses, index, 20, wait=30) as found:
-      return found.of_first(index)
+      return found.of_all(index)[0]
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     assert list(pool.map(body, range(2))) == [0, 0]
@@ -351,12 +384,12 @@ def test_a_worker_that_never_comes(capfd):
   (port,) = launch_local.free_ports(1)
   addresses = [f"127.0.0.1:{port}", "127.0.0.1:1"]
   with pytest.raises(
-    workers.WorkersError,
-    match=r"^Worker 1 at 127.0.0.1:1 was not there within 0.3 seconds: Connecti"
-    r"on refused\. Start all",
+    tf_config.WorkersError,
+    match=r"^Worker 1 at 127.0.0.1:1 did not come within 0.3 seconds: Connectio"
+    r"n refused\. Start all",
   ):
     workers.Workers(addresses, 0, 20, wait=0.3)
-  told = "Worker 0 waits for worker 1 at 127.0.0.1:1, for 0.3 seconds at most."
+  told = "Worker 0 waits for worker 1 at 127.0.0.1:1, for at most 0.3 seconds."
   assert capfd.readouterr().err == f"{told}\n"
 
 
@@ -365,7 +398,9 @@ def test_workers_with_lists_of_another_length():
   addresses = [f"127.0.0.1:{port}" for port in ports]
 
   def one(index):
-    with pytest.raises(workers.WorkersError, match="The workers do not come"):
+    with pytest.raises(
+      tf_config.WorkersError, match="The workers cannot connect"
+    ):
       found = workers.Workers(addresses[: 2 + (index > 0)], index, 20)
       found.check_alike({})
 
@@ -378,12 +413,12 @@ def test_a_worker_that_does_not_answer(monkeypatch):
     found.check_alike({})
     monkeypatch.setattr(workers, "_SILENCE", 1)
     if found.index == 0:
-      found.of_first(None)
+      found.of_all(None)
     else:
       time.sleep(3)
 
   with pytest.raises(
-    workers.WorkersError,
+    tf_config.WorkersError,
     match=r"A worker did not answer for 1 seconds\. Its own",
   ):
     each_of(2, body)
@@ -399,18 +434,18 @@ def test_a_loss_that_tensorflow_does_not_notice(monkeypatch):
     if found.index:
       ended.wait(30)
       return
-    address = found._addresses[1]
+    _, address = found._peers._others[0]
     why = {address: ConnectionRefusedError()}.get
-    monkeypatch.setattr(workers, "_why_closed", why)
+    monkeypatch.setattr(peers, "why_closed", why)
     try:
-      with pytest.raises(workers.WorkersError) as raised:
-        found.of_first(None)
+      with pytest.raises(tf_config.WorkersError) as raised:
+        found.of_all(None)
       assert str(raised.value).startswith(f"Worker 1 at {address} was lost.")
       raise raised.value  # As it would go on: then none waits for the other.
     finally:
       ended.set()
 
-  with pytest.raises(workers.WorkersError, match="Worker 1 at"):
+  with pytest.raises(tf_config.WorkersError, match="Worker 1 at"):
     each_of(2, body)
 
 
@@ -419,16 +454,18 @@ def test_a_worker_that_cannot_be_reached(monkeypatch):
 
   def body(found):
     found.check_alike({})
-    monkeypatch.setattr(workers, "_why_closed", lambda address: TimeoutError())
+    monkeypatch.setattr(peers, "why_closed", lambda address: TimeoutError())
     if found.index:
       time.sleep(1)  # Then it answers: nothing was lost.
-    assert found.of_first(1) == 1
-    monkeypatch.setattr(workers, "_UNREACHABLE", 0.5)
+    assert found.of_all(1) == [1, 1]
+    monkeypatch.setattr(peers, "_UNREACHABLE", 0.5)
     if found.index:
       time.sleep(2)
-    found.of_first(None)
+    found.of_all(None)
 
-  with pytest.raises(workers.WorkersError, match=r"^Worker 1 at .* was lost\."):
+  with pytest.raises(
+    tf_config.WorkersError, match=r"^Worker 1 at .* was lost\."
+  ):
     each_of(2, body)
 
 
@@ -441,7 +478,9 @@ def test_what_tensorflow_says_of_a_loss(monkeypatch):
     return found._what_failed(tf1.errors.UnavailableError(None, None, text))
 
   for told in each_of(2, body):
-    assert told.startswith("A worker failed, or the way to it (timed out). Its")
+    assert told.startswith(
+      "A worker failed, or the connection to it did (timed out)"
+    )
 
 
 def test_a_port_that_meets_itself(monkeypatch):
@@ -455,7 +494,7 @@ def test_a_port_that_meets_itself(monkeypatch):
     return sock
 
   monkeypatch.setattr(socket, "create_connection", connect)
-  assert isinstance(workers._why_closed(f"127.0.0.1:{port}"), ConnectionError)
+  assert isinstance(peers.why_closed(f"127.0.0.1:{port}"), ConnectionError)
 
 
 @pytest.mark.parametrize(
@@ -482,74 +521,17 @@ def test_many_steps_cost_no_threads():
     for step in range(50):
       if step == 10:
         before = len(os.listdir("/proc/self/task"))
-      found.of_first(None)
+      found.of_all(None)
     return len(os.listdir("/proc/self/task")) - before
 
   assert max(each_of(2, body)) < 20
 
 
 def test_more_workers_than_rows():
-  with pytest.raises(workers.WorkersError, match="3 workers are too many for"):
+  with pytest.raises(
+    tf_config.WorkersError, match="3 workers are too many for"
+  ):
     workers.Workers(["a:1", "b:1", "c:1"], 0, 2)
-
-
-def config_of(addresses, index=0, kind="worker"):
-  task = {"type": kind, "index": index}
-  return json.dumps({"cluster": {"worker": addresses}, "task": task})
-
-
-@pytest.mark.parametrize(
-  ("text", "expected"),
-  [
-    (None, ([], 0)),
-    ("", ([], 0)),
-    ("{}", ([], 0)),
-    (config_of(["a:65535"]), (["a:65535"], 0)),
-    (config_of(["a:1", "b.c:22", "a:2"], 2), (["a:1", "b.c:22", "a:2"], 2)),
-  ],
-)
-def test_tf_config(text, expected):
-  assert workers.workers_in(text) == expected
-
-
-@pytest.mark.parametrize(
-  ("text", "message"),
-  [
-    ("{", r"^TF_CONFIG is not JSON: .*It looks like \{"),
-    ("[]", "^TF_CONFIG is not as expected"),
-    ('{"cluster": []}', "^TF_CONFIG is not as expected"),
-    ('{"cluster": {"worker": 5}}', "^TF_CONFIG is not as expected"),
-    (config_of([5]), "^TF_CONFIG is not as expected"),
-    (config_of({"a:1": 1}), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of([]), "^TF_CONFIG must list workers as host:port"),
-    ('{"cluster": {}}', "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a:0"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a:65536"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["[::1]:5"]), "^TF_CONFIG must list workers as host:port"),
-    ('{"cluster": {"worker": ["a:1", "b:1"]}}', "that this is worker None, of"),
-    (config_of(["a:b"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a:05"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a..b:5"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a" * 64 + ":5"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a." * 127 + "a:5"]), "^TF_CONFIG must list workers as host"),
-    (config_of(["a/b:5"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["a:\u0665"]), "^TF_CONFIG must list workers as host:port"),
-    (config_of(["\0:5"]), "^TF_CONFIG must list workers as host:port"),
-    ("[" * 100_000, "^TF_CONFIG is not JSON"),
-    ('{"cluster": {"ps": []}, "task": {"type": 5}}', "has a task '5'"),
-    (config_of(["a:1", "a:1"]), "^TF_CONFIG lists one worker twice"),
-    (config_of(["a:1", "b:1"], 2), "^TF_CONFIG says that this is worker 2, of"),
-    (config_of(["a:1", "b:1"], -1), "^TF_CONFIG says that this is worker -1"),
-    (config_of(["a:1", "b:1"], "0"), "that this is worker '0', of 2: the task"),
-    (config_of(["a:1", "b:1"], True), "^TF_CONFIG says that this is worker T"),
-    (config_of(["a:1"], kind="chief"), "^TF_CONFIG has a task 'chief'"),
-    ('{"cluster": {"ps": ["a:1"]}}', "^TF_CONFIG has a task 'ps'"),
-  ],
-)
-def test_a_bad_tf_config(text, message):
-  with pytest.raises(workers.WorkersError, match=message):
-    workers.workers_in(text)
 
 
 def start(addresses, index, folder):
@@ -574,7 +556,7 @@ def start(addresses, index, folder):
   )
 
 
-def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path):
+def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path):
   addresses = [f"127.0.0.1:{port}" for port in launch_local.free_ports(2)]
   with (
     start(addresses, 0, tmp_path) as first,
@@ -584,9 +566,7 @@ def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path):
       assert first.poll() is None
       time.sleep(0.01)
     second.kill()
-    killed_at = time.monotonic()
     _, told = first.communicate(timeout=60)
-    assert time.monotonic() - killed_at < 60
     assert first.returncode == 1
     assert second.stdout.read() == ""
   *_, last = told.splitlines()
@@ -603,7 +583,7 @@ def test_a_killed_worker_ends_the_others_and_the_run_goes_on(tmp_path):
     _, told = first.communicate(timeout=60)
     _, other = second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (130, 130)
-  assert f"Going on in {tmp_path} from model.ckpt-{step}: epoch 1" in told
+  assert f"Resuming {tmp_path} from model.ckpt-{step}: epoch 1" in told
   assert told.splitlines()[-1] == other.splitlines()[-1]
   assert told.splitlines()[-1].startswith("Stopped in epoch 1, after step")
   assert not pathlib.Path(tmp_path, "not made").exists()
@@ -635,7 +615,7 @@ def test_flags_that_do_not_fit(call_command, monkeypatch):
   for flags, told in (
     (
       ["--num_gpus=2"],
-      "--num_gpus=2 are more than the 0 that TensorFlow finds",
+      "--num_gpus=2 is more than the 0 that TensorFlow finds",
     ),
     (["--exchange_fp16"], "--exchange_fp16 has no effect with a single worker"),
     (["--wait_for_workers=1"], "--wait_for_workers has no effect with a sin"),

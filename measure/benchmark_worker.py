@@ -1,229 +1,183 @@
-"""A process of scripts/benchmark.py: measures one thing, as often as asked.
+"""A process of benchmark.py: measures one thing once.
 
-  python benchmark_worker.py KIND OPTIONS ROOT
+  python benchmark_worker.py KIND MODEL HPARAMS DTYPE SECONDS ROOT
 
-KIND is a key of KINDS, OPTIONS are its arguments in JSON, ROOT is the folder of
-the project, or of an older checkout. For each line on stdin it takes a measure
-and prints it as a line of JSON; {"error": "..."} if it cannot. Each thing has a
-process of its own, so that its peak of memory is its own, and so that all can
-be measured in turn without starting anew each time.
-
-In the arguments, `seconds` is how long a measure of training takes, at least.
+KIND is a key of KINDS. HPARAMS are the hyper-parameters to change, in JSON.
+SECONDS is how long to measure at least, and ROOT is the folder of this project
+or of an older checkout. It prints a line of JSON: the seconds of a training
+step and the peak of memory, or an error.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import os
 import resource
 import sys
 import time
+import timeit
 
 import numpy as np
 
 
 class Clock:
-  """Takes the time of each step; is true when there are enough of them."""
+  """Takes the time of each step; it is true when there are enough of them."""
 
   def __init__(self, seconds):
     self._seconds, self._times = seconds, [time.perf_counter()]
 
   def tick(self, *_):
-    """Call it after each step."""
+    """Takes the time; call it after each step."""
     self._times.append(time.perf_counter())
 
   def __bool__(self):
-    # The first step warms up; of one more alone there is no median.
+    # The first two steps warm up, and a median needs more than one.
     seconds = self._times[-1] - self._times[0]
-    return len(self._times) > 3 and seconds > self._seconds
+    return len(self._times) > 5 and not seconds <= self._seconds
 
   def median(self):
-    """Returns the seconds of a step, without the first."""
-    return float(np.median(np.diff(self._times)[1:]))
+    """Returns the seconds of a step, without the first two."""
+    return float(np.median(np.diff(self._times)[2:]))
 
 
-def draw_ids(config):
-  """Draws words as frequent as in a text: the n-th has a share of 1 / n."""
+def draw_ids(config, steps=20):
+  """Draws the words of so many steps, as frequent as in a text."""
   random = np.random.RandomState(0)
   share = 1 / np.arange(1, config.vocab_size + 1)
-  count = config.batch_size * config.num_steps * 20 + config.batch_size
-  return random.choice(config.vocab_size, count, p=share / share.sum()).astype(
-    np.int32
-  )
+  count = config.batch_size * (steps * config.num_steps + 1)
+  ids = random.choice(config.vocab_size, count, p=share / share.sum())
+  return ids.astype(np.int32)
 
 
-def read_config(model, hparams):
-  """Returns the config of a model with some fields changed."""
-  import configs
-
-  return dataclasses.replace(configs.CONFIGS[model](), **hparams)
-
-
-def train(model, hparams, dtype, seconds):
-  """Measures the training steps of ptb_word_lm.py."""
-  import ptb_word_lm
-  from lm import tf1
-
-  tf1.disable_eager_execution()  # The default graph serves.
+def load_tf1():
+  """Returns the checkout's module tf1, set up for the default graph."""
+  try:
+    from lm import tf1
+  except ImportError:  # Older checkouts have no folder lm.
+    import tf1
+  tf1.disable_eager_execution()
   tf1.logging.set_verbosity(tf1.logging.ERROR)
-  config = read_config(model, hparams)
+  return tf1
+
+
+def train(config, dtype, seconds):
+  """Measures the training steps of ptb_word_lm.py."""
+  tf1 = load_tf1()
+  import ptb_word_lm
+
+  # Older checkouts do not know the argument.
   options = {} if dtype == "float32" else {"dtype": dtype}
   initializer = ptb_word_lm.uniform_initializer(config.init_scale, 1)
   with tf1.variable_scope("Model", initializer=initializer):
     input_ = ptb_word_lm.PTBInput(config, draw_ids(config))
-    lm = ptb_word_lm.PTBModel(True, config, input_, seed=1, **options)
+    model = ptb_word_lm.PTBModel(True, config, input_, seed=1, **options)
   session = tf1.Session()
   session.run(tf1.global_variables_initializer())
-  lm.assign_lr(session, 0.1)
+  model.assign_lr(session, 0.1)
 
-  def measure():
-    clock = Clock(seconds)
-    while not clock:
-      ptb_word_lm.run_epoch(
-        session, lm, lm.train_op, on_step=clock.tick, stop=clock
-      )
-    return {"seconds": clock.median()}
-
-  return measure
+  clock = Clock(seconds)
+  while not clock:
+    ptb_word_lm.run_epoch(
+      session, model, model.train_op, on_step=clock.tick, stop=clock
+    )
+  return clock.median()
 
 
 def products(config):
   """Lists the matrix products of a training step.
 
   Returns:
-    A list of (times in a step, arrangements); an arrangement is (shape of a,
-    shape of b, whether a is transposed, whether b is).
+    A list of (times in a step, arrangements that compute the product). In an
+    arrangement such as "bh,hg" a letter is a dimension (see `sizes_of`); the
+    product sums over the one that both matrices have.
   """
-  batch, size, vocab = config.batch_size, config.hidden_size, config.vocab_size
-  rows = config.num_steps * batch
-  steps = config.num_layers * config.num_steps
   layers = config.num_layers
+  steps = layers * config.num_steps
   return [
-    # h kernel_h, and the same transposed.
-    (
-      steps,
-      [
-        ([batch, size], [size, 4 * size], False, False),
-        ([size, 4 * size], [size, batch], True, False),
-      ],
-    ),
-    # d_z kernel_h^T, with the kernel as it is or transposed beforehand.
-    (
-      steps,
-      [
-        ([batch, 4 * size], [size, 4 * size], False, True),
-        ([batch, 4 * size], [4 * size, size], False, False),
-        ([size, 4 * size], [4 * size, batch], False, False),
-      ],
-    ),
-    (layers, [([rows, size], [size, 4 * size], False, False)]),  # x kernel_x
-    (layers, [([rows, 4 * size], [size, 4 * size], False, True)]),  # d_x
-    (layers, [([rows, 2 * size], [rows, 4 * size], True, False)]),  # d_kernel
-    (1, [([rows, size], [size, vocab], False, False)]),  # logits
-    (1, [([rows, vocab], [size, vocab], False, True)]),  # d_rows
-    (
-      1,
-      [
-        ([rows, size], [rows, vocab], True, False),  # d_softmax_w
-        ([rows, vocab], [rows, size], True, False),
-      ],
-    ),
+    (steps, ["bh,hg", "hg,hb"]),  # h kernel_h
+    (steps, ["bg,hg", "bg,gh", "hg,gb"]),  # d_z kernel_h^T
+    (layers, ["rh,hg"]),  # x kernel_x
+    (layers, ["rg,hg"]),  # d_x
+    (layers, ["rd,rg"]),  # d_kernel
+    (1, ["rh,hv"]),  # logits
+    (1, ["rv,hv"]),  # d_rows
+    (1, ["rh,rv", "rv,rh"]),  # d_softmax_w
   ]
 
 
-def floor(model, hparams, dtype, seconds):
+def sizes_of(config):
+  """Returns the size of each dimension, by its letter."""
+  b, h, v = config.batch_size, config.hidden_size, config.vocab_size
+  rows = config.num_steps * b
+  return dict(zip("bhdgrv", (b, h, 2 * h, 4 * h, rows, v), strict=True))
+
+
+def floor(config, dtype, seconds):
   """Measures the matrix products of a training step, each alone.
 
   Each takes about a thirtieth of `seconds`.
   """
-  from lm import tf1
-
-  tf1.disable_eager_execution()
+  tf1 = load_tf1()
   options = tf1.ConfigProto()
-  # Else the products, whose results nobody reads, would be left out.
+  # Else TensorFlow would leave out the products: nobody reads their results.
   options.graph_options.rewrite_options.disable_meta_optimizer = True
   session = tf1.Session(config=options)
+  sizes = sizes_of(config)
 
-  def prepare(a_shape, b_shape, transpose_a, transpose_b):
-    """Returns a function that times the product, as its seconds."""
-    a, b = (
-      tf1.Variable(tf1.cast(tf1.random.uniform(shape, -0.5, 0.5), dtype))
-      for shape in (a_shape, b_shape)
-    )
-    session.run([a.initializer, b.initializer])
-    a, b = a.read_value(), b.read_value()
+  def random_matrix(letters):
+    shape = [sizes[letter] for letter in letters]
+    values = tf1.random.uniform(shape, -0.5, 0.5)
+    variable = tf1.Variable(tf1.cast(values, dtype))
+    session.run(variable.initializer)
+    return variable.read_value()
 
-    def chain(times):
+  def seconds_of(arrangement):
+    a, b = arrangement.split(",")
+    transposed = (a[0] in b, b[1] in a)
+    a, b = random_matrix(a), random_matrix(b)
+
+    def seconds_in_chain(times):
       y = tf1.no_op()
       for _ in range(times):
         with tf1.control_dependencies([y]):
-          y = tf1.matmul(a, b, transpose_a, transpose_b)
+          y = tf1.matmul(a, b, *transposed)
       compute = session.make_callable(y.op)
       compute()
+      return np.median(timeit.repeat(compute, repeat=3, number=1)) / times
 
-      def seconds_of_one():
-        start = time.perf_counter()
-        compute()
-        return (time.perf_counter() - start) / times
+    times = round(seconds / 90 / seconds_in_chain(2))
+    return seconds_in_chain(max(2, min(500, times)))
 
-      return seconds_of_one
-
-    two = chain(2)
-    times = seconds / 30 / min(two(), two())
-    return chain(max(2, min(500, round(times))))
-
-  def best(ways):
-    """Returns the fastest of some arrangements."""
-    ways = [prepare(*way) for way in ways]
-    return min(ways, key=lambda way: min(way() for _ in range(3)))
-
-  prepared = [
-    (times, best(ways)) for times, ways in products(read_config(model, hparams))
-  ]
-
-  def measure():
-    each = [way() for _, way in prepared]
-    total = sum(n * s for (n, _), s in zip(prepared, each, strict=True))
-    return {"seconds": total, "each": each}
-
-  return measure
+  total = 0.0
+  for times, arrangements in products(config):
+    total += times * min(map(seconds_of, arrangements))
+  return total
 
 
-def pytorch(model, hparams, dtype, seconds):
-  """Measures the same model in PyTorch: nn.LSTM, bfloat16 by autocast.
-
-  Where oneDNN's LSTM has no bfloat16, PyTorch fails instead of taking its own
-  LSTM; then that is taken, which autocast leaves in float32.
-  """
+def pytorch(config, dtype, seconds):
+  """Measures the same model in PyTorch: nn.LSTM, bfloat16 by autocast."""
   import torch
   from torch import nn
 
   torch.set_num_threads(len(os.sched_getaffinity(0)))
-  config = read_config(model, hparams)
   torch.manual_seed(0)
-  size, vocab, drop = (
-    config.hidden_size,
-    config.vocab_size,
-    1 - config.keep_prob,
-  )
+  size, vocab = config.hidden_size, config.vocab_size
   embedding, softmax = nn.Embedding(vocab, size), nn.Linear(size, vocab)
-  lstm = nn.LSTM(size, size, config.num_layers, dropout=drop)
-  dropout = nn.Dropout(drop)
+  dropout = nn.Dropout(1 - config.keep_prob)
+  lstm = nn.LSTM(size, size, config.num_layers, dropout=dropout.p)
   weights = [p for m in (embedding, lstm, softmax) for p in m.parameters()]
   for weight in weights:
     nn.init.uniform_(weight, -config.init_scale, config.init_scale)
   sgd = torch.optim.SGD(weights, lr=0.1)
-  ids = draw_ids(config)
-  ids = torch.tensor(ids.reshape(config.batch_size, -1).T.astype(np.int64))
+  ids = draw_ids(config).reshape(config.batch_size, -1).T  # [words, B]
+  ids = torch.tensor(ids.astype(np.int64))
   autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype != "float32")
-  has_onednn_lstm = dtype == "float32" or runs_in_bfloat16(nn.LSTM)
 
   def step(x, y, state):
     sgd.zero_grad(set_to_none=True)
     with autocast:
-      inputs = dropout(embedding(x))
-      with torch.backends.mkldnn.flags(enabled=has_onednn_lstm):
-        outputs, state = lstm(inputs, state)
+      outputs, state = lstm(dropout(embedding(x)), state)
       logits = softmax(dropout(outputs))
     losses = nn.functional.cross_entropy(
       logits.float().reshape(-1, vocab), y.reshape(-1), reduction="sum"
@@ -232,56 +186,34 @@ def pytorch(model, hparams, dtype, seconds):
     nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
     sgd.step()
     assert math.isfinite(losses.item())
-    return tuple(s.detach() for s in state)
+    return tuple(tensor.detach() for tensor in state)
 
-  def measure():
-    clock, steps = Clock(seconds), config.num_steps
-    while not clock:
-      shape = [config.num_layers, config.batch_size, size]
-      state = (torch.zeros(shape), torch.zeros(shape))
-      for begin in range(0, len(ids) - steps, steps):
-        x, y = ids[begin : begin + steps], ids[begin + 1 : begin + steps + 1]
-        state = step(x, y, state)
-        clock.tick()
-        if clock:
-          break
-    result = {"seconds": clock.median()}
-    if not has_onednn_lstm:
-      result["note"] = "its LSTM in float32, without oneDNN"
-    return result
-
-  return measure
-
-
-def runs_in_bfloat16(lstm):
-  """Says whether oneDNN has an LSTM in bfloat16 for this processor."""
-  import torch
-
-  try:
-    with torch.autocast("cpu", torch.bfloat16):
-      lstm(4, 4)(torch.zeros(1, 1, 4))
-  except RuntimeError:
-    return False
-  return True
+  clock, steps, state = Clock(seconds), config.num_steps, None
+  for begin in itertools.cycle(range(0, len(ids) - steps, steps)):
+    batch = ids[begin : begin + steps + 1]
+    state = step(batch[:-1], batch[1:], state)
+    clock.tick()
+    if clock:
+      return clock.median()
 
 
 KINDS = {"train": train, "floor": floor, "pytorch": pytorch}
 
 
-def main(kind, options, root):
-  """Prepares, then measures whenever a line comes."""
+def main(kind, model, hparams, dtype, seconds, root):
+  """Measures once and prints the result."""
   sys.path.insert(0, root)
-  measure = None
-  for _ in sys.stdin:
-    try:
-      if measure is None:
-        measure = KINDS[kind](**json.loads(options))
-      result = measure()
-      peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-      result["peak_mib"] = peak // 1024  # Linux counts in KiB.
-    except Exception as error:  # Whatever it is, the others can be measured.
-      result = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
-    print(json.dumps(result), flush=True)
+  try:
+    import configs
+
+    hparams = json.loads(hparams)
+    config = dataclasses.replace(configs.CONFIGS[model](), **hparams)
+    result = {"seconds": KINDS[kind](config, dtype, float(seconds))}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result["peak_mib"] = peak // 1024  # Linux counts in KiB.
+  except Exception as error:  # Whatever it is, the others can be measured.
+    result = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
+  print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -1,283 +1,128 @@
 #!/usr/bin/env python3
 """Measures what it costs several workers to train together.
 
-  .venv/bin/python scripts/benchmark_workers.py --workers 1,2 --models small
+  .venv/bin/python measure/benchmark_workers.py --workers=1 --workers=2
 
-All workers are on this machine, in a network of their own (see
-launch_local.py). Its speed can be limited (--gbits for each worker, by one
-token bucket of the kernel for all of them), and its delay raised (--delays, by
-relays that hold back what passes). A step is measured with and without the
-exchange; the difference is what the exchange costs. Printed is a JSON object a
-line:
+For each model and number of workers it trains twice with ptb_word_lm.py, on a
+short text and on a longer one. The difference between the two runs is what the
+additional steps cost, without start, validation and end. For each it prints a
+line of JSON:
 
-  ms           median time of a step
-  compute_ms   the same where each worker computes its rows, but adds nothing up
-  mbytes       sent by a worker in a step, counted by the kernel
-  gradient_mbytes   the size of what a worker adds up in a step
+  ms        time of a step; with --workers=1 there is no exchange in it
+  mbytes    what each worker sends in a step, on average, counted by the kernel
+
+All workers run on this machine, in a network of their own (see launch_local.py)
+where nothing else is counted. The texts' words are drawn at random.
 """
 
-import argparse
-import itertools
+import dataclasses
 import json
-import os
 import pathlib
-import queue
-import shutil
-import socket
-import statistics
+import re
 import subprocess
 import sys
-import threading
-import time
+import tempfile
 
-import launch_local
+from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+import launch_local
+
 import configs
+from lm import command
+from lm.command import InputError
 
-WARM_UP = 10  # Steps before those that are measured.
+
+def write_texts(folder, config, steps):
+  """Writes a text of all words and so many batches, to train on."""
+  # Not before this process has its own network: numpy starts threads, and the
+  # system may refuse a network to a process that has some.
+  from benchmark_worker import draw_ids
+
+  def write(part, ids):
+    words = ["\n" if id_ == 0 else f"word{id_}" for id_ in ids]
+    pathlib.Path(folder, f"ptb.{part}.txt").write_text(" ".join(words))
+
+  batch = draw_ids(config, steps=1)
+  write("train", [*range(config.vocab_size), *draw_ids(config, steps)])
+  write("valid", batch)
+  write("test", batch[: config.num_steps])
 
 
-def main(argv):
-  """Measures all combinations; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description="Measures what it costs several workers to train together.",
-    allow_abbrev=False,
-  )
-  parser.add_argument("--models", type=list_of(str), default=["small"])
-  parser.add_argument("--workers", type=list_of(int), default=[1, 2])
-  parser.add_argument("--batches", type=list_of(int), default=[20])
-  parser.add_argument(
-    "--gbits", type=list_of(float), default=[0.0], help="a second; 0: no limit"
-  )
-  parser.add_argument(
-    "--delays", type=list_of(float), default=[0.0], help="one way, in ms"
-  )
-  parser.add_argument("--steps", type=int, default=30)
-  parser.add_argument("--exchange_fp16", action="store_true")
-  parser.add_argument("--compute_only", action="store_true")
-  parser.add_argument("--worker", help=argparse.SUPPRESS)
-  args = parser.parse_args(argv)
-  if args.worker is not None:
-    print(json.dumps(work(**json.loads(args.worker))))
-    return 0
-  if reason := wrong_in(args):
-    parser.error(reason)
-  try:
-    launch_local.enter_own_network()
-  except OSError as error:
-    sys.exit(
-      "benchmark_workers.py: This system gives the workers no network of their "
-      f"own ({error.strerror}), where their bytes could be counted."
+def train(config, args, model, workers, steps):
+  """Trains an epoch; returns its steps, its seconds and all bytes sent."""
+  with tempfile.TemporaryDirectory() as folder:
+    write_texts(folder, config, steps)
+    before = bytes_sent()
+    process = subprocess.run(
+      [
+        *(sys.executable, launch_local.__file__, "-n", str(workers)),
+        "--open_ports",  # They are open in this process's own network only.
+        *(f"--data_path={folder}", f"--save_path={folder}/run"),
+        f"--model={model}",
+        f"--hparams=max_max_epoch=1,batch_size={config.batch_size}",
+        *["--exchange_fp16"] * args.exchange_fp16,
+      ],
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
     )
-  for model, batch, size, gbits, delay in itertools.product(
-    args.models, args.batches, args.workers, args.gbits, args.delays
-  ):
-    passes = 2 if delay else 1  # A relay sends all once more.
-    if any(args.gbits):
-      limit(gbits * size * passes)
-    about = {
-      "model": model,
-      "workers": size,
-      "batch_size": batch,
-      "gbits": gbits or None,
-      "delay_ms": delay,
-      "exchange": "bfloat16" if args.exchange_fp16 else "float32",
-    }
-    task = {
-      "model": model,
-      "batch_size": batch,
-      "steps": args.steps,
-      "fp16": args.exchange_fp16,
-    }
-    computed = together(size, {**task, "exchanges": False}, 0)
-    about["compute_ms"] = round(computed["ms"], 2)
-    if size > 1 and not args.compute_only:
-      found = together(size, {**task, "exchanges": True}, delay)
-      about["ms"] = round(found["ms"], 2)
-      about["mbytes"] = round(found["bytes"] / size / passes / 1e6, 3)
-      about["gradient_mbytes"] = round(found["gradient_bytes"] / 1e6, 3)
-    print(json.dumps(about), flush=True)
-  return 0
-
-
-def list_of(kind):
-  """Returns what reads a list with commas between its parts."""
-
-  def read(text):
-    return [kind(part) for part in text.split(",")]
-
-  read.__name__ = f"list of {kind.__name__}"  # As an error calls it.
-  return read
-
-
-def wrong_in(args):
-  """Returns what is wrong in the command line, None if nothing is."""
-  if unknown := set(args.models) - set(configs.CONFIGS):
-    return f"--models={unknown.pop()} is none of {', '.join(configs.CONFIGS)}."
-  if min(args.workers) < 1 or max(args.workers) > min(args.batches):
-    return "--workers must be 1 or more, and no more than --batches has rows."
-  if min(args.gbits + args.delays) < 0 or args.steps < 1:
-    return "--gbits and --delays must be 0 or more, and --steps 1 or more."
-  if any(args.gbits) and not shutil.which("tc"):
-    return "--gbits needs the command tc, of the package iproute2."
-  return None
-
-
-def limit(gbits):
-  """Limits what the loopback carries to so many Gbit/s; 0: no limit."""
-  tc = ["tc", "qdisc"]
-  subprocess.run([*tc, "del", "dev", "lo", "root"], stderr=subprocess.DEVNULL)
-  if gbits:
-    what = ["tbf", "rate", f"{gbits}gbit", "burst", "256kb", "latency", "1s"]
-    subprocess.run([*tc, "add", "dev", "lo", "root", *what], check=True)
-
-
-def together(size, task, delay):
-  """Lets workers do a task; returns what the first one measured."""
-  addresses = [f"127.0.0.1:{port}" for port in launch_local.free_ports(size)]
-  processes = []
-  for index in range(size):
-    seen = [
-      address if number == index or not delay else relay(address, delay / 1e3)
-      for number, address in enumerate(addresses)
-    ]
-    cores = launch_local.cores_of(index, size)
-    processes.append(
-      subprocess.Popen(
-        [
-          sys.executable,
-          __file__,
-          "--worker",
-          json.dumps({**task, "index": index, "addresses": seen}),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda cores=cores: os.sched_setaffinity(0, cores),
-      )
-    )
-  outputs = [process.communicate()[0] for process in processes]
-  if any(process.returncode for process in processes):
-    sys.exit("benchmark_workers.py: A worker failed. What it says is above.")
-  return json.loads(outputs[0])
-
-
-def relay(address, seconds):
-  """Starts a relay to an address that delays all; returns its own address."""
-  host, _, port = address.partition(":")
-  server = socket.create_server(("127.0.0.1", 0))
-
-  def accept():
-    while True:
-      near, _ = server.accept()
-      try:
-        far = socket.create_connection((host, int(port)))
-      except ConnectionRefusedError:  # It has not started yet.
-        near.close()
-        continue
-      for ends in ((near, far), (far, near)):
-        for sock in ends:
-          sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _pass_on(*ends, seconds)
-
-  threading.Thread(target=accept, daemon=True).start()
-  return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def _pass_on(source, sink, seconds):
-  """Starts passing on what comes from the source, so much later."""
-  waiting = queue.SimpleQueue()
-
-  def read():
-    while True:
-      try:
-        data = source.recv(1 << 18)
-      except OSError:
-        data = b""
-      waiting.put((time.monotonic() + seconds, data))
-      if not data:
-        return
-
-  def write():
-    while True:
-      when, data = waiting.get()
-      time.sleep(max(when - time.monotonic(), 0))
-      try:
-        if not data:
-          sink.shutdown(socket.SHUT_WR)
-          return
-        sink.sendall(data)
-      except OSError:
-        return
-
-  for each in (read, write):
-    threading.Thread(target=each, daemon=True).start()
-
-
-def work(index, addresses, model, batch_size, steps, fp16, exchanges):
-  """Trains some steps as one worker; returns what it measured."""
-  # Here, as numpy starts threads, and a process that has some does not always
-  # get a network of its own.
-  import benchmark_worker
-
-  import ptb_word_lm
-  from lm import checkpoints, tf1, workers
-
-  config = benchmark_worker.read_config(model, {"batch_size": batch_size})
-  found = workers.find_workers(addresses, index, batch_size, fp16=fp16)
-  reduced = []
-  if len(addresses) > 1:
-    exchange = found._reduced
-
-    def counted(tensor, how):
-      reduced.append(tensor)
-      return exchange(tensor, how) if exchanges else tensor
-
-    found._reduced = counted
-  with found, tf1.Graph().as_default(), found.device():
-    with tf1.variable_scope("Model"):
-      lm = ptb_word_lm.PTBModel(
-        True,
-        config,
-        ptb_word_lm.PTBInput(config, benchmark_worker.draw_ids(config)),
-        workers=found,
-      )
-    # With the losses, though training does not fetch them: they are small.
-    gradient_bytes = sum(
-      tensor.shape.num_elements() * tensor.dtype.size for tensor in reduced
-    )
-    with found.session() as session:
-      session.run(tf1.global_variables_initializer())
-      found.copy_first(session, checkpoints.Progress())
-      lm.assign_lr(session, 0.1)
-      state = session.run(lm.initial_state)
-      times = []
-      for step in range(WARM_UP + steps):
-        if step == WARM_UP:
-          found.of_first(None)  # All are here.
-          sent = bytes_sent()
-        start = time.perf_counter()
-        state, *_ = found.run(
-          session,
-          [lm.final_state, lm.cost, lm.grad_norm, lm.train_op],
-          ptb_word_lm._feed(lm.initial_state, state),
-        )
-        times.append(1e3 * (time.perf_counter() - start))
-      sent = bytes_sent() - sent
-  return {
-    "ms": statistics.median(times[WARM_UP:]),
-    "bytes": sent / steps,
-    "gradient_bytes": gradient_bytes,
-  }
+    if process.returncode:
+      raise InputError(f"{workers} workers failed: {process.stderr}")
+    epoch = json.loads(pathlib.Path(folder, "run/epochs.jsonl").read_text())
+  return epoch["global_step"], epoch["train_seconds"], bytes_sent() - before
 
 
 def bytes_sent():
-  """Returns how many bytes the loopback has carried."""
-  text = pathlib.Path("/proc/self/net/dev").read_text()
-  (line,) = (line for line in text.splitlines() if line.strip()[:3] == "lo:")
-  return int(line.split(":")[1].split()[8])
+  """Returns how many bytes this network's loopback has carried."""
+  counts = pathlib.Path("/proc/self/net/dev").read_text()
+  return int(re.search(r"lo:(.*)", counts)[1].split()[8])
+
+
+def define_flags():
+  """Defines the command line's flags."""
+  models = list(configs.CONFIGS)
+  flags.DEFINE_multi_enum("model", ["small"], models, "Repeat it for several.")
+  flags.DEFINE_multi_integer("workers", [1, 2], "How many.", lower_bound=1)
+  flags.DEFINE_integer("batch_size", 20, "Of all workers.", lower_bound=1)
+  flags.DEFINE_integer("steps", 50, "How many to measure.", lower_bound=1)
+  flags.DEFINE_boolean("exchange_fp16", False, "See ptb_word_lm.py.")
+
+
+def main(argv):
+  """Measures as the flags say; returns the exit status."""
+  return command.run("benchmark_workers.py", argv, lambda: _main(flags.FLAGS))
+
+
+def _main(args):
+  """Prints a line for each model and number of workers."""
+  try:
+    launch_local.enter_own_network()
+  except OSError as error:
+    raise InputError(
+      "this system gives the workers no network of their own "
+      f"({error.strerror}), where their bytes could be counted."
+    ) from None
+  for model in args.model:
+    config = configs.CONFIGS[model]()
+    config = dataclasses.replace(config, batch_size=args.batch_size)
+    for workers in args.workers:
+      short = train(config, args, model, workers, 1)
+      long = train(config, args, model, workers, 1 + args.steps)
+      steps, seconds, sent = (b - a for a, b in zip(short, long, strict=True))
+      result = {
+        "model": model,
+        "workers": workers,
+        "batch_size": args.batch_size,
+        "exchange": "bfloat16" if args.exchange_fp16 else "float32",
+        "ms": round(1e3 * seconds / steps, 2),
+        "mbytes": round(sent / steps / workers / 1e6, 3),
+      }
+      print(json.dumps(result), flush=True)
+  return 0
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  define_flags()
+  app.run(main)

@@ -1,134 +1,113 @@
-"""Says where the perplexity of a text comes from.
+"""Shows which words the perplexity of a text comes from.
 
   .venv/bin/python score.py --run=RUN --carry_state --json --per_word <TEXT |
-    .venv/bin/python scripts/dissect.py RUN
+    .venv/bin/python measure/dissect.py RUN
 
-Reads what score.py says of each word, all read as one stream, and prints a JSON
-object:
+Reads the log-probability of each word, as score.py prints it for a text that is
+read as one stream, and prints a JSON object:
 
-  perplexity, words   of the whole text
-  by_kind             the same of <unk>, N, <eos> and of the rest, and `nats`,
-                      how many of the whole's nats a word come from it
-  in_batches          the same of those words that are predicted when the text
-                      is read as it is in training: in RUN's batch_size pieces
-                      side by side, num_steps at a time, so without the tail
+  perplexity, words   of all words that are predicted
+  by_kind             the same of <unk>, N, <eos> and the rest, and `nats`: what
+                      this kind adds to the mean cost of a word
+  in_batches          the same of the words that are predicted when the text is
+                      read as in training: cut into RUN's batch_size pieces,
+                      num_steps words at a time, without what is left over
 """
 
-import argparse
 import json
 import math
 import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from absl import app
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import plot_run
 
 from lm import command
 
-KINDS = ("<unk>", "N", "<eos>")
+KINDS = ("<unk>", "N", "<eos>", "the rest")
 
 
 def words_of(lines):
-  """Yields (word, log-probability) of all words but the first, which has none.
+  """Returns (word, log-probability) pairs of all words but the first.
 
   Args:
-    lines: of score.py's output.
+    lines: the lines that score.py printed.
 
   Raises:
-    ValueError: if the text was not read as one stream.
+    InputError: if they are not those of a text read as one stream.
   """
-  has_begun = False
-  for line in lines:
-    for word in json.loads(line).get("words", ()):
-      if (word["log_prob"] is None) == has_begun:
-        raise ValueError("score.py has to be called with --carry_state")
-      if has_begun:
-        yield word["word"], float(word["log_prob"])
-      has_begun = True
+  try:
+    words = [
+      (word["word"], word["log_prob"])
+      for line in lines
+      for word in json.loads(line).get("words", ())
+    ]
+  except (ValueError, AttributeError, LookupError, TypeError) as error:
+    raise command.InputError(
+      f"the input is not what score.py --json --per_word prints: {error}."
+    ) from error
+  # The first word of a stream follows nothing, so it has no probability.
+  if [i for i, (_, log_prob) in enumerate(words) if log_prob is None] != [0]:
+    raise command.InputError(
+      "the input is not one stream: call score.py with --carry_state."
+    )
+  return words[1:]
 
 
 def dissect(words, batch_size, num_steps):
-  """Returns what the head of this file shows.
+  """Returns the object that the head of this file describes.
 
   Args:
-    words: a list of (word, log-probability), from the text's second word on.
-    batch_size: how many pieces are read side by side.
-    num_steps: how many words of each at a time.
-
-  Raises:
-    ValueError: if these are too few words, or one is impossible.
+    words: (word, log-probability) pairs, from the text's second word on.
+    batch_size: how many pieces of the text are read side by side.
+    num_steps: how many words of each piece are read at a time.
   """
   log_probs = [log_prob for _, log_prob in words]
-  kinds = {kind: [] for kind in (*KINDS, "the rest")}
+  kinds = {kind: [] for kind in KINDS}
   for word, log_prob in words:
-    kinds[word if word in KINDS else "the rest"].append(log_prob)
-  if not all(map(math.isfinite, log_probs)):
-    raise ValueError("a log-probability is not finite")
-  if min(batch_size, num_steps) < 1:
-    raise ValueError("there is no batch without rows or steps")
+    kinds[word if word in KINDS else KINDS[-1]].append(log_prob)
   length = (len(words) + 1) // batch_size
-  if length <= num_steps:
-    raise ValueError(
-      f"{len(words) + 1} words are too few for {batch_size} pieces of more "
-      f"than {num_steps}"
-    )
   predicted = (length - 1) // num_steps * num_steps
   in_batches = [
     log_prob
-    for begin in range(0, batch_size * length, length)
+    for begin in range(0, batch_size * length, length or 1)
     for log_prob in log_probs[begin : begin + predicted]
   ]
   return {
     **_summary(log_probs),
     "by_kind": {
-      kind: {**_summary(found), "nats": _nats(found) / len(words)}
+      kind: {**_summary(found), "nats": -math.fsum(found) / max(1, len(words))}
       for kind, found in kinds.items()
     },
     "in_batches": _summary(in_batches),
   }
 
 
-def _nats(log_probs):
-  """Returns what words with these log-probabilities cost."""
-  return math.fsum(-log_prob for log_prob in log_probs)
-
-
 def _summary(log_probs):
   """Returns how many words there are, and their perplexity, None if none."""
   number = len(log_probs)
-  perplexity = math.exp(_nats(log_probs) / number) if number else None
+  perplexity = math.exp(-math.fsum(log_probs) / number) if number else None
   return {"words": number, "perplexity": perplexity}
 
 
-def main(argv=None):
+def main(argv):
   """Reads standard input, prints the object; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("run", metavar="RUN", type=pathlib.Path)
-  run = parser.parse_args(argv).run
-  return command.run("dissect.py", [""], lambda: _main(run / "config.json"))
 
+  def body():
+    if len(argv) < 2:
+      raise command.InputError("Which run? Name its folder.")
+    path = pathlib.Path(argv[1]) / "config.json"
+    config = plot_run.read_json(path)["config"]
+    sizes = config["batch_size"], config["num_steps"]
+    print(json.dumps(dissect(words_of(sys.stdin), *sizes), indent=2))
+    return 0
 
-def _main(path):
-  """Dissects a run that has this config.json; returns the exit status."""
-  try:
-    config = json.loads(path.read_text())["config"]
-    batch_size, num_steps = int(config["batch_size"]), int(config["num_steps"])
-  except (OSError, *plot_run.NOT_A_RUN) as error:
-    raise command.InputError(
-      f"{path} is not that of a run: {error}."
-    ) from error
-  try:
-    found = dissect(list(words_of(sys.stdin)), batch_size, num_steps)
-  except plot_run.NOT_A_RUN as error:
-    raise command.InputError(
-      f"the input is not what score.py --json --per_word prints: {error}."
-    ) from error
-  print(json.dumps(found, indent=2))
-  return 0
+  return command.run("dissect.py", argv, body, arguments=1)
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  app.run(main)

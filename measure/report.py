@@ -1,426 +1,279 @@
-"""Makes the tables and pictures of results from the files of runs.
+"""Makes the tables and the picture of the results from the files of the runs.
 
-  .venv/bin/python scripts/report.py           draws those of results/, writes
-                                               the tables into README.md and
+  .venv/bin/python measure/report.py           reads results/ and writes the
+                                               tables into README.md and
                                                results/README.md
-  .venv/bin/python scripts/report.py FOLDER    draws those of another folder,
-                                               prints its tables
+  .venv/bin/python measure/report.py FOLDER    reads another folder and prints
+                                               its tables
 
-The folder has MODEL/seedN/ for each run, with config.json, epochs.jsonl,
-result.json, about.txt, best.txt, valid.json and test.json, and
-small/mean_of_N_PART.json, as scripts/reproduce.sh makes them. Whatever is
-missing is shown as not run; runs on other texts than PTB are refused. Needs
-matplotlib, from requirements-dev.txt.
+Both draw the models' learning curves into the folder's learning_curves.svg.
+The folder has MODEL/seedN/ for each run, as measure/reproduce.sh leaves it.
+What has no file yet is shown as not run. Needs matplotlib, from
+requirements-dev.txt.
 """
 
-import argparse
-import dataclasses
-import json
-import math
 import pathlib
 import re
 import statistics
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from absl import app
 
-import download_ptb
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
 import plot_run
 
-from lm import command
+from lm import command, files
 
-MODELS = ("small", "medium", "large")
-PARTS = ("train", "valid", "test")
+COLORS = {"small": "#2a9d4a", "medium": "#d9660a", "large": "#2f7fd6"}
+OURS = "**this project**"
 
 
-@dataclasses.dataclass(frozen=True)
 class Run:
-  """What a run has left."""
+  """What the files in a run's folder say, None where there is no file.
 
-  folder: pathlib.Path
-  config: dict
-  epochs: list
-  result: dict | None  # None: it has not ended.
-  about: dict  # Of about.txt: a list of what was said at each start.
+  Attributes:
+    name: the last two parts of the folder's path, such as small/seed1.
+    config, epochs, result: see plot_run.read_run.
+    valid, test: what dissect.py found in these texts.
+    best_test: the test perplexity of the best checkpoint.
+    commits, starts, seconds: what about.txt says, a value for each start.
+  """
 
-  @classmethod
-  def read(cls, folder):
-    """Reads a run's files.
-
-    Raises:
-      OSError, RunError: if one cannot be read, is of another text, or does
-        not fit the others; it names the file.
-    """
-    run = cls(
-      folder,
-      *plot_run.read_run(folder),
-      result=plot_run.read_file(folder / "result.json", json.loads, None),
-      about=plot_run.read_file(folder / "about.txt", about_of, {}),
+  def __init__(self, folder):
+    self.name = f"{folder.parent.name}/{folder.name}"
+    self.config, self.epochs, self.result = plot_run.read_run(folder)
+    self.valid = _read_if_present(folder / "valid.json")
+    self.test = _read_if_present(folder / "test.json")
+    self.best_test = None
+    if (best := folder / "best.txt").exists():
+      found = re.search(r"Test Perplexity: ([\d.]+)", best.read_text())
+      if not found:
+        raise command.InputError(f"{best} is damaged: it has no perplexity.")
+      self.best_test = float(found[1])
+    path = folder / "about.txt"
+    about = path.read_text(encoding="utf-8") if path.exists() else ""
+    self.commits, self.starts, self.seconds = (
+      re.findall(rf"^{key}: (\S+)", about, re.MULTILINE)
+      for key in ("commit", "started", "seconds")
     )
-    if run.config["data_sha256"] != download_ptb.HASHES:
-      raise plot_run.RunError(
-        f"{folder} has a run on another text than the Penn Treebank (by the "
-        "data_sha256 in config.json), which the published numbers are of."
-      )
-    if folder.name != f"seed{run.config['seed']}":
-      raise plot_run.RunError(
-        f"{folder} has the run of seed {run.config['seed']}."
-      )
-    if folder.parent.name != run.config["model"]:
-      raise plot_run.RunError(f"{folder} has a run of {run.config['model']}.")
-    run._check_result()
-    return run
-
-  def _check_result(self):
-    """Raises RunError if epochs and result are not those of one run."""
-    if self.result is None:
-      return
-    path = self.folder / "result.json"
-    plot_run.check_perplexity(path, self.result["test_perplexity"])
-    if self.result["epoch"] != self.config["config"]["max_max_epoch"] or any(
-      self.result[key] != self.epochs[-1][key]
-      for key in ("epoch", "train_perplexity", "valid_perplexity")
-    ):
-      raise plot_run.RunError(f"{path} is not of these epochs.")
-
-  def perplexity(self, part):
-    """Returns the final one of a part; None if there is none."""
-    return self.result and self.result[f"{part}_perplexity"]
-
-  def dissected(self, part):
-    """Returns what dissect.py found in a part; None if it was not asked.
-
-    Raises:
-      OSError, RunError: if it cannot be read, or is not of this run.
-    """
-    path = self.folder / f"{part}.json"
-    found = plot_run.read_file(path, json.loads, None)
-    value = self.perplexity(part)
-    if found and part == "test":
-      _check_same(path, found["perplexity"], value, 1e-4)
-    elif found:
-      # The states at the start of each piece differ: by 0.1 to 0.2%.
-      _check_same(path, found["in_batches"]["perplexity"], value, 3e-3)
-      plot_run.check_perplexity(path, found["perplexity"])
-    return found
-
-  def tested_best(self, best):
-    """Returns test's perplexity by best.txt; None if there is none.
-
-    Args:
-      best: the epoch whose checkpoint was tested.
-
-    Raises:
-      OSError, RunError: if it cannot be read, or is not of this epoch.
-    """
-    path = self.folder / "best.txt"
-    found = plot_run.read_file(path, best_of, None)
-    if found is None:
-      return None
-    valid, test = found
-    plot_run.check_perplexity(path, test)
-    _check_same(path, valid, best["valid_perplexity"], 1e-4)
-    return test
 
 
-def _check_same(path, found, value, span):
-  """Raises RunError if a perplexity from this file is not that of the run."""
-  if not math.isclose(found, value, rel_tol=span):
-    raise plot_run.RunError(f"{path} is not of this run.")
+def _read_if_present(path):
+  return plot_run.read_json(path) if path.exists() else None
 
 
-def about_of(text):
-  """Returns about.txt's lines `key: value` as a list of values for each key."""
-  about = {}
-  for line in text.splitlines():
-    key, _, value = line.partition(": ")
-    values = about.setdefault(key, [])
-    values.append(int(value) if key == "seconds" else value)
-  return about
+def runs_of(folder, *models):
+  """Returns the Runs that have finished an epoch, of all models or of some."""
+  return [
+    Run(path.parent)
+    for model in models or COLORS
+    for path in sorted(folder.glob(f"{model}/seed*/epochs.jsonl"))
+    if path.stat().st_size
+  ]
 
 
-def best_of(text):
-  """Returns valid's and test's perplexity of what --evaluate has printed."""
-  found = re.search(
-    r"^Valid Perplexity: (.+)\nTest Perplexity: (.+)$", text, re.MULTILINE
-  )
-  if not found:
-    raise ValueError("it has no perplexity of valid and of test")
-  return float(found[1]), float(found[2])
-
-
-def runs_of(folder, model):
-  """Returns the Runs of a model that have ended an epoch, by their seeds."""
-  found = [path.parent for path in folder.glob(f"{model}/seed*/epochs.jsonl")]
-  runs = [run for path in found if (run := Run.read(path)).epochs]
-  return sorted(runs, key=lambda run: run.config["seed"])
-
-
-def all_runs(folder):
-  """Yields the Runs of all models."""
-  for model in MODELS:
-    yield from runs_of(folder, model)
-
-
-def markdown(head, rows, left=1):
-  """Returns a table, so many columns to the left, the others to the right."""
-  lines = [head, ["---"] * left + ["---:"] * (len(head) - left), *rows]
-  return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
-
-
-def results_table(folder):
-  """Returns the table of published and reached perplexities."""
-  rows = []
-  for name, published in plot_run.PUBLISHED.items():
-    first = name
-    for whose, numbers in published.items():
-      rows.append([first, whose, *numbers])
+def results_rows(folder):
+  """Yields the head, then the published and the reached perplexities."""
+  yield "model | source | :train | :valid | :test"
+  for model, published in plot_run.PUBLISHED.items():
+    first = model
+    for source, numbers in published.items():
+      yield " | ".join([first, source, *numbers])
       first = ""
-    if name.startswith("mean"):
-      rows.append(_mean_of_models(folder, name.split()[2]))
+    if model.startswith("mean"):
+      yield _mean_of_models(folder, model.split()[2])
     else:
-      rows.append(_runs_row(runs_of(folder, name)))
-  return markdown(["model", "perplexity", *PARTS], rows, left=2)
+      yield _model(runs_of(folder, model))
 
 
-def _runs_row(runs):
+def _model(runs):
   """Returns the row of a model's runs."""
   ended = [run for run in runs if run.result]
-  if not runs:
-    return ["", "**this project**", "not run", "not run", "not run"]
-  kind = " and ".join(sorted({run.config["dtype"] for run in ended or runs}))
   if not ended:
-    run = max(runs, key=lambda run: len(run.epochs))
-    last, size = run.epochs[-1], run.config["config"]["max_max_epoch"]
-    whose = f"**this project**, {kind}, at epoch {last['epoch']} of {size}"
-    return [
-      "",
-      whose,
-      *(f"{last[f'{part}_perplexity']:.2f}" for part in PARTS[:2]),
-      "not yet",
-    ]
-  values = [[run.perplexity(part) for run in ended] for part in PARTS]
-  whose = f"**this project**, {kind}, {_seeds(ended)}"
-  return ["", whose, *(_mean(found, bold="**") for found in values)]
-
-
-def _seeds(runs):
-  """Returns which seeds, or how many."""
-  if len(runs) == 1:
-    return f"seed {runs[0].config['seed']}"
-  return f"{len(runs)} seeds"
-
-
-def _mean(values, bold=""):
-  """Returns the mean, and the standard deviation of more than one value."""
-  if None in values:
-    return ""
-  mean = f"{bold}{statistics.mean(values):.2f}{bold}"
-  return (
-    mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+    state = "not finished" if runs else "not run"
+    return f" | {OURS} | {state} | {state} | {state}"
+  dtypes = " and ".join(sorted({run.config["dtype"] for run in ended}))
+  train, valid, test = (
+    _mean([run.result[f"{part}_perplexity"] for run in ended], bold="**")
+    for part in ("train", "valid", "test")
   )
+  return f" | {OURS}, {dtypes}, {_seeds(ended)} | {train} | {valid} | {test}"
 
 
 def _mean_of_models(folder, number):
-  """Returns the row of an average of probabilities."""
-  row = ["", f"**this project**, seeds 1 to {number}", ""]
-  for part in PARTS[1:]:
-    path = folder / "small" / f"mean_of_{number}_{part}.json"
-    found = plot_run.read_file(path, json.loads, None)
-    if found:
-      plot_run.check_perplexity(path, found["perplexity"])
-      row.append(f"**{found['perplexity']:.2f}**")
-    else:
-      row.append("not run")
+  """Returns the row of the mean of several models' probabilities."""
+  row = f" | {OURS}, seeds 1 to {number} | "
+  for part in ("valid", "test"):
+    found = _read_if_present(folder / f"small/mean_of_{number}_{part}.json")
+    row += f" | **{found['perplexity']:.2f}**" if found else " | not run"
   return row
 
 
-def runs_table(folder):
-  """Returns the table of all runs: what each reached, and in which time."""
-  rows = []
-  for run in all_runs(folder):
-    numbers = [run.epochs[-1][f"{part}_perplexity"] for part in PARTS[:2]]
+def _seeds(runs):
+  """Returns which seed, or how many."""
+  return (
+    f"seed {runs[0].config['seed']}"
+    if len(runs) == 1
+    else (f"{len(runs)} seeds")
+  )
+
+
+def _mean(values, bold=""):
+  """Returns the mean and, of several values, the standard deviation."""
+  if None in values:  # The text has no words of this kind.
+    return ""
+  text = f"{bold}{statistics.mean(values):.2f}{bold}"
+  if len(values) > 1:
+    text += f" ± {statistics.stdev(values):.2f}"
+  return text
+
+
+def runs_rows(folder):
+  """Yields the head, then what each run reached, and how long it took."""
+  yield (
+    "run | dtype | :train | :valid | :test | :epochs | :training steps | "
+    ":total time | :words/s | commit | date"
+  )
+  for run in runs_of(folder):
+    last = run.epochs[-1]
+    total = _hours(map(int, run.seconds)) if run.seconds else ""
+    if total and len(run.seconds) < len(run.starts):
+      total = f"over {total}"  # How long a killed start took is not known.
+    test = f"{run.result['test_perplexity']:.2f}" if run.result else ""
     wps = statistics.median(epoch["wps"] for epoch in run.epochs)
-    where = run.folder.relative_to(folder)
-    rows.append(
-      [
-        f"[{where}]({where}/log.txt)",
-        run.config["dtype"],
-        *(f"{value:.2f}" for value in numbers),
-        f"{run.perplexity('test'):.2f}" if run.result else "",
-        f"{len(run.epochs)} of {run.config['config']['max_max_epoch']}",
-        _hours(sum(epoch["train_seconds"] for epoch in run.epochs)),
-        _in_all(run.about),
-        f"{wps:,.0f}",
-        ", ".join(dict.fromkeys(run.about.get("commit", []))),
-        "".join(run.about.get("started", [])[:1])[:10],
-      ]
+    yield (
+      f"[{run.name}]({run.name}/log.txt) | {run.config['dtype']} | "
+      f"{last['train_perplexity']:.2f} | {last['valid_perplexity']:.2f} | "
+      f"{test} | {last['epoch']} of {run.config['config']['max_max_epoch']} | "
+      f"{_hours(epoch['train_seconds'] for epoch in run.epochs)} | {total} | "
+      f"{wps:,.0f} | {', '.join(dict.fromkeys(run.commits))} | "
+      f"{run.starts[0] if run.starts else ''}"
     )
-  head = ["run", "type", *PARTS, "epochs", "in steps", "in all", "words/s"]
-  head += ["commit", "date"]
-  return markdown(head, rows)
 
 
 def _hours(seconds):
-  """Returns a time as hours and minutes."""
-  hours, minutes = divmod(round(seconds / 60), 60)
+  """Returns the sum of some times as hours and minutes."""
+  hours, minutes = divmod(round(sum(seconds) / 60), 60)
   return f"{hours} h {minutes} min"
 
 
-def _in_all(about):
-  """Returns the time from start to end, without that of starts unended."""
-  seconds, starts = about.get("seconds", []), about.get("started", [])
-  over = "over " if len(seconds) < len(starts) else ""
-  return over + _hours(sum(seconds)) if seconds else ""
-
-
-def valid_table(folder):
-  """Returns the table of what reading valid in batches does."""
-  rows = []
-  for run in _dissected(all_runs(folder), "valid"):
-    found, batches = run.dissected("valid"), run.perplexity("valid")
-    same = found["in_batches"]
-    rows.append(
-      [
-        run.folder.relative_to(folder),
-        f"{batches:.2f}",
-        f"{same['perplexity']:.2f}",
-        f"{found['perplexity']:.2f}",
-        f"{found['words'] - same['words']:,}",
-      ]
-    )
-  return markdown(
-    [
-      "run",
-      "in batches, as printed",
-      "the same words as one stream",
-      "all words as one stream",
-      "words left out",
-    ],
-    rows,
+def valid_rows(folder):
+  """Yields the head, then how reading in batches changes valid perplexity."""
+  yield (
+    "run | :in batches, as printed | :the same words as one stream | "
+    ":all words as one stream | :words left out"
   )
-
-
-def best_table(folder):
-  """Returns the table of the best epoch's and the last one's perplexity."""
-  rows = []
-  for run in all_runs(folder):
-    best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
-    last = run.epochs[-1]
-    test = run.result and run.tested_best(best)
-    if test:
-      rows.append(
-        [
-          run.folder.relative_to(folder),
-          best["epoch"],
-          f"{best['valid_perplexity']:.2f}",
-          f"{test:.2f}",
-          last["epoch"],
-          f"{last['valid_perplexity']:.2f}",
-          f"{run.perplexity('test'):.2f}",
-        ]
+  for run in runs_of(folder):
+    if run.result and run.valid:
+      valid, batches = run.valid, run.valid["in_batches"]
+      yield (
+        f"{run.name} | {run.result['valid_perplexity']:.2f} | "
+        f"{batches['perplexity']:.2f} | {valid['perplexity']:.2f} | "
+        f"{valid['words'] - batches['words']:,}"
       )
-  head = ["run", "best epoch", "valid", "test", "last epoch", "valid", "test"]
-  return markdown(head, rows)
 
 
-def kinds_table(folder):
-  """Returns the table of perplexity by kinds of words."""
-  rows = []
-  for model in MODELS:
-    runs = list(_dissected(runs_of(folder, model), "test"))
-    if not runs:
-      continue
-    found = [run.dissected("test") for run in runs]
-    for kind in found[0]["by_kind"]:
-      its = [each["by_kind"][kind] for each in found]
-      rows.append(
-        [
-          f"{model}, {_seeds(runs)}",
-          kind if kind == "the rest" else f"`{kind}`",
-          f"{its[0]['words'] / found[0]['words']:.1%}",
-          _mean([each["perplexity"] for each in its]),
-          f"{statistics.mean(each['nats'] for each in its):.3f}",
-        ]
+def best_rows(folder):
+  """Yields the head, then what the best and the last epoch of a run reached."""
+  yield "run | :best epoch | :valid | :test | :last epoch | :valid | :test"
+  for run in runs_of(folder):
+    if (last := run.result) and run.best_test:
+      best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
+      yield (
+        f"{run.name} | {best['epoch']} | {best['valid_perplexity']:.2f} | "
+        f"{run.best_test:.2f} | {last['epoch']} | "
+        f"{last['valid_perplexity']:.2f} | {last['test_perplexity']:.2f}"
       )
-  head = ["model", "kind", "of the words", "perplexity", "nats a word of all"]
-  return markdown(head, rows)
 
 
-def _dissected(runs, part):
-  """Yields the ended runs of which this part was dissected."""
-  for run in runs:
-    if run.result and run.dissected(part):
-      yield run
+def kinds_rows(folder):
+  """Yields the head, then test's perplexity by kinds of words."""
+  yield "model | kind | :share of words | :perplexity | :nats per word"
+  for model in COLORS:
+    runs = [run for run in runs_of(folder, model) if run.test]
+    for kind in runs[0].test["by_kind"] if runs else ():
+      found = [run.test["by_kind"][kind] for run in runs]
+      yield (
+        f"{model}, {_seeds(runs)} | "
+        f"{kind if kind == 'the rest' else f'`{kind}`'} | "
+        f"{found[0]['words'] / runs[0].test['words']:.1%} | "
+        f"{_mean([each['perplexity'] for each in found])} | "
+        f"{statistics.mean(each['nats'] for each in found):.3f}"
+      )
 
 
 TABLES = {
-  "results": results_table,
-  "runs": runs_table,
-  "valid": valid_table,
-  "best": best_table,
-  "kinds": kinds_table,
+  "results": results_rows,
+  "runs": runs_rows,
+  "valid": valid_rows,
+  "best": best_rows,
+  "kinds": kinds_rows,
 }
 
 
-def filled(text, folder):
-  """Returns a text where each table stands between its marks.
+def table(name, folder):
+  """Returns a table of a folder's results in Markdown.
+
+  A colon before the name of a column aligns the column to the right.
+  """
+  head, *rows = TABLES[name](folder)
+  marks = ["---:" if ":" in name else "---" for name in head.split("|")]
+  lines = [head.replace(":", ""), " | ".join(marks), *rows]
+  return "".join(f"| {line} |\n" for line in lines)
+
+
+def fill(text, folder):
+  """Returns a text with each table between its marks.
 
   Args:
-    text: with lines `<!-- table NAME -->` and `<!-- end -->`.
-    folder: of the results.
+    text: has `<!-- table NAME -->` and `<!-- end -->` around each table.
+    folder: the folder of the results.
   """
-
-  def fill(found):
-    return f"{found[1]}{TABLES[found[2]](folder)}{found[3]}"
-
-  # A table ends before the next mark, so that a missing end costs no text.
-  marks = r"(<!-- table (\w+) -->\n)(?:(?!<!-- ).)*(<!-- end -->\n)"
-  return re.sub(marks, fill, text, flags=re.DOTALL)
-
-
-def draw_all(folder):
-  """Draws a picture of each run, into its folder."""
-  for run in all_runs(folder):
-    plot_run.draw(run.folder, run.config, run.epochs)
-
-
-def main(argv=None):
-  """Does what the head of this file says; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  return re.sub(
+    r"(<!-- table (\w+) -->\n).*?(?=<!-- end -->)",
+    lambda found: found[1] + table(found[2], folder),
+    text,
+    flags=re.DOTALL,
   )
-  parser.add_argument("folder", metavar="FOLDER", nargs="?", type=pathlib.Path)
-  folder = parser.parse_args(argv).folder
-  return command.run("report.py", [""], lambda: _main(folder))
 
 
-def _main(given):
-  """Reports a folder, None for the project's; returns the exit status."""
-  folder = given or ROOT / "results"
-  shown, texts = [], {}
-  try:
-    if not any(all_runs(folder)):
-      raise plot_run.RunError(f"{folder} has no run with a finished epoch.")
-    if given:
-      shown = [table(folder) for table in TABLES.values()]
+def draw(folder):
+  """Draws the learning curves of each model's first run."""
+  with plot_run.picture(folder / "learning_curves.svg") as axes:
+    for model, color in COLORS.items():
+      for run in runs_of(folder, model)[:1]:
+        for part, width, up in (("valid", 2, 5), ("train", 0.8, 0)):
+          numbers, values = plot_run.curve(run.epochs, part)
+          axes.plot(numbers, values, color=color, linewidth=width)
+          axes.annotate(
+            f"{model} {part} {values[-1]:.1f}",
+            (numbers[-1], values[-1]),
+            (5, up),
+            textcoords="offset points",
+            color=color,
+            verticalalignment="center",
+          )
+
+
+def main(argv):
+  """Reports the folder that the command line names; returns the exit status."""
+
+  def body():
+    folder = pathlib.Path(argv[1]) if len(argv) > 1 else ROOT / "results"
+    if not runs_of(folder):
+      raise command.InputError(f"{folder} has no run with a finished epoch.")
+    draw(folder)
+    if len(argv) > 1:
+      print("\n".join(table(name, folder) for name in TABLES))
     else:
       for path in (ROOT / "README.md", folder / "README.md"):
-        texts[path] = filled(path.read_text(encoding="utf-8"), folder)
-    draw_all(folder)
-  except plot_run.NOT_A_RUN as error:
-    raise plot_run.RunError(
-      f"the files of a run in {folder} are not those of a run, or lack "
-      f"something: {error}."
-    ) from error
-  for path, text in texts.items():
-    with plot_run.written_whole(path) as part:
-      part.write_text(text, encoding="utf-8")
-  if shown:
-    print("\n".join(shown))
-  return 0
+        files.write_file(path, fill(path.read_text(encoding="utf-8"), folder))
+    return 0
+
+  return command.run("report.py", argv, body, arguments=1)
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  app.run(main)

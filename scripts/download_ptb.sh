@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Fetches the Penn Treebank texts into DIR/simple-examples/data.
+# Downloads the Penn Treebank's texts into DIR/simple-examples/data.
 #
 #   scripts/download_ptb.sh [DIR]
 #
-# DIR is the project's root unless given. scripts/download_ptb.py tells more.
+# Makes .venv, then starts download_ptb.py, which says more.
 set -euo pipefail
 
-scripts=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
-python=$("$scripts/find_python.sh")
-exec "$python" "$scripts/download_ptb.py" "$@"
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+"$root/scripts/setup_venv.sh" requirements.txt
+exec "$root/.venv/bin/python" "$root/scripts/download_ptb.py" "$@"

@@ -1,26 +1,27 @@
-"""Draws a run's train and valid perplexity, on PTB with the published ones.
+"""Draws the learning curves of a run.
 
   .venv/bin/python scripts/plot_run.py RUN
 
-RUN is a folder with config.json and epochs.jsonl, as --save_path leaves it; the
-picture is RUN/perplexity.svg. Needs matplotlib, from requirements-dev.txt.
+RUN is a folder that --save_path has named. The picture, RUN/perplexity.svg,
+shows the perplexity of each epoch and, for the Penn Treebank, the published
+results. Needs matplotlib, from requirements-dev.txt.
 """
 
-import argparse
 import contextlib
 import json
-import math
 import pathlib
 import sys
+
+from absl import app
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import download_ptb
 
-from lm import command
+from lm import command, files
 
-# Train, valid and test perplexity: the paper's (table 1), the tutorial's, and
-# what re-runs of others reached.
+# Published perplexities of train, valid and test: table 1 of the paper, the
+# tutorial's README, and the range of what others reached with either's code.
 PAPER, TUTORIAL, RE_RUNS = "Zaremba et al.", "the tutorial", "re-runs of others"
 PUBLISHED = {
   "small": {
@@ -41,161 +42,120 @@ PUBLISHED = {
     RE_RUNS: ("", "82.2 to 82.8", "78.1 to 78.5"),
   },
 }
+GRAY = "#808080"  # Readable on white and on black: there is no background.
+STYLE = {
+  "svg.fonttype": "none",  # Text stays text, which keeps the file small.
+  "svg.hashsalt": "perplexity",  # The same run gives the same file.
+  "savefig.transparent": True,
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "legend.frameon": False,
+  **{f"{name}.color": GRAY for name in ("text", "xtick", "ytick", "grid")},
+  **{f"axes.{name}color": GRAY for name in ("edge", "label")},
+}
 
 
-class RunError(command.InputError):
-  """Files that are not those of a run, or not of one that fits."""
+def read_json(path):
+  """Returns the JSON object in a file, of a .jsonl file a list, one per line.
 
+  Raises:
+    InputError: if the file is damaged, or, later, if an object is asked for a
+      key that it does not have.
+  """
 
-# What computing with a file's contents can raise if they are not a run's.
-NOT_A_RUN = (
-  ArithmeticError,
-  AttributeError,
-  LookupError,
-  RecursionError,
-  TypeError,
-  ValueError,
-)
+  class Object(dict):
+    def __missing__(self, key):
+      raise command.InputError(f"{path} is damaged: it has no {key!r}.")
+
+  try:
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines() if path.suffix == ".jsonl" else [text]
+    objects = [json.loads(line, object_hook=Object) for line in lines]
+  except ValueError as error:
+    raise command.InputError(f"{path} is damaged: {error}.") from error
+  return objects if path.suffix == ".jsonl" else objects[0]
 
 
 def read_run(folder):
-  """Returns config.json's dictionary, and epochs.jsonl's, one each epoch.
-
-  Raises:
-    OSError, RunError: if one cannot be read, or the epochs are not those of one
-      run; it names the file.
-    others of NOT_A_RUN: if something else stands in it.
-  """
-  config = read_file(folder / "config.json", json.loads)
-  epochs = read_file(path := folder / "epochs.jsonl", _json_lines)
-  numbers = [epoch["epoch"] for epoch in epochs]
-  if numbers != list(range(1, len(numbers) + 1)):
-    raise RunError(f"{path} leaves out an epoch.")
-  for part in ("train", "valid"):
-    for epoch in epochs:
-      check_perplexity(path, epoch[f"{part}_perplexity"])
-  return config, epochs
+  """Returns a run's config.json, epochs.jsonl, and result.json or None."""
+  result = folder / "result.json"
+  return (
+    read_json(folder / "config.json"),
+    read_json(folder / "epochs.jsonl"),
+    read_json(result) if result.exists() else None,
+  )
 
 
-def check_perplexity(path, value):
-  """Raises RunError if this, from this file, cannot be a perplexity."""
-  if not 1 <= value < math.inf:
-    raise RunError(f"{path} has no perplexity.")
-
-
-def _json_lines(text):
-  return [json.loads(line) for line in text.splitlines()]
-
-
-def read_file(path, parse, *missing):
-  """Returns what a file has, or `missing`, if given, where there is none.
-
-  Raises:
-    OSError, RunError: if it cannot be read; it names the file.
-  """
-  try:
-    return parse(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
-    if missing:
-      return missing[0]
-    raise
-  except (ValueError, RecursionError) as error:
-    raise RunError(f"{path} is damaged: {error}.") from error
+def curve(epochs, part):
+  """Returns the numbers of the epochs, and train's or valid's perplexities."""
+  key = f"{part}_perplexity"
+  return [e["epoch"] for e in epochs], [e[key] for e in epochs]
 
 
 @contextlib.contextmanager
-def written_whole(path):
-  """Gives a path to write to; at the end, its file takes the place of `path`.
-
-  If the block fails, `path` stays as it is, and nothing is left beside it.
-  """
-  part = path.with_suffix(".part")
-  try:
-    yield part
-    part.replace(path)
-  except OSError as error:
-    if error.filename is None:  # Of a full disk.
-      error.filename = str(path)
-    raise
-  finally:
-    part.unlink(missing_ok=True)
-
-
-def draw(folder, config, epochs):
-  """Writes the picture into the folder, and returns its path.
-
-  Raises:
-    OSError: if it cannot be written.
-    InputError: if there is no matplotlib.
-  """
-  try:  # Imported here: the help above needs no matplotlib.
+def picture(path):
+  """Yields axes for perplexity by epoch; afterwards writes the SVG file."""
+  try:  # Imported here, so that --help works without it.
     import matplotlib
-    from matplotlib import pyplot
+    from matplotlib import figure as figures
+    from matplotlib import ticker
   except ImportError as error:
     raise command.InputError(
-      f"{error}; `.venv/bin/pip install -r requirements-dev.txt` brings it."
+      f"{error}: run `.venv/bin/pip install -r requirements-dev.txt`."
     ) from error
-
-  model = config["model"]
-  matplotlib.use("agg")
-  matplotlib.rcParams["svg.hashsalt"] = model  # The same run, the same file.
-  figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-  numbers = [epoch["epoch"] for epoch in epochs]
-  for part, color in (("train", "tab:blue"), ("valid", "tab:orange")):
-    values = [epoch[f"{part}_perplexity"] for epoch in epochs]
-    label = f"{part}, epoch {numbers[-1]}: {values[-1]:.2f}"
-    axes.plot(numbers, values, "o-", color=color, markersize=4, label=label)
-  if model in PUBLISHED and config["data_sha256"] == download_ptb.HASHES:
-    train, valid, _ = PUBLISHED[model][TUTORIAL]
-    _, paper, _ = PUBLISHED[model][PAPER]
-    for value, color, line, label in (
-      (train, "tab:blue", "--", "train, the tutorial's end"),
-      (valid, "tab:orange", "--", "valid, the tutorial's end"),
-      (paper, "gray", ":", "valid, the paper's end"),
-    ):
-      label = f"{label}: {value}"
-      axes.axhline(float(value), color=color, linestyle=line, label=label)
-  axes.set(
-    title=f"The {model} model, {config['dtype']}, seed {config['seed']}",
-    xlabel="epoch", ylabel="perplexity",
-    yscale="log", xticks=numbers[:: -max(1, len(numbers) // 13)][::-1],
-  )  # fmt: skip
-  ticks = [40, 60, 80, 100, 120, 150, 200, 300, 500]
-  axes.set_yticks(ticks, [str(tick) for tick in ticks], minor=False)
-  axes.minorticks_off()
-  axes.grid(alpha=0.3)
-  axes.legend()
-  picture = folder / "perplexity.svg"
-  try:
-    with written_whole(picture) as part:
-      figure.savefig(part, format="svg", metadata={"Date": None})
-  finally:
-    pyplot.close(figure)
-  return picture
+  with matplotlib.rc_context(STYLE):
+    figure = figures.Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
+    whole = ticker.MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+    axes.xaxis.set_major_locator(whole)
+    fine = ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 6, 8), numticks=99)
+    axes.yaxis.set_major_locator(fine)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    axes.grid(alpha=0.25)
+    yield axes
+    with files.new_file(path) as temporary:
+      figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def main(argv=None):
+def draw(folder):
+  """Draws the run in a folder; returns the path of the picture."""
+  config, epochs, _ = read_run(folder)
+  if not epochs:
+    raise command.InputError(f"{folder} has no finished epoch to draw.")
+  path = folder / "perplexity.svg"
+  colors = {"train": "tab:blue", "valid": "tab:orange"}
+  with picture(path) as axes:
+    for part, color in colors.items():
+      numbers, values = curve(epochs, part)
+      label = f"{part}, epoch {numbers[-1]}: {values[-1]:.2f}"
+      axes.plot(numbers, values, "o-", color=color, markersize=3, label=label)
+    published = PUBLISHED.get(config["model"])
+    if published and config["data_sha256"] == download_ptb.HASHES:
+      for source, line in ((TUTORIAL, "--"), (PAPER, ":")):
+        for part, value in zip(colors, published[source], strict=False):
+          if value:
+            label = f"{part}, {source}: {value}"
+            axes.axhline(float(value), color=colors[part], ls=line, label=label)
+    axes.set_title(
+      f"The {config['model']} model, {config['dtype']}, seed {config['seed']}"
+    )
+    axes.legend()
+  return path
+
+
+def main(argv):
   """Draws the run that the command line names; returns the exit status."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
-  parser.add_argument("run", metavar="RUN", type=pathlib.Path)
-  folder = parser.parse_args(argv).run
-  return command.run("plot_run.py", [""], lambda: _main(folder))
 
+  def body():
+    if len(argv) < 2:
+      raise command.InputError("Which run? Name its folder.")
+    print(draw(pathlib.Path(argv[1])))
+    return 0
 
-def _main(folder):
-  """Draws the run in a folder; returns the exit status."""
-  try:
-    config, epochs = read_run(folder)
-    if not epochs:
-      raise ValueError("no epoch is finished")
-    picture = draw(folder, config, epochs)
-  except NOT_A_RUN as error:
-    raise RunError(f"{folder} has no run to draw: {error}.") from error
-  print(picture)
-  return 0
+  return command.run("plot_run.py", argv, body, arguments=1)
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  app.run(main)

@@ -1,40 +1,29 @@
-"""Makes a corpus to train on of any plain text.
+"""Makes a corpus for training from any plain text.
 
   .venv/bin/python scripts/prepare_text.py --text=book.txt --output=my-text
   .venv/bin/python ptb_word_lm.py --data_path=my-text --save_path=runs/my-text
 
-writes ptb.train.txt, ptb.valid.txt, ptb.test.txt, and the choices made, in
-preparation.json. A line of the text is a sentence. Of --text, the last lines
-are for testing and those before them for validation; or name three files with
---train, --valid and --test. The vocabulary is that of the training text: its
-most frequent words; all others are read as <unk>.
+Each line of the text is a sentence. The last lines are for testing, the lines
+before them for validation. Or give three texts: --train, --valid and --test.
+The vocabulary has the most frequent words of the training text, the others
+become <unk>. preparation.json records the choices.
 """
 
 import collections
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import sys
 
 from absl import app, flags
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-import reader
-from lm import (
-  command,
-  files,
-  preparation,
-)
+from lm import command, files, preparation
+from lm.text import EOS, UNKNOWN, DataError, decode, vocabulary_of
 
 PARTS = ("train", "valid", "test")
-
-
-class TextError(command.InputError, ValueError):
-  """A text that no corpus can be made of, or choices that do not fit."""
 
 
 def define_flags():
@@ -47,25 +36,16 @@ def define_flags():
     flags.DEFINE_float(
       f"{part}_share", 0.05, f"The share of --text's lines that is for {part}."
     )
-  flags.DEFINE_boolean("lower_case", True, "Make all letters small.")
-  flags.DEFINE_string(
-    "number_word", "N", "What stands for each number; empty keeps numbers."
-  )
-  flags.DEFINE_enum(
-    "punctuation",
-    "split",
-    preparation.PUNCTUATION,
-    "Marks become words of their own, are dropped, or stay at the words.",
-  )
-  flags.DEFINE_integer(
-    "vocab_size", 10_000, "Words at most, <unk> and <eos> counted.", 3
-  )
-  flags.DEFINE_integer(
-    "min_count",
-    2,
-    "How often the training text must have a word, or it becomes <unk>.",
-    1,
-  )
+  flags.DEFINE_boolean("lower_case", True, "Convert letters to lower case.")
+  help_text = "The word for every number; empty keeps numbers."
+  flags.DEFINE_string("number_word", "N", help_text)
+  help_text = "Make marks words, drop them, or keep them at the words."
+  choices = preparation.PUNCTUATION
+  flags.DEFINE_enum("punctuation", "split", choices, help_text)
+  help_text = "Words at most, including <unk> and <eos>."
+  flags.DEFINE_integer("vocab_size", 10_000, help_text, 3)
+  help_text = "Rarer words of the training text become <unk>."
+  flags.DEFINE_integer("min_count", 2, help_text, 1)
 
 
 def main(argv):
@@ -82,10 +62,7 @@ def _main(args):
     punctuation=args.punctuation,
   )
   texts, sources = read_texts(args, choices)
-  vocabulary = limited_vocabulary(
-    texts["train"], args.vocab_size, args.min_count
-  )
-  texts, unknown = replace_unknown(texts, vocabulary)
+  vocabulary = choose_words(texts["train"], args.vocab_size, args.min_count)
   about = {
     "preparation": dataclasses.asdict(choices),
     "vocab_size": args.vocab_size,
@@ -94,160 +71,105 @@ def _main(args):
     "lines": {part: len(lines) for part, lines in texts.items()},
   }
   with files.new_folder(args.output, "--output") as folder:
-    write(folder, texts, about)
-  tell_what_it_made(args.output, texts, unknown)
+    unknown = {
+      part: write_text(f"{folder}/ptb.{part}.txt", lines, vocabulary)
+      for part, lines in texts.items()
+    }
+    content = json.dumps(about, indent=2) + "\n"
+    files.write_file(f"{folder}/{preparation.FILE_NAME}", content)
+  for part, lines in texts.items():
+    num_words = sum(map(len, lines))
+    print(
+      f"{args.output}/ptb.{part}.txt: {len(lines):,} lines, {num_words:,} "
+      f"words, {unknown[part] / num_words:.1%} of them read as {UNKNOWN}"
+    )
+  vocabulary |= {EOS, UNKNOWN} if unknown["train"] else {EOS}
+  print(f"Vocabulary: {len(vocabulary):,} words")
+  if UNKNOWN not in vocabulary:
+    command.tell(
+      f"The training text has no {UNKNOWN}, so unknown words of other texts "
+      "will be left out. A larger --min_count or a smaller --vocab_size would "
+      "change that."
+    )
   return 0
 
 
 def read_texts(args, choices):
-  """Reads what the flags name.
+  """Reads the files that the flags name, and prepares them.
 
   Returns:
-    (texts, sources): the lines of each part, as `read_lines` has them; the
-    path and the checksum of each file, by the flag that names it.
+    (texts, sources): Two dictionaries: a list of lists of words for each of
+    PARTS; the path and checksum of each file by its flag.
 
   Raises:
-    TextError: also for flags that do not go together.
+    DataError: If the flags do not fit, or a text has no words or is not UTF-8.
+    OSError: If a file cannot be read.
   """
-  given = [part for part in PARTS if args[part].present]
-  if args.text is not None and not given:
-    lines, sha256 = read_lines(args.text, choices)
-    texts = split(lines, args.valid_share, args.test_share)
-    return texts, {"text": {"path": args.text, "sha256": sha256}}
-  if args.text is not None or len(given) < len(PARTS):
-    raise TextError("Give --text alone, or all of --train, --valid and --test.")
-  command.refuse(args, ["valid_share", "test_share"], "three texts")
+  paths = {name: getattr(args, name) for name in ("text", *PARTS)}
+  paths = {name: path for name, path in paths.items() if path}
+  if tuple(paths) not in (("text",), PARTS):
+    raise DataError("Give --text alone, or all of --train, --valid and --test.")
+  if "text" not in paths:
+    command.refuse(args, ["valid_share", "test_share"], "three texts")
   texts, sources = {}, {}
-  for part in PARTS:
-    path = args[part].value
-    texts[part], sha256 = read_lines(path, choices)
-    sources[part] = {"path": path, "sha256": sha256}
+  for name, path in paths.items():
+    content = pathlib.Path(path).read_bytes()
+    lines = map(choices.words_of, decode(content, path).split("\n"))
+    texts[name] = [line for line in lines if line]
+    if not texts[name]:
+      raise DataError(f"{path} has no words.")
+    sha256 = hashlib.sha256(content).hexdigest()
+    sources[name] = {"path": path, "sha256": sha256}
+  if "text" in texts:
+    texts = split(texts["text"], args.valid_share, args.test_share)
   return texts, sources
 
 
-def read_lines(path, choices):
-  """Reads a text.
-
-  Args:
-    path: of the file.
-    choices: a Preparation.
-
-  Returns:
-    (lines, sha256): the words of each line that has any; the file's checksum.
-
-  Raises:
-    TextError: if it cannot be read, or has no word.
-    reader.DataError: if it is not UTF-8.
-  """
-  if not path:
-    raise TextError("A text has an empty name; name a file.")
-  try:
-    content = pathlib.Path(path).read_bytes()
-  except (OSError, ValueError) as error:
-    reason = getattr(error, "strerror", None) or error
-    raise TextError(f"{path} cannot be read: {reason}.") from None
-  lines = map(choices.words_of, reader.decode(content, path).split("\n"))
-  lines = [line for line in lines if line]
-  if not lines:
-    raise TextError(f"{path} has no words.")
-  return lines, hashlib.sha256(content).hexdigest()
-
-
 def split(lines, valid_share, test_share):
-  """Splits the lines in three: a dictionary of lists by PARTS.
+  """Splits a list of lines into the three PARTS, a dictionary of lists.
 
   Raises:
-    TextError: if a part would be empty.
+    DataError: If a part would be empty.
   """
   if not (0 < valid_share < 1 and 0 < test_share < 1):
-    raise TextError("--valid_share and --test_share must be between 0 and 1.")
+    raise DataError("--valid_share and --test_share must be between 0 and 1.")
   num_valid = round(len(lines) * valid_share)
   num_test = round(len(lines) * test_share)
   num_train = len(lines) - num_valid - num_test
   if min(num_train, num_valid, num_test) < 1:
-    raise TextError(
+    raise DataError(
       f"Of {len(lines):,} lines, {max(num_train, 0):,} would be for training, "
-      f"{num_valid:,} for validation and {num_test:,} for testing, and none "
-      "may be 0. Give other shares, or a text with a sentence a line, or "
-      "--train, --valid and --test."
+      f"{num_valid:,} for validation and {num_test:,} for testing, but each "
+      "needs one. Change the shares, use a text with one sentence per line, or "
+      "give --train, --valid and --test."
     )
-  return {
-    "train": lines[:num_train],
-    "valid": lines[num_train : num_train + num_valid],
-    "test": lines[num_train + num_valid :],
-  }
+  valid, test = num_train, num_train + num_valid  # Where these begin.
+  parts = lines[:valid], lines[valid:test], lines[test:]
+  return dict(zip(PARTS, parts, strict=True))
 
 
-def limited_vocabulary(lines, vocab_size, min_count):
-  """Returns the words of a training text that are kept, without <eos>, a set.
+def choose_words(lines, vocab_size, min_count):
+  """Returns the set of words to keep.
 
   Args:
-    lines: lists of words.
-    vocab_size: how many at most, <eos> and <unk> counted.
-    min_count: how often each must be in the text.
+    lines: The training text, a list of lists of words.
+    vocab_size: The most words to keep, including <eos> and <unk>.
+    min_count: How often the text must have a word.
   """
   counts = collections.Counter(word for line in lines for word in line)
-  fixed = {preparation.UNKNOWN, reader.EOS}
-  frequent = sorted(
-    (w for w, n in counts.items() if n >= min_count and w not in fixed),
-    key=lambda word: (-counts[word], word),
-  )
-  return {*frequent[: vocab_size - len(fixed)], *(fixed & counts.keys())}
+  fixed = {UNKNOWN, EOS}
+  words = [word for word in vocabulary_of(counts) if word not in fixed]
+  words = [w for w in words[: vocab_size - 2] if counts[w] >= min_count]
+  return {*words, *(fixed & counts.keys())}
 
 
-def replace_unknown(texts, vocabulary):
-  """Replaces words that are not in the vocabulary.
-
-  Args:
-    texts: lists of lines by part.
-    vocabulary: a set of words.
-
-  Returns:
-    (texts, unknown): the same with <unk> in their places, and how many there
-    were in each part.
-  """
-  unknown = {
-    part: sum(word not in vocabulary for line in lines for word in line)
-    for part, lines in texts.items()
-  }
-  replaced = {
-    part: [
-      [word if word in vocabulary else preparation.UNKNOWN for word in line]
-      for line in lines
-    ]
-    for part, lines in texts.items()
-  }
-  return replaced, unknown
-
-
-def write(folder, texts, about):
-  """Writes the corpus to a folder."""
-  for part, lines in texts.items():
-    path = os.path.join(folder, f"ptb.{part}.txt")
-    with open(path, "w", encoding="utf-8", newline="\n") as f:
-      f.writelines(" ".join(line) + "\n" for line in lines)
-  path = os.path.join(folder, preparation.FILE_NAME)
-  with open(path, "w", encoding="utf-8") as f:
-    json.dump(about, f, indent=2)
-    f.write("\n")
-
-
-def tell_what_it_made(folder, texts, unknown):
-  """Prints the sizes of a corpus."""
-  words = {part: sum(map(len, lines)) for part, lines in texts.items()}
-  for part, lines in texts.items():
-    print(
-      f"{folder}/ptb.{part}.txt: {len(lines):,} lines, {words[part]:,} words, "
-      f"{unknown[part] / words[part]:.1%} of them read as {preparation.UNKNOWN}"
-    )
-  vocabulary = {word for line in texts["train"] for word in line}
-  print(f"Vocabulary: {len(vocabulary | {reader.EOS}):,} words")
-  if preparation.UNKNOWN not in vocabulary:
-    command.tell(
-      f"The training text has no {preparation.UNKNOWN}: other texts' unknown "
-      "words will be left out. A larger --min_count or a smaller --vocab_size "
-      "would mend that."
-    )
+def write_text(path, lines, vocabulary):
+  """Writes a text with <unk> for unknown words; returns their number."""
+  with open(path, "w", encoding="utf-8", newline="\n") as f:
+    for line in lines:
+      words = [word if word in vocabulary else UNKNOWN for word in line]
+      f.write(" ".join(words) + "\n")
+  return sum(word not in vocabulary for line in lines for word in line)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def lines_of(tmp_path, part):
 def test_a_text_is_split_and_prepared(text, make, tmp_path):
   status, out, err = make(f"--text={text}", "--test_share=0.1")
   assert status == 0
-  assert err.startswith("The training text has no <unk>: other texts' unknown")
+  assert err.startswith("The training text has no <unk>, so unknown words of")
   assert err.count("\n") == 1
   expected = [f"the word{i % 7} says N , and so on ." for i in range(100)]
   assert lines_of(tmp_path, "train") == expected[:85]
@@ -72,43 +72,38 @@ def test_the_choices_are_written(text, make, tmp_path):
     },
     "lines": {"train": 90, "valid": 5, "test": 5},
   }
-  assert preparation.read(tmp_path / "new") == preparation.Preparation(
-    **about["preparation"]
+  assert preparation.read(tmp_path / "new") == (
+    preparation.from_json(about["preparation"])
   )
 
 
-def test_the_vocabulary_is_the_training_texts(call_command, tmp_path):
-  texts = {
-    "train": "b b b a a a c c d e\n",
-    "valid": "a b c d x\n",
-    "test": "a c\n",
-  }
+@pytest.mark.parametrize(
+  ("args", "train", "valid", "size"),
+  [
+    ([], "b b b a a a c c <unk> <unk>", "a b c <unk> <unk>", 5),
+    (["--min_count=1"], "b b b a a a c c d e", "a b c d <unk>", 6),
+    (["--min_count=3"], "b b b a a a" + " <unk>" * 4,
+     "a b <unk> <unk> <unk>", 4),
+    (["--min_count=1", "--vocab_size=4"], "b b b a a a" + " <unk>" * 4,
+     "a b <unk> <unk> <unk>", 4),
+    # Words that are equally frequent are in alphabetical order.
+    (["--vocab_size=3"], "<unk> <unk> <unk> a a a" + " <unk>" * 4,
+     "a <unk> <unk> <unk> <unk>", 3),
+  ],
+)  # fmt: skip
+def test_the_vocabulary_is_the_training_texts(
+  make, tmp_path, args, train, valid, size
+):
+  texts = {"train": "b b b a a a c c d e", "valid": "a b c d x", "test": "a c"}
   for part, text in texts.items():
     (tmp_path / part).write_text(text)
   names = [f"--{part}={tmp_path / part}" for part in texts]
-  for flags, train in (
-    ([], "b b b a a a c c <unk> <unk>"),
-    (["--min_count=1"], "b b b a a a c c d e"),
-    (["--min_count=3"], "b b b a a a <unk> <unk> <unk> <unk>"),
-    (["--min_count=1", "--vocab_size=4"], "b b b a a a" + " <unk>" * 4),
-    (["--vocab_size=3"], "<unk> <unk> <unk> a a a" + " <unk>" * 4),
-  ):
-    new = tmp_path / f"new{len(flags)}{flags}"
-    status, _, err = call_command(
-      "prepare_text", f"--output={new}", *names, *flags
-    )
-    assert status == 0
-    assert (new / "ptb.train.txt").read_text() == train + "\n"
-    words = (new / "ptb.valid.txt").read_text().split()
-    kept = set(train.split())
-    expected = [w if w in kept else "<unk>" for w in texts["valid"].split()]
-    assert words == expected
-    assert ("has no <unk>" in err) == ("<unk>" not in kept)
-    size = int(dict(f.split("=") for f in flags).get("--vocab_size", 99))
-    if "<unk>" in kept:
-      corpus = reader.read_corpus(str(new))
-      assert len(corpus.vocabulary) == len(kept) + 1 <= size
-      assert len(corpus.valid) == 6
+  status, out, err = make(*names, *args)
+  assert status == 0
+  assert lines_of(tmp_path, "train") == [train]
+  assert lines_of(tmp_path, "valid") == [valid]
+  assert out.endswith(f"Vocabulary: {size} words\n")
+  assert ("has no <unk>" in err) == ("<unk>" not in train)
 
 
 def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
@@ -134,13 +129,13 @@ def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
   ("args", "message"),
   [
     ([], "Give --text alone, or all of --train, --valid and --test."),
-    (["--text=TEXT", "--train=TEXT"], "Give --text alone, or all of --train"),
     (["--train=TEXT", "--valid=TEXT"], "Give --text alone, or all of --train"),
+    (["--text=TEXT", "--train=TEXT"], "Give --text alone, or all of --train"),
     (["--train=TEXT", "--valid=TEXT", "--test=TEXT", "--valid_share=0.1"],
      "--valid_share has no effect with three texts: leave it out."),
-    (["--text=/none"], "/none cannot be read: No such file or directory."),
-    (["--text="], "A text has an empty name; name a file."),
-    (["--text=/"], "/ cannot be read: Is a directory."),
+    (["--text=/none"], "/none: No such file or directory."),
+    (["--text="], "Give --text alone, or all of --train, --valid and --test."),
+    (["--text=/"], "/: Is a directory."),
     (["--text=EMPTY"], "EMPTY has no words."),
     (["--text=LATIN"], "LATIN is not UTF-8 text: byte 0xe9 at offset 1. Conv"),
     (["--text=SHORT"], "Of 2 lines, 2 would be for training, 0 for validation"),
@@ -149,8 +144,7 @@ def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
     (["--text=TEXT", "--test_share=nan"], "--valid_share and --test_share mu"),
     (["--text=TEXT", "--number_word=a b"], "number_word must be one word, or"),
     (["--text=TEXT", "--output="], "--output is missing: the folder to make."),
-    (["--text=TEXT", "--output=FOLDER"], "--output=FOLDER is there already."),
-    (["--text=TEXT", "--output=TEXT"], "--output=TEXT is there already."),
+    (["--text=TEXT", "--output=FOLDER"], "--output=FOLDER exists already."),
     (["--text=TEXT", "--output=/proc/x"], "Cannot make the folder --output=/"),
   ],
 )  # fmt: skip

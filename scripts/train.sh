@@ -1,53 +1,39 @@
 #!/usr/bin/env bash
-# Trains on the Penn Treebank, the small model unless told, with nothing but
-# Python at hand.
+# Trains on the Penn Treebank, the small model by default. Needs only Python.
 #
 #   scripts/train.sh [FLAG...]
 #
-# Makes .venv, fetches the data, and starts ptb_word_lm.py; the flags go to it,
-# after those set here. Nothing is fetched if they have --data_path or --help.
-# If no source of the data answers, it trains on the sample corpus.
+# Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags.
+# Nothing is downloaded if they include --data_path or --help. If no source of
+# the data answers, it trains on the sample corpus.
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 python="$root/.venv/bin/python"
-
-needs_data() {
-  local flag
-  for flag; do
-    case $flag in
-      -data_path | --data_path | -data_path=* | --data_path=*) return 1 ;;
-      -h | -\? | --\? | -help* | --help*) return 1 ;;
-    esac
-  done
-}
-
-make_sample_corpus() {
-  local part
-  for part in train valid test; do
-    if [[ ! -s $1/ptb.$part.txt ]]; then
-      "$python" "$root/sample_corpus.py" "$1"
-      return
-    fi
-  done
-}
+data="$root/simple-examples/data"
 
 train() {
   exec "$python" "$root/ptb_word_lm.py" "$@"
 }
 
 "$root/scripts/setup_venv.sh" requirements.txt
-needs_data "$@" || train "$@"
+for flag; do
+  if [[ $flag == -?(-)@(data_path?(=*)|help*|h|\?) ]]; then train "$@"; fi
+done
 
-data="$root/simple-examples/data"
 status=0
-"$root/scripts/download_ptb.sh" "$root" || status=$?
-if ((status > 1)); then # Ctrl-C, say: then stop here too.
+"$python" "$root/scripts/download_ptb.py" "$root" || status=$?
+if ((status > 1)); then # Ctrl-C, for example: then stop here too.
   exit "$status"
 elif ((status == 1)); then
   data="$root/sample-corpus"
   echo "Without the Penn Treebank this trains on a sample corpus that the" \
     "project makes itself: its perplexities are not PTB's." >&2
-  make_sample_corpus "$data"
+  for part in train valid test; do
+    if [[ ! -s $data/ptb.$part.txt ]]; then
+      "$python" "$root/scripts/make_sample_corpus.py" "$data"
+      break
+    fi
+  done
 fi
 train --data_path="$data" "$@"

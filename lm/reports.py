@@ -1,0 +1,83 @@
+"""What a run reports: how it starts, how far it is, and what it reached."""
+
+import math
+import sys
+
+import tqdm
+
+from lm import device, tf1
+from lm.command import tell
+
+
+def report_start(model, dtype, config, num_words, num_workers):
+  """Says what is trained, on what, by how many workers."""
+  one_of = f"one of {num_workers} workers, " if num_workers > 1 else ""
+  tell(
+    f"Training the {model} model on {one_of}{device.name()} with TensorFlow "
+    f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
+    f"{num_words:,} words, {config.vocab_size:,} different ones."
+  )
+  if dtype != "float32" and not device.has_units_for(dtype):
+    tell(
+      f"This processor has no units for {dtype}: training will be slower than "
+      "without --use_fp16."
+    )
+
+
+def report_result(path, result):
+  """Prints the numbers of a finished run again."""
+  tell(f"The run in {path} is finished." if path else "The run is finished.")
+  for part in ("train", "valid"):
+    value = result[f"{part}_perplexity"]
+    print(f"Epoch: {result['epoch']} {part.title()} Perplexity: {value:.3f}")
+  print(f"Test Perplexity: {result['test_perplexity']:.3f}")
+
+
+class Reporter:
+  """Shows how far a pass over a text is: a bar on a terminal, else lines."""
+
+  def __init__(self, size, title, done=0, verbose=False):
+    """Starts a report of `size` steps, of which some are done.
+
+    If `verbose`, it prints ten lines on the way when there is no bar.
+    """
+    self._size = size
+    self._lines = _lines_at(size) if verbose else ()
+    self.bar = tqdm.tqdm(
+      total=size,
+      initial=done,
+      desc=title,
+      disable=None,  # Unless stdout is a terminal.
+      leave=False,
+      file=sys.stdout,
+    )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self.bar.close()
+
+  def report(self, step, perplexity, wps):
+    """Reports a step, the perplexity so far and the words per second."""
+    self.bar.set_postfix_str(
+      f"perplexity {perplexity:.1f}, {wps:.0f} wps", False
+    )
+    self.bar.update()
+    if step in self._lines and self.bar.disable:
+      print(
+        f"{step / self._size:.3f} perplexity: {perplexity:.3f} "
+        f"speed: {wps:.0f} wps",
+        flush=True,
+      )
+
+
+def _lines_at(size):
+  """Returns the steps, from 0, after which to print: ten in an epoch.
+
+  In a long epoch they are the tutorial's: 10, then each tenth of an epoch.
+  """
+  if size >= 110:
+    return range(10, size, size // 10)
+  every = math.ceil(size / 10)
+  return range(every - 1, size, every)

@@ -1,0 +1,78 @@
+"""The ways to compute an LSTM layer that --rnn_mode selects from.
+
+A mode is a function that runs one layer over the T unrolled steps:
+
+  outputs, c, h = mode(inputs, c, h)
+
+  inputs   a list of T tensors [B, H], float32 or a 16-bit type
+  c, h     float32 [B, H], the layer's cell and output before the first step
+  outputs  a list of T tensors [B, H], of the type of the inputs
+  c, h     float32 [B, H], the same after the last step
+
+All modes compute the same function, BasicLSTMCell without a forget bias, from
+the same variables, so that a checkpoint of one mode fits every other. In the
+variable scope that the caller opens, the cell's own scope (`CELL_SCOPE`), these
+are
+
+  basic_lstm_cell/kernel   float32 [2H, 4H]: the rows are x, then h; the columns
+                           are the gates i, j, f, o
+  basic_lstm_cell/bias     float32 [4H]
+
+The scope's custom getter casts them to the type of the inputs. Dropout is not a
+mode's business: PTBModel applies it between the layers.
+
+To add a mode, write its function and add it to RNN_MODES.
+ptb_word_lm_test.py then compares it with numpy, TensorFlow 1.15 and the others.
+"""
+
+import warnings
+
+from lm import layers, tf1
+
+# The scope of layer number n, as TensorFlow 1.15's MultiRNNCell names it.
+CELL_SCOPE = "RNN/multi_rnn_cell/cell_{}"
+
+
+def basic(inputs, c, h):
+  """Unrolls TensorFlow's own BasicLSTMCell, as the tutorial did."""
+  dtype = inputs[0].dtype
+  cell = lstm_cell(inputs[0].shape[-1], dtype)
+  state = tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
+  outputs = []
+  for x in inputs:  # [B, H]
+    output, state = cell(x, state)  # [B, H]
+    outputs.append(output)
+  c, h = (tf1.cast(tensor, tf1.float32) for tensor in state)  # [B, H]
+  return outputs, c, h
+
+
+def lstm_cell(hidden_size, dtype):
+  """Returns a BasicLSTMCell without a forget bias: the paper has none."""
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
+    return tf1.nn.rnn_cell.BasicLSTMCell(
+      hidden_size, forget_bias=0.0, dtype=dtype
+    )
+
+
+def block(inputs, c, h):
+  """Computes the steps together, with a gradient written by hand."""
+  size = inputs[0].shape[-1]
+  with tf1.variable_scope("basic_lstm_cell"):
+    kernel = tf1.get_variable("kernel", [2 * size, 4 * size])
+    bias = tf1.get_variable(
+      "bias", [4 * size], initializer=tf1.zeros_initializer()
+    )
+  return layers.lstm_layer(inputs, c, h, kernel, bias)
+
+
+RNN_MODES = {"basic": basic, "block": block}
+
+
+def zero_state(config, batch_size):
+  """Returns a state of zeros: a pair (c, h), each [B, H], for each layer."""
+  shape = [batch_size, config.hidden_size]
+  return tuple(
+    tf1.nn.rnn_cell.LSTMStateTuple(tf1.zeros(shape), tf1.zeros(shape))
+    for _ in range(config.num_layers)
+  )

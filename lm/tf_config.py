@@ -1,0 +1,81 @@
+"""Reads TF_CONFIG, the environment variable that lists the workers of a run."""
+
+import json
+import os
+import re
+
+from lm.command import InputError
+
+
+class WorkersError(InputError, RuntimeError):
+  """The workers cannot be found, do not match, or one was lost."""
+
+
+_EXAMPLE = (
+  'It looks like {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": '
+  '{"type": "worker", "index": 0}}.'
+)
+
+
+def workers_in(text):
+  """Reads the value of TF_CONFIG.
+
+  Args:
+    text: the value; None or "" if the variable is not set.
+
+  Returns:
+    (addresses, index): "host:port" of each worker, and the number of this one;
+    ([], 0) if there are no workers.
+
+  Raises:
+    WorkersError: if it is not in TensorFlow's format, or lists tasks that are
+      not workers.
+  """
+  try:
+    config = json.loads(text or "{}")
+  except (ValueError, RecursionError) as error:
+    raise WorkersError(f"TF_CONFIG is not JSON: {error}. {_EXAMPLE}") from None
+  try:
+    cluster, task = config.get("cluster", {}), config.get("task", {})
+    others = cluster.keys() | {task.get("type", "worker")}
+    others -= {"worker"}
+    addresses, index = cluster.get("worker", []), task.get("index")
+    are_texts = all(map(_is_address, addresses))
+  except (AttributeError, TypeError):
+    raise WorkersError(f"TF_CONFIG is not as expected. {_EXAMPLE}") from None
+  if not config:
+    return [], 0
+  if others:
+    raise WorkersError(
+      f"TF_CONFIG has a task '{min(others, key=str)}', but all tasks must be "
+      f"workers. {_EXAMPLE}"
+    )
+  if not isinstance(addresses, list) or not addresses or not are_texts:
+    raise WorkersError(
+      "TF_CONFIG must list workers as host:port, with a host's name or IPv4 "
+      f"address, not {addresses}. {_EXAMPLE}"
+    )
+  if len(set(addresses)) < len(addresses):
+    raise WorkersError("TF_CONFIG lists one worker twice.")
+  if type(index) is not int or not 0 <= index < len(addresses):
+    raise WorkersError(
+      f"TF_CONFIG says that this is worker {index!r} of {len(addresses)}: the "
+      f"task's index must be a whole number from 0 to {len(addresses) - 1}."
+    )
+  return addresses, index
+
+
+def refuse_workers(what):
+  """Raises WorkersError if TF_CONFIG lists several workers, for `what`."""
+  addresses, _ = workers_in(os.environ.get("TF_CONFIG"))
+  if len(addresses) > 1:
+    raise WorkersError(
+      f"{what} is for one process: start it without TF_CONFIG."
+    )
+
+
+def _is_address(text):
+  """Says whether a text is a possible host:port."""
+  label = "[A-Za-z0-9_-]{1,63}"
+  match = re.fullmatch(rf"({label}(?:\.{label})*):([1-9][0-9]{{,4}})", text)
+  return match is not None and len(match[1]) < 254 and int(match[2]) < 2**16
