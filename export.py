@@ -36,10 +36,7 @@ from lm.text import EOS, UNKNOWN
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
-  flags.adopt_module_key_flags(language_model)  # So that --help lists them.
-  flags.DEFINE_string(
-    "export_dir", None, "The folder to make; it must not exist."
-  )
+  flags.DEFINE_string("export_dir", None, "The folder to make, a new one.")
 
 
 def main(argv):
@@ -58,15 +55,9 @@ def _main(args):
 
 
 def export(models, folder):
-  """Writes a SavedModel.
+  """Writes a list of trained.Trained as a SavedModel to an empty folder.
 
-  Args:
-    models: a list of trained.Trained.
-    folder: an empty folder.
-
-  Returns:
-    The names of its signatures; "score" is missing if the vocabulary has no
-    <eos>.
+  Returns its signatures' names: not "score" if the vocabulary has no <eos>.
 
   Raises:
     InputError: if a model is damaged.
@@ -82,7 +73,11 @@ def export(models, folder):
     signatures = {"next_word": _next_word(models, ids_of)}
     if EOS in vocabulary:
       signatures["score"] = _score(models, ids_of, vocabulary.index(EOS))
-    _add_preparation(models[0].preparation, assets)
+    if models[0].preparation is not None:
+      about = {"preparation": dataclasses.asdict(models[0].preparation)}
+      path = os.path.join(assets, preparation.FILE_NAME)
+      files.write_file(path, json.dumps(about, indent=2) + "\n")
+      tf1.add_to_collection(tf1.GraphKeys.ASSET_FILEPATHS, tf1.constant(path))
     language_model.restore(models, session)
     try:
       builder = tf1.saved_model.Builder(folder)
@@ -101,61 +96,39 @@ def export(models, folder):
 
 
 def _add_vocabulary(vocabulary, folder):
-  """Adds the vocabulary to the graph and to the assets in a folder.
-
-  Returns:
-    A function that looks up the ids of a tensor of words.
-  """
+  """Adds the vocabulary as an asset; returns a function from words to ids."""
   path = os.path.join(folder, "vocabulary.txt")
   files.write_file(path, "".join(f"{word}\n" for word in vocabulary))
-  lookup = tf1.lookup
-  initializer = lookup.TextFileInitializer(
-    path,
-    tf1.string,
-    lookup.TextFileIndex.WHOLE_LINE,
-    tf1.int64,
-    lookup.TextFileIndex.LINE_NUMBER,
+  index = tf1.lookup.TextFileIndex
+  initializer = tf1.lookup.TextFileInitializer(
+    path, tf1.string, index.WHOLE_LINE, tf1.int64, index.LINE_NUMBER
   )
   default = vocabulary.index(UNKNOWN) if UNKNOWN in vocabulary else -1
-  table = lookup.StaticHashTable(initializer, default)
+  table = tf1.lookup.StaticHashTable(initializer, default)
+  message = f"A word is unknown, and vocabulary.txt has no {UNKNOWN} for it."
 
   def ids_of(words):
     ids = tf1.cast(table.lookup(words), tf1.int32)
-    known = tf1.debugging.assert_non_negative(
-      ids,
-      message=f"A word is unknown, and vocabulary.txt has no {UNKNOWN} for it.",
-    )
+    known = tf1.debugging.assert_non_negative(ids, message=message)
     with tf1.control_dependencies([known]):
       return tf1.identity(ids)
 
   return ids_of
 
 
-def _add_preparation(choices, folder):
-  """Adds preparation.json to the assets, if the text was prepared."""
-  if choices is None:
-    return
-  path = os.path.join(folder, preparation.FILE_NAME)
-  about = {"preparation": dataclasses.asdict(choices)}
-  files.write_file(path, json.dumps(about, indent=2) + "\n")
-  tf1.add_to_collection(tf1.GraphKeys.ASSET_FILEPATHS, tf1.constant(path))
-
-
 def _next_word(models, ids_of):
   """Adds the prediction of a word; returns its signature."""
   words = tf1.placeholder(tf1.string, [None], "words")  # [B]
   zeros = language_model.zero_states(models, tf1.size(words))
-  names = ["state"]
-  if len(models) > 1:
-    names = [f"state_{number}" for number in range(len(models))]
+  form = "state_{}" if len(models) > 1 else "state"
+  names = [form.format(number) for number in range(len(models))]
   states = [
     tf1.placeholder(tf1.float32, [None, *zero.shape[1:]], name)
     for zero, name in zip(zeros, names, strict=True)
   ]
   ids = ids_of(words)[:, tf1.newaxis]  # [B, 1]
-  lengths = tf1.ones_like(words, tf1.int32)  # [B]
   log_probs, new_states = language_model.add_models(
-    models, ids, lengths, states
+    models, ids, tf1.ones_like(words, tf1.int32), states
   )
   return tf1.saved_model.predict_signature_def(
     {"words": words, **dict(zip(names, states, strict=True))},

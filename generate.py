@@ -22,14 +22,9 @@ from lm.text import EOS, UNKNOWN
 _AT_ONCE = 100  # Samples that are drawn side by side.
 
 
-class PrefixError(InputError, ValueError):
-  """A prefix that no text can start with."""
-
-
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
-  flags.adopt_module_key_flags(language_model)  # So that --help lists them.
   flags.DEFINE_string("prefix", "", "The words to start with.")
   flags.DEFINE_integer(
     "num_words", 100, "Words to draw, each <eos> included.", 1, 10**6
@@ -42,28 +37,18 @@ def define_flags():
   )
   flags.DEFINE_integer("top_k", None, "Draw from the k likeliest words.", 1)
   flags.DEFINE_float(
-    "top_p",
-    None,
-    "Draw from the fewest words that together have this probability.",
+    "top_p", None, "Draw from the fewest words that have this probability."
   )
   flags.DEFINE_integer("num_samples", 1, "Texts to draw.", 1, 10**6)
-  flags.DEFINE_integer(
-    "seed", 1, "The same seed draws the same texts.", 0, 2**32 - 1
-  )
+  flags.DEFINE_integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
   flags.DEFINE_boolean(
-    "next_word",
-    False,
-    "Draw nothing: print the probability of each word that can come next.",
+    "next_word", False, "Print the probability of each word that can come next."
+  )
+  flags.register_validator(  # It refuses infinity and NaN, too.
+    "temperature", lambda t: 0 <= t < math.inf, "must be 0 or more."
   )
   flags.register_validator(
-    "temperature",
-    lambda value: 0 <= value < math.inf,  # And not NaN.
-    "--temperature must be 0 or more.",
-  )
-  flags.register_validator(
-    "top_p",
-    lambda value: value is None or 0 < value <= 1,
-    "--top_p must be above 0 and not above 1.",
+    "top_p", lambda p: p is None or 0 < p <= 1, "must be above 0, at most 1."
   )
 
 
@@ -98,12 +83,8 @@ def _main(args):
 def read_prefix(model, text):
   """Returns the ids of a prefix, and reports its unknown words.
 
-  Args:
-    model: a LanguageModel.
-    text: the prefix; each newline in it ends a sentence.
-
-  Raises:
-    PrefixError: if there is no word to start from.
+  Each newline in it ends a sentence. Raises InputError if there is no word to
+  start from.
   """
   words = model.words_of(text.replace("\n", f" {EOS} "))
   if not model.knows(EOS):
@@ -113,7 +94,7 @@ def read_prefix(model, text):
     tell(f"'{word}' is not in the vocabulary: it {fate}.")
   ids = [i for i in map(model.id_of, words) if i is not None]
   if not ids and not model.knows(EOS):
-    raise PrefixError(
+    raise InputError(
       f"The model knows no {EOS} to start a sentence from: give a --prefix "
       "with a word that it knows."
     )
@@ -123,8 +104,7 @@ def read_prefix(model, text):
 def read(model, ids):
   """Reads the start of a text, after <eos> if the model knows it.
 
-  Returns:
-    (log_probs, states) of the next word, as `LanguageModel.next_words`.
+  Returns (log_probs, states) of the next word, as `LanguageModel.next_words`.
   """
   if model.knows(EOS):
     ids = [model.id_of(EOS), *ids]
@@ -139,15 +119,16 @@ def draw_texts(model, start, num_words, seed, numbers, change):
     model: a LanguageModel.
     start: (log_probs, states) of the first word, from `read`.
     num_words: the length of each text.
-    seed: an integer.
-    numbers: the numbers of the texts to draw. The seed and its number decide
-      a text, whichever others are drawn with it.
+    seed: an integer. It and the number of a text alone decide the text.
+    numbers: the numbers of the texts to draw.
     change: the keyword arguments of `distribution`.
 
   Returns:
     int [len(numbers), num_words], the ids.
   """
-  draws = [uniform_numbers([seed, number]) for number in numbers]
+  # numpy promises that these bits stay the same in later versions, but not the
+  # numbers of a Generator.
+  bits = [np.random.PCG64([seed, number]) for number in numbers]
   log_probs, states = start
   log_probs = np.repeat(log_probs, len(numbers), axis=0)  # [B, V]
   states = [np.repeat(state, len(numbers), axis=0) for state in states]
@@ -155,20 +136,9 @@ def draw_texts(model, start, num_words, seed, numbers, change):
   for i in range(num_words):
     if i:
       log_probs, states = model.next_words(texts[:, i - 1], states)
-    uniform = np.array([next(draw) for draw in draws])
+    uniform = np.array([b.random_raw() >> 11 for b in bits]) / 2**53  # [0, 1).
     texts[:, i] = draw_words(distribution(log_probs, **change), uniform)
   return texts
-
-
-def uniform_numbers(seed):
-  """Yields random numbers in [0, 1).
-
-  numpy promises that these bits stay the same in later versions, but not the
-  numbers of a Generator.
-  """
-  bits = np.random.PCG64(seed)
-  while True:
-    yield (bits.random_raw() >> 11) * 2.0**-53  # A float has 53 bits.
 
 
 def distribution(log_probs, *, temperature=1.0, top_k=None, top_p=None):
@@ -202,20 +172,15 @@ def distribution(log_probs, *, temperature=1.0, top_k=None, top_p=None):
 
 
 def _normalized(probs):
-  """Returns the rows, each divided by its sum."""
+  """Divides each row by its sum."""
   return probs / probs.sum(axis=1, keepdims=True)
 
 
 def draw_words(probs, uniform):
-  """Draws a word from each row.
+  """Draws a word, int [B], from each row of probs, float64 [B, V].
 
-  Args:
-    probs: float64 [B, V].
-    uniform: [B], a random number in [0, 1) for each row.
-
-  Returns:
-    int [B]: the first word at which the sum of the probabilities exceeds the
-    random number.
+  It is the first at which the sum of the row exceeds the row's random number,
+  uniform [B], in [0, 1).
   """
   sums = np.cumsum(probs, axis=1)  # The last is 1, but for rounding.
   return (sums > (uniform * sums[:, -1])[:, np.newaxis]).argmax(axis=1)

@@ -136,7 +136,7 @@ def test_unknown_words_of_the_prefix_are_reported(call):
 def test_a_model_without_line_ends_needs_a_prefix(model, monkeypatch):
   known = {w: i for w, i in model._word_to_id.items() if w != "<eos>"}
   monkeypatch.setattr(model, "_word_to_id", known)
-  with pytest.raises(generate.PrefixError, match="knows no <eos> to start"):
+  with pytest.raises(generate.InputError, match="knows no <eos> to start"):
     generate.read_prefix(model, "zzz")
   assert generate.read_prefix(model, "w01") == [known["w01"]]
   log_probs, _ = generate.read(model, [known["w01"]])

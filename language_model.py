@@ -6,12 +6,13 @@ averaged (the paper's table 1, "model averaging").
 
 Dimensions in the comments: B = texts read side by side, T = words of each,
 V = vocab_size, and for each model H = hidden_size, L = num_layers. B and T may
-differ from call to call. Inputs and outputs are batch-major, [B, T, ...], one
-text after the other; in between, tensors are time-major, as in training.
+differ from call to call. Inputs and outputs are batch-major, [B, T, ...]; in
+between, tensors are time-major, as in training.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import math
 import os
 
@@ -30,12 +31,10 @@ class ModelError(InputError, ValueError):
 
 
 def define_flags():
-  """Defines the flags that name the models to use."""
+  """Defines the flags that name the models to use, for the calling command."""
+  flags.disclaim_key_flags()  # They are its own, so that its --help lists them.
   flags.DEFINE_list(
-    "run",
-    None,
-    "The folder of a trained run (its --save_path). Several, separated by "
-    "commas, are averaged.",
+    "run", None, "A run's --save_path. Several, with commas, are averaged."
   )
   flags.DEFINE_string(
     "checkpoint",
@@ -48,18 +47,12 @@ def define_flags():
     "data_path",
     None,
     "Without --run: the folder with the ptb.train.txt that the checkpoint was "
-    "trained on, for the vocabulary.",
+    "trained on.",
   )
 
 
 def find(run, checkpoint, data_path):
-  """Finds the models that the flags name.
-
-  Args:
-    run: the folders of the runs, a list; or None.
-    checkpoint: which checkpoint of each run to use, None for the last; without
-      a run, the path of a checkpoint.
-    data_path: without a run, the folder with ptb.train.txt; else None.
+  """Finds the models that the flags of these names ask for.
 
   Returns:
     A list of trained.Trained.
@@ -74,10 +67,7 @@ def find(run, checkpoint, data_path):
         "Name the folder of a trained run, --run; or a --checkpoint and, as "
         "--data_path, the folder with the ptb.train.txt that it was trained on."
       )
-    model = trained.of_checkpoint(checkpoint, data_path)
-    # It lacks only what matters in training.
-    config = dataclasses.replace(configs.SmallConfig(), **model.hparams)
-    return [dataclasses.replace(model, hparams=dataclasses.asdict(config))]
+    return [trained.of_checkpoint(checkpoint, data_path)]
   if not run or not all(run):
     raise ModelError("--run has an empty name: name folders of trained runs.")
   if len(set(run)) < len(run):
@@ -89,6 +79,7 @@ def find(run, checkpoint, data_path):
     )
   models = [trained.of_run(folder, checkpoint) for folder in run]
   for folder, model in zip(run, models, strict=True):
+    configs.from_json(model.hparams, os.path.join(folder, "config.json"))
     if model.vocabulary != models[0].vocabulary:
       raise ModelError(
         f"{run[0]} and {folder} have different vocabularies: their "
@@ -103,25 +94,12 @@ def find(run, checkpoint, data_path):
 
 
 def zero_states(models, batch_size):
-  """Returns the states that texts start from.
+  """Returns states of zeros, float32 [B, L, 2, H] for each model.
 
-  Args:
-    models: a list of trained.Trained.
-    batch_size: B, a number or a scalar tensor.
-
-  Returns:
-    For each model, float32 [B, L, 2, H]: c and h of each layer.
+  The axis of size 2 has the c and the h of a layer.
   """
-  return [
-    tf1.zeros([batch_size, config.num_layers, 2, config.hidden_size])
-    for config in map(_config_of, models)
-  ]
-
-
-def _config_of(model):
-  """Returns the Config of a trained.Trained."""
-  folder = os.path.dirname(model.checkpoint)
-  return configs.from_json(model.hparams, os.path.join(folder, "config.json"))
+  sizes = [(m.hparams["num_layers"], m.hparams["hidden_size"]) for m in models]
+  return [tf1.zeros([batch_size, layers, 2, size]) for layers, size in sizes]
 
 
 def add_models(models, ids, lengths, states):
@@ -141,20 +119,17 @@ def add_models(models, ids, lengths, states):
   """
   found, new_states = [], []
   for number, (model, state) in enumerate(zip(models, states, strict=True)):
-    with tf1.variable_scope(_scope(number) + "Model", reuse=tf1.AUTO_REUSE):
-      logits, new_state = _add_model(_config_of(model), ids, lengths, state)
-      found.append(tf1.nn.log_softmax(logits))  # [B, T, V]
-      new_states.append(new_state)
+    # The fields that a checkpoint alone does not have matter only in training.
+    config = dataclasses.replace(configs.SmallConfig(), **model.hparams)
+    with tf1.variable_scope(f"model_{number}/Model", reuse=tf1.AUTO_REUSE):
+      logits, new_state = _add_model(config, ids, lengths, state)
+    found.append(tf1.nn.log_softmax(logits))  # [B, T, V]
+    new_states.append(new_state)
   if len(found) == 1:
     return found[0], new_states
   # Small probabilities would underflow: only their logarithms are computed.
   log_sum = tf1.reduce_logsumexp(tf1.stack(found), axis=0)  # [B, T, V]
   return log_sum - math.log(len(found)), new_states
-
-
-def _scope(number):
-  """Returns what precedes the names of a model's variables."""
-  return f"model_{number}/"
 
 
 def _add_model(config, ids, lengths, state):
@@ -170,19 +145,17 @@ def _add_model(config, ids, lengths, state):
     ptb_word_lm.embed(config, ids),  # [T, B, H]
     lengths,
     tuple(
-      tf1.nn.rnn_cell.LSTMStateTuple(state[:, layer, 0], state[:, layer, 1])
-      for layer in range(config.num_layers)
+      tf1.nn.rnn_cell.LSTMStateTuple(*tf1.unstack(layer, axis=1))
+      for layer in tf1.unstack(state, axis=1)
     ),
     time_major=True,
     scope="RNN",
   )  # [T, B, H]
   softmax_w, softmax_b = ptb_word_lm.softmax_variables(config)
   outputs = tf1.transpose(outputs, [1, 0, 2])  # [B, T, H]
-  rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [B * T, H]
-  logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [B * T, V]
-  shape = tf1.concat([tf1.shape(ids), [config.vocab_size]], axis=0)
-  new_state = tf1.stack([tf1.stack(cell, axis=1) for cell in new_state], axis=1)
-  return tf1.reshape(logits, shape), new_state
+  logits = tf1.tensordot(outputs, softmax_w, 1) + softmax_b  # [B, T, V]
+  new_state = [tf1.stack(layer, axis=1) for layer in new_state]
+  return logits, tf1.stack(new_state, axis=1)  # The state is [B, L, 2, H].
 
 
 def restore(models, session):
@@ -193,17 +166,13 @@ def restore(models, session):
     ModelError: if a weight is not a finite number.
   """
   for number, model in enumerate(models):
-    checkpoints.restore_variables(session, model.checkpoint, _scope(number))
+    checkpoints.restore_variables(session, model.checkpoint, f"model_{number}/")
   for variable in tf1.trainable_variables():
     _check_finite(session.run(variable))
 
 
 def scores_of(log_probs, targets):
-  """Looks up the scores of given words.
-
-  Args:
-    log_probs: float32 [B, T, V], the log-probabilities of all words.
-    targets: int32 [B, T], the ids to look up.
+  """Looks up the scores of words, int32 [B, T], in log_probs [B, T, V].
 
   Returns:
     (log_probs, ranks): float32 and int32 [B, T]. The likeliest word has rank 1.
@@ -216,16 +185,15 @@ def scores_of(log_probs, targets):
 class LanguageModel(contextlib.AbstractContextManager):
   """One or more trained models, used as one. It is a context manager.
 
+  Methods that take `states` resume from those that the last call returned; None
+  is the start. They raise ModelError if a probability is not a finite number.
+
   Attributes:
     vocabulary: the words in the order of their ids.
   """
 
   def __init__(self, models):
-    """Loads a list of trained.Trained, as `find` returns it.
-
-    Raises:
-      InputError: if one is damaged.
-    """
+    """Loads what `find` returned; raises InputError if a model is damaged."""
     self.vocabulary = models[0].vocabulary
     self._preparation = models[0].preparation
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
@@ -247,14 +215,12 @@ class LanguageModel(contextlib.AbstractContextManager):
       restore(models, self._session)
 
   def __exit__(self, *exception):
-    """Closes the session."""
     self._session.close()
 
   def words_of(self, line):
     """Returns the words of a line, prepared as the training text was."""
-    if self._preparation is None:
-      return line.split()
-    return self._preparation.words_of(line)
+    prepared = self._preparation
+    return prepared.words_of(line) if prepared else line.split()
 
   def id_of(self, word):
     """Returns a word's id; for an unknown word, the id of <unk> or None."""
@@ -267,27 +233,23 @@ class LanguageModel(contextlib.AbstractContextManager):
   def score_lines(self, lines):
     """Predicts each word of a line from the words before it in the line.
 
-    Args:
-      lines: a list of lines, each a sequence of at least two ids. The first id
-        is not predicted.
+    A line is a sequence of at least two ids, of which the first is given.
 
     Returns:
       For each line a pair of arrays (log_probs, ranks), one element shorter
       than the line: in nats, and 1 for the likeliest word.
     """
-    scores = [None] * len(lines)
-    for batch in _batches(list(map(len, lines)), self._most_words):
+    order = np.argsort([len(line) for line in lines], kind="stable")
+    size = min(self._most_words, 64)
+    scores = {}
+    for begin in range(0, len(lines), size):
+      batch = order[begin : begin + size]  # Of similar length: little padding.
       found, _ = self._score([lines[i] for i in batch], None)
-      for i, score in zip(batch, found, strict=True):
-        scores[i] = score
-    return scores
+      scores.update(zip(batch, found, strict=True))
+    return [scores[i] for i in range(len(lines))]
 
   def score_stream(self, ids, states=None):
-    """Predicts each word of a stream from all words before it.
-
-    Args:
-      ids: the words, a sequence of at least one id.
-      states: the states that the last call returned; None at the start.
+    """Predicts each word of a stream, at least one id, from all before it.
 
     Returns:
       (log_probs, ranks, states): arrays as `score_lines` returns them, and the
@@ -300,32 +262,24 @@ class LanguageModel(contextlib.AbstractContextManager):
 
   def _score(self, lines, states):
     """Scores lines side by side; returns a list of scores and the states."""
+    ids = np.array([*itertools.zip_longest(*lines, fillvalue=0)])  # [T + 1, B]
     lengths = np.array([len(line) - 1 for line in lines])
-    ids = np.zeros([len(lines), max(lengths) + 1], np.int32)
-    for row, line in zip(ids, lines, strict=True):
-      row[: len(line)] = line
+    width = min(max(self._most_words // len(lines), 1), 500)
     found = []
-    width = max(min(self._most_words // len(lines), 500), 1)
-    for begin in range(0, max(lengths), width):
-      end = min(begin + width, max(lengths))
+    for begin in range(0, len(ids) - 1, width):
       feed = {
-        self._ids: ids[:, begin:end],
-        self._targets: ids[:, begin + 1 : end + 1],
-        self._lengths: np.clip(lengths - begin, 0, end - begin),
+        self._ids: ids[:-1][begin : begin + width].T,
+        self._targets: ids[1:][begin : begin + width].T,
+        self._lengths: np.clip(lengths - begin, 0, width),
       }
       scores, states = self._run(self._scores, feed, states)
       found.append(scores)
-    log_probs, ranks = (np.concatenate(f, 1) for f in zip(*found, strict=True))
-    _check_finite(log_probs)
-    rows = zip(log_probs.astype(float), ranks, lengths, strict=True)
+    log_probs, ranks = np.concatenate(found, axis=2)  # Each float64 [B, T].
+    rows = zip(log_probs, ranks.astype(int), lengths, strict=True)
     return [(p[:length], r[:length]) for p, r, length in rows], states
 
   def next_words(self, ids, states=None):
-    """Reads one more word of each text.
-
-    Args:
-      ids: the words, B ids.
-      states: the states that the last call returned; None at the start.
+    """Reads one more word of each text, B ids.
 
     Returns:
       (log_probs, states): float32 [B, V], in nats, of the word that follows;
@@ -336,31 +290,15 @@ class LanguageModel(contextlib.AbstractContextManager):
       self._lengths: np.ones(len(ids), np.int32),
     }
     log_probs, states = self._run(self._log_probs, feed, states)
-    _check_finite(log_probs)
     return log_probs[:, 0], states
 
   def _run(self, fetches, feed, states):
     """Runs the graph from these states; returns the values and new states."""
     if states is not None:
       feed.update(zip(self._states, states, strict=True))
-    return self._session.run((fetches, self._new_states), feed)
-
-
-def _batches(lengths, most_words):
-  """Groups lines of similar length, so that little padding is needed.
-
-  Yields:
-    The indices of the lines in a batch. With padding, it has at most
-    `most_words` words, unless it is a single line.
-  """
-  batch = []
-  for i in np.argsort(lengths, kind="stable"):
-    if batch and (len(batch) + 1) * lengths[i] > most_words:
-      yield batch
-      batch = []
-    batch.append(i)
-  if batch:
-    yield batch
+    found, states = self._session.run((fetches, self._new_states), feed)
+    _check_finite(found)
+    return found, states
 
 
 def _check_finite(values):

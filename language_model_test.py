@@ -148,13 +148,12 @@ def test_weights_that_are_not_numbers(run):
 
 def test_probabilities_that_are_not_numbers(model, monkeypatch):
   """The result of weights that are finite, but far too large."""
-  run = model._run
+  run = model._session.run
 
-  def overflow(fetches, feed, states):
-    found, states = run(fetches, feed, states)
-    return tf1.nest.map_structure(lambda a: a * np.inf, found), states
+  def overflow(fetches, feed):
+    return tf1.nest.map_structure(lambda a: a * np.inf, run(fetches, feed))
 
-  monkeypatch.setattr(model, "_run", overflow)
+  monkeypatch.setattr(model._session, "run", overflow)
   with pytest.raises(language_model.ModelError, match="not finite numbers"):
     model.score_lines(LINES)
   with pytest.raises(language_model.ModelError, match="not finite numbers"):

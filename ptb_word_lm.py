@@ -532,8 +532,9 @@ def _train(args):
   )
   reader.check_sizes(corpus, config.batch_size, config.num_steps)
   device.check_memory(config)
-  half = device.half_precision(config.vocab_size)
-  dtype = half if args.use_fp16 else "float32"
+  dtype = "float32"
+  if args.use_fp16:  # It loads TensorFlow, which bad input need not wait for.
+    dtype = device.half_precision(config.vocab_size)
   about = run_folder.describe(
     args.model, args.seed, dtype, config, corpus, args.exchange_fp16
   )

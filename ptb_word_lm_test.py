@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -12,7 +13,8 @@ import pytest
 import configs
 import ptb_word_lm
 import reader
-from lm import checkpoints, layers, lstm_numpy, tf1
+from conftest import TINY
+from lm import checkpoints, lstm_numpy, passes, reports, seeded, tf1
 
 TESTDATA = pathlib.Path(__file__).parent / "lm" / "testdata"
 TRACES = {
@@ -24,6 +26,7 @@ MODES = pytest.mark.parametrize("rnn_mode", configs.RNN_MODES)
 ODD = configs.SmallConfig(
   num_steps=5, batch_size=3, hidden_size=7, vocab_size=11, max_grad_norm=0.8
 )
+LOUD = dataclasses.replace(ODD, init_scale=0.5)
 IDS = np.random.RandomState(0).randint(0, ODD.vocab_size, 3 * 5 * 6 + 3)
 
 
@@ -34,23 +37,26 @@ def session_of(config, ids=IDS, is_training=True, seed=1, dtype="float32"):
   Yields (session, model, weights), the weights as lstm_numpy has them.
   """
   with tf1.Graph().as_default(), tf1.Session() as session:
-    initializer = ptb_word_lm.uniform_initializer(config.init_scale, seed)
+    initializer = seeded.uniform_initializer(config.init_scale, seed)
     with tf1.variable_scope("Model", initializer=initializer):
       input_ = ptb_word_lm.PTBInput(config, ids)
       model = ptb_word_lm.PTBModel(
         is_training, config, input_, seed=seed, dtype=dtype
       )
     session.run(tf1.global_variables_initializer())
-    variables = {v.op.name: v for v in tf1.trainable_variables()}
-    yield session, model, session.run(variables)
+    yield session, model, get_weights(session)
+
+
+def get_weights(session):
+  """Returns the values of the trainable variables by name."""
+  return session.run({v.op.name: v for v in tf1.trainable_variables()})
 
 
 def set_weights(session, weights):
   """Sets the variables with the names of `weights` to its values."""
   for variable in tf1.global_variables():
     if variable.op.name in weights:
-      value = tf1.constant(weights[variable.op.name], tf1.float32)
-      session.run(variable.assign(value))
+      variable.load(weights[variable.op.name], session)
 
 
 def draw_weights(case):
@@ -67,6 +73,14 @@ def draw_weights(case):
   return {n: random.uniform(-scale, scale, shapes[n]) for n in shapes}
 
 
+def train_step(session, model, state):
+  """Trains one step; returns (cost, gradient norm, state)."""
+  return session.run(
+    [model.cost, model.grad_norm, model.final_state, model.train_op],
+    passes.state_feed(model.initial_state, state),
+  )[:3]
+
+
 def run_trace(case, ids, rnn_mode):
   """Trains as a trace did; returns (costs, norms, last state, weights)."""
   fields = {field.name for field in dataclasses.fields(configs.Config)}
@@ -81,14 +95,10 @@ def run_trace(case, ids, rnn_mode):
     for step in range(case["steps"]):
       if step % case["epoch_size"] == 0:
         state = session.run(model.initial_state)
-      cost, norm, state, _ = session.run(
-        [model.cost, model.grad_norm, model.final_state, model.train_op],
-        ptb_word_lm._feed(model.initial_state, state),
-      )
+      cost, norm, state = train_step(session, model, state)
       costs.append(cost)
       norms.append(norm)
-    variables = {v.op.name: v for v in tf1.trainable_variables()}
-    return np.array(costs), np.array(norms), state, session.run(variables)
+    return np.array(costs), np.array(norms), state, get_weights(session)
 
 
 @MODES
@@ -120,25 +130,24 @@ def test_tiny_traces_of_tensorflow_1_15(name, rnn_mode):
 )
 def test_ptb_traces_of_tensorflow_1_15(name, rnn_mode, steps, ptb_data):
   case = {**TRACES[name], "steps": steps}
-  case["costs"] = case["costs"][:steps]
   ids = reader.read_corpus(ptb_data).train
   costs, norms, _, _ = run_trace(case, ids, rnn_mode)
-  np.testing.assert_allclose(costs[:20], case["costs"][:20], rtol=1e-5)
-  expected = case["grad_norms"][: min(steps, 20)]
-  np.testing.assert_allclose(norms[:20], expected, rtol=1e-3)
-  words = case["steps"] * case["num_steps"]
+  first = min(steps, 20)
+  np.testing.assert_allclose(costs[:first], case["costs"][:first], rtol=1e-5)
+  expected = case["grad_norms"][:first]
+  np.testing.assert_allclose(norms[:first], expected, rtol=1e-3)
+  words = steps * case["num_steps"]
   perplexity, expected = np.exp(
-    [sum(costs) / words, sum(case["costs"]) / words]
+    [sum(costs) / words, sum(case["costs"][:steps]) / words]
   )
   assert perplexity == pytest.approx(expected, rel=0.02)
 
 
 @MODES
 def test_checkpoint_of_tensorflow_1_15(rnn_mode):
-  folder = TESTDATA / "tf1_tiny"
-  expected = json.loads((folder / "expected.json").read_text())
+  expected = json.loads((TINY / "expected.json").read_text())
   valid, test = expected["valid"], expected["test"]
-  corpus = reader.read_corpus(str(folder))
+  corpus = reader.read_corpus(str(TINY))
   config = configs.SmallConfig(
     num_steps=valid["num_steps"],
     batch_size=valid["batch_size"],
@@ -150,7 +159,7 @@ def test_checkpoint_of_tensorflow_1_15(rnn_mode):
     _, model = ptb_word_lm.build_models(config, corpus, 1)
     shapes = {v.op.name: v.shape.as_list() for v in tf1.global_variables()}
     assert shapes == expected["variables"]
-    tf1.train.Saver().restore(session, str(folder / expected["checkpoint"]))
+    tf1.train.Saver().restore(session, str(TINY / expected["checkpoint"]))
     steps = model.input.epoch_size * model.input.num_steps
     assert steps == valid["steps"]
     perplexity = ptb_word_lm.run_epoch(session, model)
@@ -181,69 +190,50 @@ def test_training_steps_against_numpy(num_layers, keep_prob, rnn_mode):
       expected_cost, expected_state, expected_norm = lstm_numpy.train_step(
         weights, ids, targets, expected_state, 0.7, config.max_grad_norm, masks
       )
-      cost, norm, state, _ = session.run(
-        [model.cost, model.grad_norm, model.final_state, model.train_op],
-        ptb_word_lm._feed(model.initial_state, state),
-      )
+      cost, norm, state = train_step(session, model, state)
       clipped.append(norm > config.max_grad_norm)
       assert cost == pytest.approx(expected_cost, rel=1e-5)
       assert norm == pytest.approx(expected_norm, rel=1e-4)
       np.testing.assert_allclose(state, expected_state, atol=1e-5)
     assert any(clipped) and not all(clipped)
-    for variable in tf1.trainable_variables():
-      np.testing.assert_allclose(
-        session.run(variable), weights[variable.op.name], atol=1e-5
-      )
+    for name, values in get_weights(session).items():
+      np.testing.assert_allclose(values, weights[name], atol=1e-5)
 
 
+@functools.cache
 def first_step(config, dtype="float32"):
   """Takes a new model's first step, at the learning rate 1.
 
   Returns:
     (cost, gradients, norm, weights): the gradients dense, not scaled.
   """
-  with session_of(config, dtype=dtype) as (session, model, _):
+  with session_of(config, dtype=dtype) as (session, model, weights):
     model.assign_lr(session, 1.0)
-    variables = {v.op.name: v for v in tf1.trainable_variables()}
     assert all(g.dtype == tf1.float32 for g in model.gradients)
     gradients = {
       name: tf1.convert_to_tensor(gradient)
       / (1024 if dtype == "float16" else 1)
-      for name, gradient in zip(variables, model.gradients, strict=True)
+      for name, gradient in zip(weights, model.gradients, strict=True)
     }
-    cost, gradients, norm = session.run(
-      [model.cost, gradients, model.grad_norm]
+    cost, gradients, norm, _ = session.run(
+      [model.cost, gradients, model.grad_norm, model.train_op]
     )
-    session.run(model.train_op)
-    return cost, gradients, norm, session.run(variables)
+    return cost, gradients, norm, get_weights(session)
 
 
-@pytest.mark.parametrize("keep_prob", [1.0, 0.6])
-def test_block_computes_what_basic_does(keep_prob):
-  config = dataclasses.replace(ODD, keep_prob=keep_prob, init_scale=0.5)
+FULL_SIZE = configs.SmallConfig(batch_size=4, vocab_size=997, keep_prob=0.5)
+
+
+@pytest.mark.parametrize("config", [LOUD, FULL_SIZE])
+@pytest.mark.parametrize("rnn_mode", sorted({*configs.RNN_MODES} - {"basic"}))
+def test_every_mode_computes_what_basic_does(rnn_mode, config):
+  """All gradients, to 1e-5 of each norm; small's size, with dropout, too."""
   cost, gradients, *_ = first_step(
     dataclasses.replace(config, rnn_mode="basic")
   )
-  other, others, *_ = first_step(dataclasses.replace(config, rnn_mode="block"))
+  other, others, *_ = first_step(dataclasses.replace(config, rnn_mode=rnn_mode))
   assert other == pytest.approx(cost, rel=1e-6)
   assert list(others) == list(gradients)
-  for name, gradient in gradients.items():
-    scale = np.abs(gradient).max()
-    assert scale > 1e-3
-    np.testing.assert_allclose(others[name], gradient, atol=1e-5 * scale)
-
-
-def test_block_computes_what_basic_does_at_full_size():
-  """All of it at the small model's size, with dropout; 1e-5 of each norm."""
-  config = dataclasses.replace(
-    ODD, hidden_size=200, num_steps=20, keep_prob=0.5
-  )
-  config = dataclasses.replace(config, batch_size=4, vocab_size=997)
-  cost, gradients, *_ = first_step(
-    dataclasses.replace(config, rnn_mode="basic")
-  )
-  other, others, *_ = first_step(dataclasses.replace(config, rnn_mode="block"))
-  assert other == pytest.approx(cost, rel=1e-6)
   for name, gradient in gradients.items():
     error = np.linalg.norm(others[name] - gradient)
     assert error < 1e-5 * np.linalg.norm(gradient)
@@ -256,9 +246,7 @@ def test_block_computes_what_basic_does_at_full_size():
 )
 def test_16_bits(dtype, tolerance, keep_prob, rnn_mode):
   """Near to float32, and not the same: it did compute in 16 bits."""
-  config = dataclasses.replace(
-    ODD, keep_prob=keep_prob, rnn_mode=rnn_mode, init_scale=0.5
-  )
+  config = dataclasses.replace(LOUD, keep_prob=keep_prob, rnn_mode=rnn_mode)
   cost, gradients, norm, weights = first_step(config)
   other, others, other_norm, other_weights = first_step(config, dtype)
   assert other == pytest.approx(cost, rel=tolerance)
@@ -274,66 +262,38 @@ def test_16_bits(dtype, tolerance, keep_prob, rnn_mode):
 
 
 def test_small_gradients_survive_float16():
-  """With a bias that makes the target nearly sure: 1e-7, most of it."""
+  """A bias makes the target nearly sure: most gradients are about 1e-7."""
   config = dataclasses.replace(ODD, max_grad_norm=1e30)
-  ids = np.zeros_like(IDS)
   norms = []
   for dtype in ("float32", "float16"):
-    with session_of(config, ids, dtype=dtype) as (session, model, weights):
+    with session_of(config, 0 * IDS, dtype=dtype) as (session, model, weights):
       weights["Model/softmax_b"][0] = 9
       set_weights(session, weights)
       norms.append(session.run(model.grad_norm))
   assert norms[1] == pytest.approx(norms[0], rel=0.1) and norms[0] < 0.02
 
 
+@functools.cache
+def perplexity_of_counting(rnn_mode, dtype):
+  """Trains two epochs on a text that counts, and returns the perplexity."""
+  ids = np.arange(400, dtype=np.int32) % ODD.vocab_size
+  config = dataclasses.replace(
+    LOUD, rnn_mode=rnn_mode, max_grad_norm=5.0, hidden_size=31
+  )
+  with session_of(config, ids, dtype=dtype) as (session, model, _):
+    assert {v.dtype for v in tf1.trainable_variables()} == {tf1.float32}
+    model.assign_lr(session, 1.0)
+    ptb_word_lm.run_epoch(session, model, model.train_op)
+    return ptb_word_lm.run_epoch(session, model, model.train_op)
+
+
 @MODES
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_16_bits_learn(dtype, rnn_mode):
-  """The words of a text that counts are soon known, in 16 bits as in 32."""
-  ids = np.arange(400, dtype=np.int32) % ODD.vocab_size
-  config = dataclasses.replace(
-    ODD, rnn_mode=rnn_mode, max_grad_norm=5.0, hidden_size=31, init_scale=0.5
-  )
-  perplexities = []
-  for kind in ("float32", dtype):
-    with session_of(config, ids, dtype=kind) as (session, model, _):
-      model.assign_lr(session, 1.0)
-      for _ in range(2):
-        perplexity = ptb_word_lm.run_epoch(session, model, model.train_op)
-      perplexities.append(perplexity)
-      for variable in tf1.trainable_variables():
-        assert variable.dtype == tf1.float32
-  assert perplexities[0] < 1.1
-  assert perplexities[1] == pytest.approx(perplexities[0], rel=0.05)
-
-
-def test_basic_multiplies_for_a_kernel_gradient_once():
-  """And gets what tf.gradients does."""
-  config = dataclasses.replace(ODD, rnn_mode="basic")
-  with session_of(config, is_training=False) as (session, model, _):
-    variables = tf1.trainable_variables()
-    gradients = layers.gradients_of(model.cost, variables)
-    expected = tf1.gradients(model.cost, variables)
-    for gradient, other, variable in zip(
-      gradients, expected, variables, strict=True
-    ):
-      if variable.op.name.endswith("kernel"):
-        assert (gradient.op.type, other.op.type) == ("MatMul", "AddN")
-    found, expected = session.run([gradients, expected])
-    for one, other in zip(found[1:], expected[1:], strict=True):
-      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-
-
-def test_a_kernel_used_otherwise_too_gets_its_whole_gradient():
-  with tf1.Graph().as_default(), tf1.Session() as session:
-    w = tf1.get_variable("w", initializer=np.float32([[1, 2], [3, 4]]))
-    x = tf1.constant([[1.0, 1.0]])
-    cost = tf1.reduce_sum(tf1.matmul(tf1.matmul(x, w), w) + tf1.square(w))
-    session.run(tf1.global_variables_initializer())
-    found = session.run(layers.gradients_of(cost, [w]))
-    np.testing.assert_array_equal(
-      *found, session.run(tf1.gradients(cost, w)[0])
-    )
+  expected = perplexity_of_counting(rnn_mode, "float32")
+  assert expected < 1.1
+  found = perplexity_of_counting(rnn_mode, dtype)
+  assert found == pytest.approx(expected, rel=0.05)
 
 
 def test_numpy_gradient_is_the_slope_of_the_cost():
@@ -363,12 +323,13 @@ def test_numpy_gradient_is_the_slope_of_the_cost():
 
 
 def test_run_epoch_carries_the_state_and_sums_over_time():
-  batches = list(reader.ptb_iterator(IDS, ODD.batch_size, ODD.num_steps))
-  config = dataclasses.replace(ODD, init_scale=1.0)
+  """In evaluation, without dropout."""
+  config = dataclasses.replace(ODD, init_scale=1.0, keep_prob=0.5)
   with session_of(config, is_training=False) as (session, model, weights):
     perplexity = ptb_word_lm.run_epoch(session, model)
     again = ptb_word_lm.run_epoch(session, model)
     zeros = session.run(model.initial_state)
+  batches = list(reader.ptb_iterator(IDS, ODD.batch_size, ODD.num_steps))
   state, carried, forgotten = zeros, 0.0, 0.0
   for ids, targets in batches:
     cost, state, _ = lstm_numpy.forward(weights, ids, targets, state)
@@ -380,90 +341,21 @@ def test_run_epoch_carries_the_state_and_sums_over_time():
   assert again == perplexity  # The second epoch starts at the first batch.
 
 
-@pytest.mark.parametrize("count", [2, 7, 16, 17, 91, 92])
-def test_stream_perplexity_is_that_of_word_after_word(count):
-  ids = IDS[:count]
-  config = dataclasses.replace(ODD, init_scale=1.0)
-  one_by_one = dataclasses.replace(config, batch_size=1, num_steps=1)
-  with session_of(one_by_one, ids, False) as (session, model, weights):
-    expected = ptb_word_lm.run_epoch(session, model)
-  with session_of(config, IDS, False) as (session, model, _):
-    set_weights(session, weights)
-    perplexity = ptb_word_lm.stream_perplexity(session, model, ids)
-  assert perplexity == pytest.approx(expected, rel=1e-5)
-
-
-def test_stream_perplexity_of_a_model_that_never_forgets():
-  """No guess of a state is right then: it is read until all are."""
-  ids = np.tile(IDS, 12)[:1100]
-  config = dataclasses.replace(ODD, init_scale=0.3)
-  one_by_one = dataclasses.replace(config, batch_size=1, num_steps=1)
-  with session_of(one_by_one, ids, False) as (session, model, weights):
-    for name, values in weights.items():
-      if name.endswith("bias"):
-        values[2 * ODD.hidden_size : 3 * ODD.hidden_size] = 20  # Of f.
-    set_weights(session, weights)
-    expected = ptb_word_lm.run_epoch(session, model)
-  with session_of(config, IDS, False) as (session, model, _):
-    set_weights(session, weights)
-    perplexity = ptb_word_lm.stream_perplexity(session, model, ids)
-    with pytest.MonkeyPatch.context() as patch:
-      patch.setattr(ptb_word_lm, "_SAME_STATE", (0, 1e30))
-      guessed = ptb_word_lm.stream_perplexity(session, model, ids)
-  assert perplexity == pytest.approx(expected, rel=1e-5)
-  assert guessed != pytest.approx(expected, rel=1e-4)
-
-
-def test_stream_perplexity_stops():
-  with session_of(ODD, is_training=False) as (session, model, _):
-    assert ptb_word_lm.stream_perplexity(session, model, IDS, stop=True) is None
-
-
-def test_stream_perplexity_is_fast():
-  """It takes some calls of session.run more than the batches there are."""
-  with session_of(ODD, is_training=False) as (session, model, _):
-    calls = []
-
-    class Session:
-      def run(self, *args):
-        calls.append(args)
-        return session.run(*args)
-
-    ids = np.tile(IDS, 40)  # 3720 words are 248 batches.
-    ptb_word_lm.stream_perplexity(Session(), model, ids)
-    assert 248 < len(calls) < 248 + 20
-
-
-def test_stream_perplexity_tells_of_a_loss_that_is_no_number():
-  with session_of(ODD, is_training=False) as (session, model, weights):
-    weights["Model/softmax_b"][:] = np.nan
-    set_weights(session, weights)
-    with pytest.raises(ptb_word_lm.DivergedError, match=r"^Test, step 1 of 7"):
-      ptb_word_lm.stream_perplexity(session, model, IDS, title="Test")
-
-
-def test_no_dropout_in_evaluation():
-  config = dataclasses.replace(ODD, keep_prob=0.5)
-  with session_of(config, is_training=False) as (session, model, weights):
-    cost = session.run(model.cost)
-    zeros = session.run(model.initial_state)
-  ids, targets = next(reader.ptb_iterator(IDS, ODD.batch_size, ODD.num_steps))
-  expected = lstm_numpy.forward(weights, ids, targets, zeros)[0]
-  assert cost == pytest.approx(expected, rel=1e-5)
-
-
 def test_dropout_masks_follow_from_seed_and_step_alone():
   config = dataclasses.replace(
     ODD, keep_prob=0.35, hidden_size=97, num_steps=31
   )
 
-  def draw(seed, step):
+  def draw(*seed_and_step, **rows):
     with tf1.Graph().as_default(), tf1.Session() as session:
-      return session.run(ptb_word_lm.dropout_masks(config, [seed, step]))
+      masks = seeded.dropout_masks(config, seed_and_step, **rows)
+      return np.array(session.run(masks))
 
-  masks = np.array(draw(3, 8))
+  masks = draw(3, 8)
   assert masks.shape == (3, 31, 3, 97)
   np.testing.assert_array_equal(masks, draw(3, 8))
+  rows = slice(1, 3)  # A worker's masks are its rows of the masks of all.
+  np.testing.assert_array_equal(masks[:, :, rows], draw(3, 8, rows=rows))
   for other in (draw(3, 9), draw(4, 8)):
     assert 0.5 < (masks == other).mean() < 0.6  # 0.35^2 + 0.65^2 = 0.545
   for one, other in ((0, 1), (0, 2), (1, 2)):  # No layer gets another's.
@@ -475,7 +367,7 @@ def test_dropout_masks_follow_from_seed_and_step_alone():
 
 def test_initial_weights_follow_from_the_seed():
   def draw(seed):
-    with session_of(ODD, seed=seed) as (_, _, weights):
+    with session_of(ODD, is_training=False, seed=seed) as (_, _, weights):
       return weights
 
   weights = draw(5)
@@ -498,30 +390,26 @@ def test_initial_weights_follow_from_the_seed():
 )
 @MODES
 def test_variables(model, count, rnn_mode):
-  config = dataclasses.replace(configs.CONFIGS[model](), rnn_mode=rnn_mode)
+  config = configs.CONFIGS[model]()
+  config = dataclasses.replace(config, rnn_mode=rnn_mode, num_steps=2)
   ids = np.zeros(2000, np.int32)
   with tf1.Graph().as_default(), tf1.variable_scope("Model"):
     ptb_word_lm.PTBModel(True, config, ptb_word_lm.PTBInput(config, ids))
     shapes = {v.op.name: v.shape.as_list() for v in tf1.global_variables()}
   vocab, hidden = config.vocab_size, config.hidden_size
+  cell = "Model/RNN/multi_rnn_cell/cell_{}/basic_lstm_cell/{}".format
   assert shapes == {
     "Model/embedding": [vocab, hidden],
-    "Model/RNN/multi_rnn_cell/cell_0/basic_lstm_cell/kernel": [
-      2 * hidden,
-      4 * hidden,
-    ],
-    "Model/RNN/multi_rnn_cell/cell_0/basic_lstm_cell/bias": [4 * hidden],
-    "Model/RNN/multi_rnn_cell/cell_1/basic_lstm_cell/kernel": [
-      2 * hidden,
-      4 * hidden,
-    ],
-    "Model/RNN/multi_rnn_cell/cell_1/basic_lstm_cell/bias": [4 * hidden],
+    cell(0, "kernel"): [2 * hidden, 4 * hidden],
+    cell(0, "bias"): [4 * hidden],
+    cell(1, "kernel"): [2 * hidden, 4 * hidden],
+    cell(1, "bias"): [4 * hidden],
     "Model/softmax_w": [hidden, vocab],
     "Model/softmax_b": [vocab],
     "global_step": [],
   }
   del shapes["global_step"]
-  assert sum(math.prod(shape) for shape in shapes.values()) == count
+  assert sum(map(math.prod, shapes.values())) == count
 
 
 @pytest.mark.parametrize(
@@ -538,16 +426,16 @@ def test_variables(model, count, rnn_mode):
   ],
 )
 def test_lines_of_an_epoch(size, steps):
-  assert list(ptb_word_lm._lines_at(size)) == list(steps)
+  assert list(reports._lines_at(size)) == list(steps)
   assert len(steps) <= 10
 
 
 def test_run_epoch_reports_each_step_and_stops():
-  reports, progress = [], checkpoints.Progress()
+  found, progress = [], checkpoints.Progress()
 
   class Stop:
     def __bool__(self):
-      return len(reports) == 4
+      return len(found) == 4
 
   with session_of(ODD) as (session, model, _):
     model.assign_lr(session, 0.5)
@@ -556,11 +444,11 @@ def test_run_epoch_reports_each_step_and_stops():
       model,
       model.train_op,
       progress=progress,
-      on_step=lambda *report: reports.append((progress.step, *report)),
+      on_step=lambda *report: found.append((progress.step, *report)),
       stop=Stop(),
     )
     assert session.run(model.global_step) == 4
-  steps, losses, speeds = zip(*reports, strict=True)
+  steps, losses, speeds = zip(*found, strict=True)
   assert steps == (1, 2, 3, 4)
   assert progress.seconds == pytest.approx(4 * 3 * 5 / speeds[-1])
   assert perplexity == pytest.approx(math.exp(sum(losses) / 4))
@@ -568,10 +456,10 @@ def test_run_epoch_reports_each_step_and_stops():
 
 
 @pytest.mark.parametrize("learning_rate", [math.inf, 1e30])
-def test_run_epoch_tells_where_the_loss_diverged(learning_rate):
+def test_run_epoch_reports_where_the_loss_diverged(learning_rate):
   with session_of(ODD) as (session, model, _):
     model.assign_lr(session, learning_rate)
     with pytest.raises(
-      ptb_word_lm.DivergedError, match=r"^Epoch 7, step 2 of 6: the loss is not"
+      passes.DivergedError, match=r"^Epoch 7, step 2 of 6: the loss is not"
     ):
       ptb_word_lm.run_epoch(session, model, model.train_op, title="Epoch 7")

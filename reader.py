@@ -28,15 +28,7 @@ from absl import logging
 from lm import sample_corpus, tf1
 from lm.preparation import Preparation
 from lm.preparation import read as read_preparation
-from lm.text import (
-  EOS,
-  DataError,
-  check_folder,
-  decode,  # noqa: F401
-  read_vocabulary,  # noqa: F401
-  read_words,
-  vocabulary_of,
-)
+from lm.text import EOS, DataError, check_folder, read_words, vocabulary_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,21 +46,20 @@ class Corpus:
 
 
 def read_corpus(data_path):
-  """Reads ptb.train.txt, ptb.valid.txt and ptb.test.txt.
+  """Reads the three texts: UTF-8, a sentence a line, words between spaces.
 
   The training text defines the vocabulary. Other words in the other two texts
   are dropped, and a warning reports how many.
 
   Args:
-    data_path: The folder with the three files, in UTF-8, one sentence a line.
+    data_path: the folder with the three files.
 
   Returns:
     A Corpus.
 
   Raises:
-    DataError: If a file is missing, unreadable, not UTF-8, or has no word in
-      common with the training text, or if a source.json does not fit it.
-    preparation.PreparationError: If a preparation.json is damaged.
+    InputError: if a file is missing, unreadable, damaged, or not UTF-8, or has
+      no word in common with the training text.
   """
   check_folder(data_path)
   sha256, words = {}, {}
@@ -93,7 +84,7 @@ def ptb_raw_data(data_path=None):
   """Reads the three texts like `read_corpus`, in the tutorial's form.
 
   Returns:
-    (train, valid, test, vocabulary): The ids of each text, and the number of
+    (train, valid, test, vocabulary): the ids of each text, and the number of
     words in the vocabulary.
   """
   corpus = read_corpus(data_path)
@@ -108,11 +99,9 @@ def _to_ids(name, words, word_to_id):
     [word_to_id[word] for word in words if word in word_to_id], np.int32
   )
   if len(ids) < len(words):
+    dropped = f"{len(words) - len(ids):,} of {len(words):,}"
     logging.warning(
-      "%s: dropped %s of %s words, which ptb.train.txt lacks.",
-      name,
-      f"{len(words) - len(ids):,}",
-      f"{len(words):,}",
+      "%s: dropped %s words, which ptb.train.txt lacks.", name, dropped
     )
   return ids
 
@@ -121,7 +110,7 @@ def epoch_size(num_words, batch_size, num_steps):
   """Returns the number of [batch_size, num_steps] batches in an epoch.
 
   Raises:
-    DataError: If there are too few words for one batch.
+    DataError: if there are too few words for one batch.
   """
   # The - 1: the last word of a stream is only a target, because no word of the
   # stream follows it.
@@ -158,19 +147,18 @@ def ptb_producer(
   initialized, and there are no queue runners to start.
 
   Args:
-    raw_data: The ids of a data set, of one dimension.
+    raw_data: the ids of a data set, of one dimension.
     batch_size: B, the rows of a batch.
     num_steps: T, the columns of a batch.
-    name: The name of the scope of the operations.
-    rows: A slice of the B rows: the rows to read, when several workers share
-      each batch.
+    name: the name of the scope of the operations.
+    rows: a slice of the B rows to read, if several workers share each batch.
 
   Returns:
     (x, y): int32 tensors [B, T], or fewer rows. y has the words that follow
     the words of x.
 
   Raises:
-    DataError: If there are too few words for one batch.
+    DataError: if there are too few words for one batch.
   """
   with tf1.name_scope(name, "PTBProducer"):
     size = epoch_size(len(raw_data), batch_size, num_steps)

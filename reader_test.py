@@ -8,6 +8,7 @@ import pytest
 
 import reader
 from lm import preparation, tf1
+from lm.text import read_vocabulary
 
 # The drawing in reader.py.
 IDS = list(range(17))
@@ -193,7 +194,7 @@ def test_missing_files(write, tmp_path):
   with pytest.raises(reader.DataError, match="--data_path is missing: the fol"):
     reader.ptb_raw_data()
   with pytest.raises(reader.DataError, match=r"There is no folder '.*/none'"):
-    reader.read_vocabulary(str(tmp_path / "none"))
+    read_vocabulary(str(tmp_path / "none"))
   data_path = write()
   (tmp_path / "ptb.valid.txt").unlink()
   with pytest.raises(reader.DataError, match=r"ptb\.valid\.txt is missing"):

@@ -1,6 +1,7 @@
 """Tests of `python score.py`."""
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -8,7 +9,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import types
 
 import pytest
 
@@ -142,7 +142,7 @@ def test_text_is_prepared_as_the_training_text_was(tf1_models, capsys):
   for one, other in zip(found, expected, strict=True):
     assert (one.id, one.rank) == (other.id, other.rank)
     assert one.log_prob == pytest.approx(other.log_prob, rel=1e-5)
-  score.show_text({"line": 1}, score.Score.of(found), found)
+  score.show_text(score.score_of({"line": 1}, *score.sums_of(found)), found)
   assert "  zebras (<unk>)\n" in capsys.readouterr().out
 
 
@@ -150,7 +150,7 @@ def test_a_model_without_line_ends(model, monkeypatch):
   known = {w: i for w, i in model._word_to_id.items() if w != "<eos>"}
   monkeypatch.setattr(model, "_word_to_id", known)
   blocks = [["w01 w02\n"]]
-  with pytest.raises(score.TextError, match="The model knows no <eos>, as its"):
+  with pytest.raises(DataError, match="The model knows no <eos>, as its"):
     next(score.score_each_line(model, blocks))
   (words,) = score.score_as_stream(model, blocks)
   assert [word.word for word in words] == ["w01", "w02"]
@@ -174,14 +174,24 @@ def test_a_pipe_is_answered_line_by_line():
 
 def pipe(*pieces):
   """Returns a file of which each reading gives one piece."""
-  left = iter([*pieces, b""])
-  return types.SimpleNamespace(read1=lambda size: next(left))
+
+  class Raw(io.RawIOBase):
+    def readable(self):
+      return True
+
+    def readinto(self, buffer):
+      piece = next(left, b"")
+      buffer[: len(piece)] = piece
+      return len(piece)
+
+  left = iter(pieces)
+  return io.BufferedReader(Raw())
 
 
 @pytest.mark.parametrize(
   ("pieces", "blocks"),
   [
-    ([b"a b\nc\nd", b"\n"], [["a b\n", "c\n"], ["d\n"]]),
+    ([b"a b\nc\nd", b"\n", b"e"], [["a b\n", "c\n", "d\n"], ["e"]]),
     ([b"a", b" b", b" c", b"\nd"], [["a b c\n"], ["d"]]),
     ([b"a\r", b"\nb\rc"], [["a\n"], ["b\n", "c"]]),
     ([b"\n", b"\n\n"], [["\n"], ["\n", "\n"]]),

@@ -86,20 +86,24 @@ class Checkpoints:
       self._state = make("lstm_state", state_shape)  # [L, 2, B, H]
       # The rest of Progress, in JSON.
       self._json = make("json", [], tf1.string, tf1.zeros_initializer())
-    self._variables = [*tf1.global_variables(), self._state, self._json]
+    variables = [*tf1.global_variables(), self._state, self._json]
+    self._variables = {variable.op.name: variable for variable in variables}
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
     """Writes a checkpoint; once it is on the disk, older ones are removed.
 
-    Raises:
-      OSError, or one of tf1.ERRORS: if it cannot be written. The checkpoints
-        before it are still there.
+    Raises OSError, or one of tf1.ERRORS, if it cannot be written: the
+    checkpoints before it are still there.
     """
     if step in self._steps:
       return  # The same moment: never overwrite an intact file.
-    self._load(session, progress)
-    prefix = self._prefix(step)
+    rest = dataclasses.asdict(progress)
+    state = rest.pop("state")
+    zeros = np.zeros(self._state.shape)
+    self._state.load(zeros if state is None else np.asarray(state), session)
+    self._json.load(json.dumps(rest), session)
+    prefix = _path_of(self._path, step)
     try:
       # The files get their names when they are complete, the index last.
       self._saver.save(
@@ -108,29 +112,27 @@ class Checkpoints:
       for path in [*glob.glob(glob.escape(prefix) + ".*"), self._path]:
         _flush_to_disk(path)
     except (OSError, *tf1.ERRORS):
-      self._remove(step)
+      self._remove(lambda other: other == step)
       raise
     self._steps = [*self._steps[-1:], step]
     self._name(step, progress)
-    self._remove_all_but({*self._steps, _best_step(progress.epochs)})
+    kept = {*self._steps, _best_step(progress.epochs)}
+    self._remove(lambda other: other not in kept)
 
   def restore(self, session):
-    """Reads the newest intact checkpoint.
+    """Reads the newest intact checkpoint; returns its Progress and global step.
 
-    Returns:
-      (progress, step): its Progress and its global step; a new Progress and
-      None if there is no checkpoint.
-
-    Raises:
-      CheckpointError: if there are checkpoints, but none is intact.
+    Without a checkpoint, these are a new Progress and None. Raises
+    CheckpointError if there are checkpoints, but none is intact.
     """
     self._steps = steps_in(self._path)
     while self._steps:
       step = self._steps[-1]
+      path = _path_of(self._path, step)
       try:
-        with _reading(self._prefix(step)):
-          _check_shapes(self._prefix(step), self._variables)
-          self._saver.restore(session, self._prefix(step))
+        with _reading(path):
+          _check_shapes(path, self._variables)
+          self._saver.restore(session, path)
           state, text = session.run([self._state, self._json])
           progress = Progress(**json.loads(text))
       except CheckpointError as error:
@@ -148,15 +150,6 @@ class Checkpoints:
       )
     return Progress(), None
 
-  def _load(self, session, progress):
-    """Sets the variables that hold a Progress."""
-    rest = dataclasses.asdict(progress)
-    state = rest.pop("state")
-    if state is None:
-      state = np.zeros(self._state.shape)
-    self._state.load(np.asarray(state), session)
-    self._json.load(json.dumps(rest), session)
-
   def _name(self, step, progress):
     """Writes `checkpoint` and `best_checkpoint`, as TensorFlow's tools do."""
     best = _best_step(progress.epochs)
@@ -168,30 +161,26 @@ class Checkpoints:
           latest_filename=filename,
         )
 
-  def _prefix(self, step):
-    return os.path.join(self._path, f"model.ckpt-{step}")
-
-  def _remove_all_but(self, steps):
-    """Removes the files of all other checkpoints, unfinished ones too."""
+  def _remove(self, is_unwanted):
+    """Removes unfinished checkpoints, and those whose step is unwanted."""
     for name in os.listdir(self._path):
       match = re.fullmatch(r"model\.ckpt-(\d+)\..*", name)
-      if match and (int(match[1]) not in steps or ".tempstate" in name):
-        with contextlib.suppress(FileNotFoundError):
+      if match and (is_unwanted(int(match[1])) or ".tempstate" in name):
+        with contextlib.suppress(OSError):
           os.remove(os.path.join(self._path, name))
-
-  def _remove(self, step):
-    """Removes the files of one checkpoint, as far as that is possible."""
-    for path in glob.glob(glob.escape(self._prefix(step)) + ".*"):
-      with contextlib.suppress(OSError):
-        os.remove(path)
 
 
 def steps_in(path):
   """Returns the global steps of a folder's checkpoints, the oldest first."""
-  matches = (
-    re.fullmatch(r"model\.ckpt-(\d+)\.index", name) for name in os.listdir(path)
+  names = "\n".join(os.listdir(path))
+  return sorted(
+    map(int, re.findall(r"^model\.ckpt-(\d+)\.index$", names, re.M))
   )
-  return sorted(int(match[1]) for match in matches if match)
+
+
+def _path_of(folder, step):
+  """Returns the path of a checkpoint, without .index."""
+  return os.path.join(folder, f"model.ckpt-{step}")
 
 
 def _best_step(epochs):
@@ -213,12 +202,12 @@ def _flush_to_disk(path):
 
 
 def find(folder, which):
-  """Returns the path of a run's checkpoint.
+  """Returns the path of a checkpoint, which need not exist if it is named.
 
   Args:
     folder: the run's folder.
     which: "last"; "best" by the valid perplexity, as the last one records it;
-      the name of one in the folder; or any path. The latter need not exist.
+      the name of one in the folder; or any path.
 
   Raises:
     CheckpointError: if there is none, or the last is damaged.
@@ -233,7 +222,7 @@ def find(folder, which):
     ) from None
   if not steps:
     raise CheckpointError(f"{folder} has no checkpoint.")
-  path = os.path.join(folder, f"model.ckpt-{steps[-1]}")
+  path = _path_of(folder, steps[-1])
   if which == "last":
     return path
   with _reading(path):
@@ -244,14 +233,11 @@ def find(folder, which):
       f"{folder} has no best checkpoint yet, as no epoch has ended. Use "
       "--checkpoint=last."
     )
-  return os.path.join(folder, f"model.ckpt-{best}")
+  return _path_of(folder, best)
 
 
 def sizes_in(path):
-  """Returns the sizes of the model in a checkpoint, also of TensorFlow 1.15.
-
-  Returns:
-    A dictionary with hidden_size, vocab_size and num_layers.
+  """Returns hidden_size, vocab_size and num_layers of a checkpoint's model.
 
   Raises:
     CheckpointError: if it is not a checkpoint of such a model.
@@ -266,47 +252,41 @@ def sizes_in(path):
       "Model/embedding, or no kernel of a basic_lstm_cell."
     )
   vocab_size, hidden_size = embedding
-  return {
-    "hidden_size": hidden_size,
-    "vocab_size": vocab_size,
-    "num_layers": len(cells),
-  }
+  sizes = {"hidden_size": hidden_size, "vocab_size": vocab_size}
+  return {**sizes, "num_layers": len(cells)}
 
 
 def restore_variables(session, path, scope=""):
-  """Reads the model's variables, without a Progress.
+  """Reads the model's variables from a checkpoint, without a Progress.
 
-  Args:
-    session: a Session.
-    path: the checkpoint, without .index.
-    scope: "", or the scope of the variables to read, with "/" at its end. In
-      the checkpoint their names do not have it.
+  They are the variables of `scope`, such as "model_0/". In the checkpoint their
+  names do not have it.
 
   Raises:
     CheckpointError: if they are missing in the checkpoint, or damaged.
   """
-  variables = tf1.trainable_variables(scope)
+  variables = {
+    variable.op.name.removeprefix(scope): variable
+    for variable in tf1.trainable_variables(scope)
+  }
   with _reading(path):
-    _check_shapes(path, variables, scope)
+    _check_shapes(path, variables)
     # Not by a Saver, which would add to the graph: that may be exported.
     tensors = tf1.train.load_checkpoint(path)
-    for variable in variables:
-      name = variable.op.name.removeprefix(scope)
+    for name, variable in variables.items():
       variable.load(tensors.get_tensor(name), session)
 
 
-def _check_shapes(path, variables, scope=""):
-  """Raises ValueError unless a checkpoint is of a model with these variables.
+def _check_shapes(path, variables):
+  """Raises ValueError unless a checkpoint has these variables, by their names.
 
   It must have them all, in the same shapes, and no further layer.
   """
   shapes = dict(tf1.train.list_variables(path))
-  known = {variable.op.name.removeprefix(scope) for variable in variables}
-  for name in sorted(shapes):
-    if name.endswith(_KERNEL) and name not in known:
+  for name in sorted(shapes.keys() - variables.keys()):
+    if name.endswith(_KERNEL):
       raise ValueError(f"it has one more layer, {name}.")
-  for variable in variables:
-    name = variable.op.name.removeprefix(scope)
+  for name, variable in variables.items():
     expected = variable.shape.as_list()
     if shapes.get(name) != expected:
       raise ValueError(

@@ -7,8 +7,6 @@ import threading
 
 from absl import logging
 
-from lm import tf1
-
 
 class InputError(Exception):
   """An error that the user can fix. Its text is a sentence for them."""
@@ -30,12 +28,10 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
 
   Args:
     name: the command's name, such as "score.py", which errors start with.
-    argv: what absl left of the command line: the program and its positional
-      arguments.
+    argv: the program and its positional arguments, as absl leaves them.
     body: a function that does the work and returns the exit status.
     arguments: how many positional arguments the command takes at most.
-    too_large: a sentence that says what to do if the model does not fit into
-      memory.
+    too_large: what to do if the model does not fit into memory, a sentence.
 
   Returns:
     The exit status.
@@ -88,19 +84,16 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
 
 
 def handle_signals(handler):
-  """Sets the handler of SIGINT, SIGTERM and SIGHUP.
+  """Sets the handler of SIGINT, SIGTERM and SIGHUP; returns those before.
 
   A signal that is ignored, as SIGHUP is under nohup, stays ignored.
-
-  Returns:
-    The handlers before, a dictionary.
   """
-  before = {}
-  for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-    signum = getattr(signal, name, signal.SIGINT)  # Windows has no SIGHUP.
-    if signum not in before and signal.getsignal(signum) != signal.SIG_IGN:
-      before[signum] = signal.signal(signum, handler)
-  return before
+  names = {"SIGINT", "SIGTERM", "SIGHUP"} & vars(signal).keys()
+  return {  # Windows has no SIGHUP.
+    signum: signal.signal(signum, handler)
+    for signum in map(signal.Signals.__getitem__, sorted(names))
+    if signal.getsignal(signum) != signal.SIG_IGN
+  }
 
 
 def _stop(signum, frame):
@@ -110,7 +103,7 @@ def _stop(signum, frame):
     threading.Timer(0.1, os.kill, [os.getpid(), signum]).start()
 
   def after_stop(unraisable):
-    # Python drops what is raised in a destructor or the like: so it repeats the
+    # Python drops an exception that is raised in a destructor: then repeat the
     # signal. Other errors of destructors are no news at this point.
     if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
       repeat()
@@ -127,11 +120,8 @@ def _stop(signum, frame):
 
 def _is_lack_of_memory(error):
   """Says whether Python or TensorFlow could get no more memory."""
-  if isinstance(error, MemoryError):
-    return True
-  return "tensorflow" in sys.modules and isinstance(
-    error, tf1.errors.ResourceExhaustedError
-  )
+  name = type(error).__name__
+  return isinstance(error, MemoryError) or name == "ResourceExhaustedError"
 
 
 def tell(sentence):

@@ -34,9 +34,8 @@ def has_gpu():
 def half_precision(vocab_size):
   """Returns the 16-bit type that --use_fp16 takes on this machine.
 
-  That is bfloat16, which has the range of a float32. GPUs that are too old for
-  it (before compute capability 8.0) take float16, unless a sum over the
-  vocabulary is too large for one.
+  That is bfloat16, which has the range of a float32; but float16 on GPUs before
+  compute capability 8.0, unless a sum over the vocabulary exceeds its range.
   """
   for gpu in tf1.config.list_physical_devices("GPU"):
     details = tf1.config.experimental.get_device_details(gpu)
@@ -50,15 +49,11 @@ def has_units_for(dtype):
   """Says whether the device multiplies this 16-bit type in hardware."""
   if has_gpu():
     return True
+  features = set()
+  with contextlib.suppress(OSError):  # Of a system that is not Linux.
+    features.update(pathlib.Path("/proc/cpuinfo").read_text().split())
   units = {"amx_bf16", "avx512_bf16", "bf16"}  # The last is an ARM's.
-  return dtype == "bfloat16" and not units.isdisjoint(cpu_features())
-
-
-def cpu_features():
-  """Returns what Linux lists of the processor; nothing on other systems."""
-  with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
-    return set(f.read().split())
-  return set()
+  return dtype == "bfloat16" and not units.isdisjoint(features)
 
 
 def check_memory(config):
@@ -104,9 +99,8 @@ def free_memory():
 
 
 def _read_of_group(name):
-  """Returns a file of the process's control group, as Linux has it."""
-  with open(f"/sys/fs/cgroup/{name}") as f:
-    return f.read()
+  """Returns a file about the process's control group, which Linux has."""
+  return pathlib.Path("/sys/fs/cgroup", name).read_text()
 
 
 def start_on_gpus(num_gpus, num_workers):

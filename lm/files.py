@@ -17,9 +17,6 @@ def new_file(path):
   """Yields a temporary name to write to; afterwards the file replaces `path`.
 
   If the block fails, `path` stays as it is and nothing is left beside it.
-
-  Raises:
-    OSError: if it cannot be written.
   """
   path = os.path.realpath(path)  # What a link points to, not the link.
   if os.path.exists(path) and not os.path.isfile(path):
@@ -39,15 +36,7 @@ def new_file(path):
 
 
 def write_file(path, content):
-  """Writes a file completely or not at all.
-
-  Args:
-    path: the file.
-    content: text, written as UTF-8 with its newlines as they are, or bytes.
-
-  Raises:
-    OSError: if it cannot be written.
-  """
+  """Writes a file, of bytes or of text as UTF-8, completely or not at all."""
   if isinstance(content, str):
     content = content.encode()
   with new_file(path) as temporary, open(temporary, "wb") as f:
@@ -58,9 +47,7 @@ def write_file(path, content):
 def new_folder(path, flag):
   """Makes a folder that appears under its name only if the block succeeds.
 
-  Args:
-    path: the folder. It must not exist.
-    flag: the flag that names it, such as "--export_dir", for errors.
+  It must not exist. `flag` is the flag that names it, such as "--export_dir".
 
   Yields:
     The name of the folder while it is being filled.

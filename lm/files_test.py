@@ -5,7 +5,34 @@ import pathlib
 
 import pytest
 
-from lm.files import NewFolderError, check_new_folder, new_folder
+from lm.files import (
+  NewFolderError,
+  check_new_folder,
+  new_file,
+  new_folder,
+  write_file,
+)
+
+
+@pytest.mark.parametrize("content", ["é\r\n", b"\xff\n"])
+def test_a_file_is_replaced_at_the_end(tmp_path, content):
+  path, link = tmp_path / "file", tmp_path / "link"
+  path.write_text("old")
+  link.symlink_to("file")
+  write_file(str(link), content)
+  expected = content.encode() if isinstance(content, str) else content
+  assert path.read_bytes() == expected and link.is_symlink()
+  with (
+    pytest.raises(OSError, match="No space") as raised,
+    new_file(str(link)) as temporary,
+  ):
+    pathlib.Path(temporary).write_text("half")
+    raise OSError(28, "No space", temporary)
+  assert raised.value.filename == str(path)
+  assert path.read_bytes() == expected
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
+  with pytest.raises(OSError, match="not a regular file"):
+    write_file("/dev/null", content)
 
 
 def test_the_folder_is_there_after_the_block(tmp_path):

@@ -3,9 +3,15 @@
 import numpy as np
 import pytest
 
-from lm import layers, tf1
+from lm import layers, rnn_modes, tf1
 
 STEPS, BATCH, HIDDEN, VOCAB = 5, 3, 7, 11
+
+
+def lstm_layer(inputs, *args):
+  """Calls lstm_layer with one tensor [T, B, H] in place of a list."""
+  outputs, c, h = layers.lstm_layer(tf1.unstack(inputs), *args)
+  return tf1.stack(outputs), c, h
 
 
 def lstm_of_single_ops(inputs, c, h, kernel, bias):
@@ -28,7 +34,7 @@ def losses_of_tensorflow(rows, w, b, targets):
 
 
 def evaluate(function, arrays, *rest):
-  """Returns the outputs, and the gradients of a random mixture of them."""
+  """Returns the outputs and the gradients of a random mixture of them."""
   random = np.random.RandomState(1)
   with tf1.Graph().as_default(), tf1.Session() as session:
     inputs = [tf1.constant(array, tf1.float32) for array in arrays]
@@ -37,18 +43,21 @@ def evaluate(function, arrays, *rest):
     mixture = tf1.add_n(
       [tf1.reduce_sum(y * random.uniform(-1, 1, y.shape)) for y in outputs]
     )
-    return session.run([outputs, tf1.gradients(mixture, inputs)])
+    found = session.run([outputs, tf1.gradients(mixture, inputs)])
+  return tf1.nest.flatten(found)
 
 
-def compare(found, expected):
-  for values, others in zip(found, expected, strict=True):
-    for value, other in zip(values, others, strict=True):
-      assert np.abs(other).max() > 1e-3
-      np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
+def compare(function, reference, arrays, *rest, least=1e-3):
+  """Compares outputs and gradients, of which each must reach `least`."""
+  found = evaluate(function, arrays, *rest)
+  expected = evaluate(reference, arrays, *rest)
+  for value, other in zip(found, expected, strict=True):
+    assert np.abs(other).max() >= least
+    np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
 
 
 def test_lstm_layer_has_tensorflows_gradients():
-  """Of outputs and of the last state, with respect to all that goes in."""
+  """Of the outputs and the last state, with respect to all inputs."""
   random = np.random.RandomState(0)
   shapes = [
     [STEPS, BATCH, HIDDEN],
@@ -58,9 +67,7 @@ def test_lstm_layer_has_tensorflows_gradients():
     [4 * HIDDEN],
   ]
   arrays = [random.uniform(-1, 1, shape) for shape in shapes]
-  compare(
-    evaluate(layers.lstm_layer, arrays), evaluate(lstm_of_single_ops, arrays)
-  )
+  compare(lstm_layer, lstm_of_single_ops, arrays)
 
 
 def test_softmax_losses_have_tensorflows_gradients():
@@ -68,20 +75,44 @@ def test_softmax_losses_have_tensorflows_gradients():
   shapes = [[STEPS * BATCH, HIDDEN], [HIDDEN, VOCAB], [VOCAB]]
   arrays = [random.uniform(-2, 2, shape) for shape in shapes]
   targets = random.randint(0, VOCAB, STEPS * BATCH).astype(np.int32)
-  compare(
-    evaluate(layers.softmax_losses, arrays, targets),
-    evaluate(losses_of_tensorflow, arrays, targets),
-  )
+  compare(layers.softmax_losses, losses_of_tensorflow, arrays, targets)
 
 
 @pytest.mark.parametrize("size", [1e-3, 90.0, 1e4])
 def test_softmax_losses_of_any_size(size):
-  """Logits whose exp no float32 holds; a loss near 0, and far from it."""
-  rows = np.array([[size], [size]])
-  w, b = np.array([[-1.0, 0.0, 1.0]]), np.zeros(3)
+  """Logits whose exp overflows a float32; losses near 0 and far from it."""
+  arrays = [[[size], [size]], [[-1.0, 0.0, 1.0]], np.zeros(3)]
   targets = np.array([0, 2], np.int32)
-  compare_to = evaluate(losses_of_tensorflow, [rows, w, b], targets)
-  found = evaluate(layers.softmax_losses, [rows, w, b], targets)
-  for values, others in zip(found, compare_to, strict=True):
-    for value, other in zip(values, others, strict=True):
-      np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
+  compare(layers.softmax_losses, losses_of_tensorflow, arrays, targets, least=0)
+
+
+def test_the_kernel_of_an_unrolled_cell_gets_one_product():
+  """Its gradient equals that of tf.gradients, which adds up T products."""
+  random = np.random.RandomState(0)
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    inputs = [
+      tf1.constant(random.uniform(-1, 1, [BATCH, HIDDEN]), tf1.float32)
+      for _ in range(STEPS)
+    ]
+    zeros = tf1.zeros([BATCH, HIDDEN])
+    outputs, c, _ = rnn_modes.basic(inputs, zeros, zeros)
+    cost = tf1.reduce_sum(tf1.stack([*outputs, c]))
+    kernel, bias = tf1.trainable_variables()
+    found = layers.gradients_of(cost, [kernel, bias])
+    expected = tf1.gradients(cost, [kernel, bias])
+    assert (found[0].op.type, expected[0].op.type) == ("MatMul", "AddN")
+    session.run(tf1.global_variables_initializer())
+    for one, other in session.run(list(zip(found, expected, strict=True))):
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_kernel_with_another_use_gets_its_complete_gradient():
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    w = tf1.get_variable("w", initializer=np.float32([[1, 2], [3, 4]]))
+    x = tf1.constant([[1.0, 1.0]])
+    cost = tf1.reduce_sum(tf1.matmul(tf1.matmul(x, w), w) + tf1.square(w))
+    session.run(tf1.global_variables_initializer())
+    found, expected = session.run(
+      [layers.gradients_of(cost, [w]), tf1.gradients(cost, [w])]
+    )
+    np.testing.assert_array_equal(found, expected)

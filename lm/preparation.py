@@ -28,84 +28,65 @@ class PreparationError(InputError, ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preparation:
-  """The choices.
-
-  Raises:
-    PreparationError: If a value has the wrong type or is out of range.
-  """
+  """The choices. Raises PreparationError if one of them is not possible."""
 
   lower_case: bool  # Whether to turn all letters into lower case.
   number_word: str  # The word that replaces numbers, N in PTB; "": none does.
   punctuation: str  # "split": marks become words; "drop": they go; "keep".
 
   def __post_init__(self):
-    word = self.number_word
     if not isinstance(self.lower_case, bool):
       raise PreparationError("lower_case must be true or false.")
-    if not isinstance(word, str) or word.split() not in ([word], []):
-      raise PreparationError(
-        f"number_word must be one word, or empty, not {word!r}."
-      )
-    if word in (EOS, UNKNOWN) or unicodedata.normalize("NFC", word) != word:
-      raise PreparationError(
-        f"number_word must not be {EOS} or {UNKNOWN}, and must be in Unicode's "
-        f"normal form C, not {word!a}."
-      )
     if self.punctuation not in PUNCTUATION:
+      raise PreparationError("punctuation must be split, drop or keep.")
+    word = self.number_word
+    if (
+      not isinstance(word, str)
+      or word in (EOS, UNKNOWN)
+      or word != unicodedata.normalize("NFC", "".join(word.split()))
+    ):
       raise PreparationError(
-        f"punctuation must be one of {', '.join(PUNCTUATION)}, not "
-        f"{self.punctuation!r}."
+        "number_word must be empty or one word in Unicode's normal form C, but "
+        f"not {EOS} or {UNKNOWN}; it is {word!a}."
       )
 
   def words_of(self, line):
     """Returns the list of words of a line, which is empty for a blank line."""
-    fixed = {UNKNOWN, EOS, self.number_word}
     words = unicodedata.normalize("NFC", line).split()
-    if self.lower_case:
-      words = [w if w in fixed else w.lower() for w in words]
-    if self.punctuation != "keep":
-      words = [
-        piece
-        for word in words
-        for piece in ([word] if word in fixed else _words_and_marks(word))
-        if self.punctuation == "split" or word in fixed or not _is_mark(piece)
-      ]
-    if self.number_word:
-      words = [self.number_word if _NUMBER.fullmatch(w) else w for w in words]
-    return words
-
-
-def _is_mark(text):
-  """Says whether a text is a single punctuation mark or symbol."""
-  return len(text) == 1 and unicodedata.category(text)[0] in "PS"
+    return [piece for word in words for piece in _pieces(self, word)]
 
 
 @functools.lru_cache(1 << 16)  # Most words occur more than once.
-def _words_and_marks(word):
-  """Splits a text without spaces into words and marks.
+def _pieces(choices, word):
+  """Returns the words that a Preparation makes of a text without spaces.
 
   A mark inside a word stays, as in "don't", "U.S" or "well-known". So does a
   comma or point inside a number.
   """
-  marks = re.escape("".join(filter(_is_mark, set(word))))
-  if not marks:
-    return (word,)
-  letters = rf"[^{marks}]+"
-  return tuple(
-    re.findall(
-      rf"{letters}(?:(?:['\u2019.-]|(?<=\d),(?=\d)){letters})*|[{marks}]", word
-    )
-  )
+  fixed = (UNKNOWN, EOS, choices.number_word)
+  if choices.lower_case and word not in fixed:
+    word = word.lower()
+  pieces = [word]
+  if choices.punctuation != "keep" and word not in fixed:
+    marks = (c for c in set(word) if unicodedata.category(c)[0] in "PS")
+    marks = re.escape("".join(marks))
+    letters, inside = rf"[^\s{marks}]+", r"['\u2019.-]|(?<=\d),(?=\d)"
+    pattern = rf"{letters}(?:(?:{inside}){letters})*"
+    if choices.punctuation == "split":
+      pattern += rf"|[\s{marks}]"
+    pieces = re.findall(pattern, word)
+  if choices.number_word:
+    return [choices.number_word if _NUMBER.fullmatch(p) else p for p in pieces]
+  return pieces
 
 
 def read(folder):
-  """Returns the Preparation of the corpus in a folder.
+  """Returns the Preparation of the corpus in a folder, None if there is none.
 
-  None if the folder has no preparation.json. Words are then whatever stands
-  between spaces.
+  Without one, words are whatever stands between spaces.
 
   Raises:
-    PreparationError: If the file cannot be read or is damaged.
+    PreparationError: If preparation.json cannot be read or is damaged.
   """
   path = os.path.join(folder, FILE_NAME)
   try:
@@ -124,9 +105,6 @@ def from_json(choices):
   """Returns the Preparation that a dictionary holds, or None for None.
 
   Raises:
-    PreparationError: If a choice is missing, unknown, or out of range.
+    PreparationError, TypeError: If a choice is missing, unknown, or not valid.
   """
-  try:
-    return None if choices is None else Preparation(**choices)
-  except TypeError:
-    raise PreparationError(f"{choices!r} is not a preparation.") from None
+  return None if choices is None else Preparation(**choices)

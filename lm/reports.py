@@ -37,20 +37,12 @@ class Reporter:
   """Shows how far a pass over a text is: a bar on a terminal, else lines."""
 
   def __init__(self, size, title, done=0, verbose=False):
-    """Starts a report of `size` steps, of which some are done.
-
-    If `verbose`, it prints ten lines on the way when there is no bar.
-    """
+    """Starts a report; if `verbose`, it prints ten lines where no bar is."""
     self._size = size
     self._lines = _lines_at(size) if verbose else ()
-    self.bar = tqdm.tqdm(
-      total=size,
-      initial=done,
-      desc=title,
-      disable=None,  # Unless stdout is a terminal.
-      leave=False,
-      file=sys.stdout,
-    )
+    options = {"leave": False, "file": sys.stdout}
+    options["disable"] = None  # Unless stdout is a terminal.
+    self.bar = tqdm.tqdm(total=size, initial=done, desc=title, **options)
 
   def __enter__(self):
     return self
@@ -73,11 +65,8 @@ class Reporter:
 
 
 def _lines_at(size):
-  """Returns the steps, from 0, after which to print: ten in an epoch.
-
-  In a long epoch they are the tutorial's: 10, then each tenth of an epoch.
-  """
-  if size >= 110:
+  """Returns the steps, from 0, after which to print: ten in an epoch."""
+  if size >= 110:  # As the tutorial had it.
     return range(10, size, size // 10)
   every = math.ceil(size / 10)
   return range(every - 1, size, every)

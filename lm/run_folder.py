@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import time
 
 import filelock
@@ -25,21 +26,9 @@ from lm.files import write_file
 from lm.summaries import Summaries
 
 # How the names of a run's files start, without config.json.
-_NAMES = (
-  "vocabulary.txt",
-  "model.ckpt-",
-  "checkpoint",
-  "best_checkpoint",
-  "epochs.jsonl",
-  "result.json",
-)
+_NAMES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
 # What result.json has at least.
-RESULT_NAMES = (
-  "epoch",
-  "train_perplexity",
-  "valid_perplexity",
-  "test_perplexity",
-)
+_RESULT = {"epoch", "train_perplexity", "valid_perplexity", "test_perplexity"}
 
 
 class RunFolderError(InputError, OSError):
@@ -54,7 +43,7 @@ class Timer:
     self.start()
 
   def start(self):
-    """Starts again."""
+    """Starts the timer, or restarts it."""
     self._started = time.monotonic()  # A clock that nobody can set.
 
   def __bool__(self):
@@ -104,37 +93,29 @@ class RunFolder(NoRunFolder):
     """
     check_name(path)
     self.path = path
-    self.result = None
     self.is_due = Timer(checkpoint_minutes)
-    self._summaries = None
     with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
       self._folder = os.stat(path)
-    self._check(about, _lines(vocabulary))  # A refused folder gets no lock.
+    words = _lines(vocabulary)
+    has_run = self._check(about, words)  # A refused folder gets no lock.
     self._lock = self._locked()
-    try:
-      self._open(about, _lines(vocabulary))
-    except BaseException:
-      self._lock.release()
-      raise
+    if not has_run:
+      self._write("config.json", json.dumps(about, indent=2) + "\n")
+    if self._read("vocabulary.txt") != words:
+      self._write("vocabulary.txt", words)
+      if has_run:
+        logging.warning("%s: vocabulary.txt was missing and was rebuilt.", path)
+    self.result = self._read_result()
 
   def __exit__(self, *exception):
-    """Closes the folder."""
-    if self._summaries:
-      self._summaries.close()
     self._lock.release()
 
   def restore(self, session, state_shape):
-    """Reads the newest intact checkpoint into the session.
+    """Reads the newest intact checkpoint; returns its checkpoints.Progress.
 
-    Call it when the graph has all of its variables.
-
-    Args:
-      session: a Session with its variables initialized.
-      state_shape: [L, 2, B, H], the shape of the LSTM's state.
-
-    Returns:
-      A checkpoints.Progress.
+    Call it when the graph has all of its variables and they are initialized.
+    The LSTM's state has the shape state_shape, [L, 2, B, H].
 
     Raises:
       checkpoints.CheckpointError: if there are checkpoints, but none is intact.
@@ -142,14 +123,13 @@ class RunFolder(NoRunFolder):
     self._checkpoints = checkpoints.Checkpoints(self.path, state_shape)
     with self._trying_to("read the checkpoints"):
       progress, step = self._checkpoints.restore(session)
-    lines = _json_lines(progress.epochs)
+    lines = _lines(map(json.dumps, progress.epochs))
     found = self._read("epochs.jsonl")
-    if step is None:
-      if found:
-        logging.warning(
-          "%s has no checkpoint left: training from the start.", self.path
-        )
-    else:
+    if step is None and found:
+      logging.warning(
+        "%s has no checkpoint left: training from the start.", self.path
+      )
+    elif step is not None:
       if found != (lines or None):
         self._write("epochs.jsonl", lines)
         logging.warning(
@@ -168,28 +148,19 @@ class RunFolder(NoRunFolder):
     return progress
 
   def save(self, session, step, progress):
-    """Writes a checkpoint, and epochs.jsonl if an epoch has ended.
-
-    Args:
-      session: a Session with the variables.
-      step: the global step.
-      progress: a checkpoints.Progress.
-    """
+    """Writes a checkpoint of this global step; epochs.jsonl after an epoch."""
     with self._trying_to("write the checkpoint"):
       if not os.path.samestat(os.stat(self.path), self._folder):
         raise FileNotFoundError(0, "the folder was replaced by another one")
       self._checkpoints.save(session, step, progress)
     if progress.step == 0:
-      self._write("epochs.jsonl", _json_lines(progress.epochs))
+      self._write("epochs.jsonl", _lines(map(json.dumps, progress.epochs)))
     self.is_due.start()
 
   def summarize(self, step, prefix, values):
-    """Writes summaries for TensorBoard.
+    """Writes a dictionary of numbers for TensorBoard, at a global step.
 
-    Args:
-      step: the global step.
-      prefix: what the tags start with, such as "train/".
-      values: a dictionary of numbers.
+    The tags are the names with a prefix, such as "train/".
     """
     values = {prefix + name: value for name, value in values.items()}
     with self._trying_to("write the summaries"):
@@ -201,11 +172,7 @@ class RunFolder(NoRunFolder):
     self.summarize(step, "result/", values)
 
   def _check(self, about, vocabulary):
-    """Raises RunFolderError if the folder holds another run.
-
-    Returns:
-      Whether it holds this run, with something trained.
-    """
+    """Returns whether the folder holds this run, with something trained."""
     names = os.listdir(self.path)
     has_run = bool(checkpoints.steps_in(self.path)) or not (
       {"epochs.jsonl", "result.json"}.isdisjoint(names)
@@ -230,28 +197,12 @@ class RunFolder(NoRunFolder):
       )
     return has_run
 
-  def _open(self, about, vocabulary):
-    """Checks what the folder has, and adds what it lacks."""
-    has_run = self._check(about, vocabulary)
-    if not has_run:
-      self._write("config.json", json.dumps(about, indent=2) + "\n")
-    found = self._read("vocabulary.txt")
-    if has_run and found is None:
-      logging.warning(
-        "%s: vocabulary.txt was missing and was rebuilt.", self.path
-      )
-    if found != vocabulary:
-      self._write("vocabulary.txt", vocabulary)
-    self.result = self._read_result()
-
   def _read_result(self):
     """Returns what result.json says, None if it is missing or damaged."""
-    try:
+    with contextlib.suppress(ValueError, TypeError, KeyError):
       result = json.loads(self._read("result.json") or "null")
-      if all(isinstance(result[n], int | float) for n in RESULT_NAMES):
+      if all(isinstance(result[name], int | float) for name in _RESULT):
         return result
-    except (ValueError, TypeError, KeyError):
-      pass
     return None
 
   def _locked(self):
@@ -264,23 +215,20 @@ class RunFolder(NoRunFolder):
         f"{self.path} is in use by another process. Wait until it ends, or "
         "give --save_path another folder."
       ) from None
-    except NotImplementedError:  # Some network file systems have no locks.
-      logging.warning(
+    except (OSError, NotImplementedError) as error:
+      if getattr(error, "filename", None):  # The file cannot be opened.
+        raise RunFolderError(
+          f"Cannot write the folder --save_path={self.path}: {error.strerror}."
+        ) from None
+      logging.warning(  # Some network file systems have no locks.
         "%s cannot be locked: do not start a second run in it.", self.path
       )
-    except OSError as error:
-      raise RunFolderError(
-        f"Cannot write the folder --save_path={self.path}: {error.strerror}."
-      ) from None
     return lock
 
   def _read(self, name):
     """Returns the text of a file, None if it is missing."""
     try:
-      with open(
-        os.path.join(self.path, name), encoding="utf-8", errors="replace"
-      ) as f:
-        return f.read()
+      return pathlib.Path(self.path, name).read_text("utf-8", "replace")
     except FileNotFoundError:
       return None
     except OSError as error:
@@ -344,8 +292,7 @@ def read_config(path):
   """Returns the dictionary of config.json in the folder `path`."""
   name = os.path.join(path, "config.json")
   try:
-    with open(name, encoding="utf-8") as f:
-      about = json.load(f)
+    about = json.loads(pathlib.Path(name).read_text("utf-8"))
     if isinstance(about, dict) and isinstance(about.get("config"), dict):
       return about
   except OSError as error:
@@ -381,8 +328,7 @@ def read_run(path, flag="--save_path"):
     ) from None
   name = os.path.join(path, "vocabulary.txt")
   try:
-    with open(name, encoding="utf-8", newline="\n") as f:
-      vocabulary = f.read().split("\n")[:-1]
+    vocabulary = pathlib.Path(name).read_text("utf-8").split("\n")[:-1]
   except (OSError, ValueError):
     raise RunFolderError(
       f"{name} cannot be read. If it is missing, the command that trained the "
@@ -415,11 +361,6 @@ def _flat(values):
   for name, value in values.items():
     flat.update(value if isinstance(value, dict) else {name: value})
   return flat
-
-
-def _json_lines(values):
-  """Returns a text with a line of JSON for each value."""
-  return _lines(map(json.dumps, values))
 
 
 def _lines(texts):

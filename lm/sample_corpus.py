@@ -40,25 +40,20 @@ class Source:
 
   def __init__(self, rng):
     """Draws the words and their frequencies with a numpy RandomState."""
-    self.words, spans, shares = [], {}, {EOS: [1.0] * _TOPICS}
+    words, spans, shares = {}, {EOS: -1}, {EOS: [1.0] * _TOPICS}
     for name, size in _SIZES.items():
-      spans[name] = slice(len(self.words), len(self.words) + size)
-      while len(self.words) < spans[name].stop:
+      spans[name] = slice(len(words), len(words) + size)
+      while len(words) < spans[name].stop:
         syllables = rng.choice(_SYLLABLES, size=rng.randint(2, 4))
-        word = "".join(syllables) + _ENDINGS[name]
-        if word not in self.words:
-          self.words.append(word)
-    spans[EOS] = len(self.words)
-    self.words.append(EOS)
+        words["".join(syllables) + _ENDINGS[name]] = None
+    self.words = [*words, EOS]
     for name, size in _SIZES.items():
       ranks = np.ones(size) if name == "opener" else np.arange(1, size + 1)
       share = 1 / ranks / (1 / ranks).sum()  # Zipf's law.
-      shares[name] = [share] * _TOPICS
-      if name in ("noun", "verb", "adj"):
-        shares[name] = [rng.permutation(share) for _ in range(_TOPICS)]
-    num_states = 1 + 4 * _TOPICS  # The start, and four for each topic.
-    self.emission = np.zeros((num_states, len(self.words)))  # [S, V]
-    self.next_state = np.zeros(self.emission.shape, int)  # [S, V]
+      order = rng.permutation if name in ("noun", "verb", "adj") else np.copy
+      shares[name] = [order(share) for _ in range(_TOPICS)]
+    shape = 1 + 4 * _TOPICS, len(self.words)  # [S, V]: a start, four a topic.
+    self.emission, self.next_state = np.zeros(shape), np.zeros(shape, int)
     for topic in range(_TOPICS):
       states = {name: i and 4 * topic + i for i, name in enumerate(_GRAMMAR)}
       for position, choices in _GRAMMAR.items():
@@ -88,31 +83,23 @@ class Source:
     """Returns the best (bigram, unigram) perplexities on an endless text."""
     moves = np.eye(len(self.emission))[self.next_state]  # [S, V, S]
     transition = np.einsum("sv,svt->st", self.emission, moves)  # [S, S]
-    # After 1000 words, the first state does not matter any more.
-    share = np.linalg.matrix_power(transition, 1000)[0]  # [S]
+    share = np.linalg.matrix_power(transition, 1000)[0]  # [S], in the long run.
     emitted = share[:, np.newaxis] * self.emission  # [S, V]
     pairs = np.einsum("sv,svw->vw", emitted, self.emission[self.next_state])
-    unigram = _perplexity(emitted.sum(axis=0))
-    return _perplexity(pairs) / unigram, unigram
-
-
-def _perplexity(probabilities):
-  """Returns exp of the entropy."""
-  p = probabilities[probabilities > 0]
-  return math.exp(-(p * np.log(p)).sum())
+    unigram, pair = (
+      math.exp(-(p[p > 0] * np.log(p[p > 0])).sum())  # exp of the entropy.
+      for p in (emitted.sum(axis=0), pairs)
+    )
+    return pair / unigram, unigram
 
 
 def write_corpus(folder, seed=1, train_words=100_000):
   """Writes three texts in PTB's format, and source.json; returns the latter.
 
-  Args:
-    folder: The folder. If it has some of the files already, they must be equal.
-    seed: The same seed makes the same files.
-    train_words: The least length of ptb.train.txt, ten times the others'.
-
-  Raises:
-    DataError: If one of the files exists with other contents.
+  ptb.train.txt has at least train_words, ten times as many as the others.
+  Raises DataError if one of the files exists with other contents.
   """
+  folder = pathlib.Path(folder)
   rng = np.random.RandomState(seed)  # Draws the same with every numpy.
   source = Source(rng)
   texts, words = {}, {}
@@ -120,7 +107,8 @@ def write_corpus(folder, seed=1, train_words=100_000):
     size = train_words if part == "train" else max(train_words // 10, 1)
     text, best = source.sample(size, rng)
     lines = " " + " ".join(text).replace(EOS, "\n")
-    texts[f"ptb.{part}.txt"], words[part] = lines.encode(), len(text)
+    texts[folder / f"ptb.{part}.txt"] = lines.encode()
+    words[part] = len(text)
   bigram, unigram = source.perplexities()
   about = {
     "best_perplexity": best,  # On the test text.
@@ -129,16 +117,16 @@ def write_corpus(folder, seed=1, train_words=100_000):
     "seed": seed,
     "vocabulary": len(source.words),
     "words": words,
-    "sha256": {n: hashlib.sha256(t).hexdigest() for n, t in texts.items()},
+    "sha256": {p.name: hashlib.sha256(t).hexdigest() for p, t in texts.items()},
   }
+  source_json = f"{json.dumps(about, indent=2)}\n".encode()
   # A folder is complete when ptb.test.txt, the last file, is there.
-  texts = {"source.json": f"{json.dumps(about, indent=2)}\n".encode(), **texts}
-  paths = {pathlib.Path(folder, name): text for name, text in texts.items()}
-  for path, content in paths.items():
+  texts = {folder / "source.json": source_json, **texts}
+  for path, content in texts.items():
     if path.exists() and path.read_bytes() not in (b"", content):
       raise DataError(f"{path} has other contents. Move it elsewhere.")
-  for path, content in paths.items():
-    path.parent.mkdir(parents=True, exist_ok=True)
+  folder.mkdir(parents=True, exist_ok=True)
+  for path, content in texts.items():
     files.write_file(path, content)
   return about
 
@@ -146,8 +134,7 @@ def write_corpus(folder, seed=1, train_words=100_000):
 def best_perplexity(data_path):
   """Returns a perfect model's perplexity on ptb.test.txt; None if unknown.
 
-  Raises:
-    DataError: If source.json is damaged or describes another test text.
+  Raises DataError if source.json is damaged or describes another test text.
   """
   path = pathlib.Path(data_path, "source.json")
   if not path.exists():

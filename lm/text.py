@@ -16,13 +16,7 @@ class DataError(InputError, ValueError):
 
 
 def read_vocabulary(data_path):
-  """Reads only ptb.train.txt, and returns its words in the order of their ids.
-
-  Args:
-    data_path: The folder with the texts.
-
-  Returns:
-    A list of words.
+  """Returns the vocabulary of the ptb.train.txt in a folder.
 
   Raises:
     DataError: If the folder or the text is missing or cannot be used.
@@ -36,10 +30,7 @@ def vocabulary_of(words):
   """Returns the distinct words of a training text in the order of their ids.
 
   The most frequent word comes first. Words that are equally frequent are in
-  alphabetical order.
-
-  Args:
-    words: The words of the text, or a Counter of them.
+  alphabetical order. The text is a list or a Counter of words.
   """
   counts = collections.Counter(words)
   return sorted(counts, key=lambda word: (-counts[word], word))
@@ -56,10 +47,7 @@ def check_folder(data_path):
 
 
 def read_words(path):
-  """Reads the words of a file, with "<eos>" in place of each newline.
-
-  Args:
-    path: The file, in UTF-8.
+  """Reads the words of a UTF-8 file, with "<eos>" in place of each newline.
 
   Returns:
     (words, sha256): The list of words, and the checksum of the file.
@@ -82,17 +70,10 @@ def read_words(path):
 
 
 def decode(content, name):
-  """Decodes UTF-8, and turns every kind of line ending into a newline.
-
-  Args:
-    content: The bytes of a text.
-    name: The name of the text, for error messages.
-
-  Returns:
-    The text, without byte-order marks.
+  """Decodes UTF-8. Line endings become newlines, byte-order marks go.
 
   Raises:
-    DataError: If the bytes are not UTF-8.
+    DataError: If the bytes are not UTF-8. It calls the text by its `name`.
   """
   try:
     text = content.decode("utf-8")

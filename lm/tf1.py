@@ -32,8 +32,7 @@ def __getattr__(name):
 def reason_of(error):
   """Returns what an exception says, as one sentence.
 
-  TensorFlow's own (tf1.errors.OpError) have it within a stack trace, before the
-  name of the operation.
+  TensorFlow's own have it within a stack trace, before the operation's name.
   """
   text = getattr(error, "message", str(error)).partition("[[{{node")[0]
   lines = [line.strip() for line in text.split("\n") if line.strip()]
@@ -60,11 +59,7 @@ def _load():
 
 @contextlib.contextmanager
 def _silent_stderr():
-  """Drops what is written to file descriptor 2, also by C++ code.
-
-  While TensorFlow's libraries load, they log whatever the log level is. A
-  Python exception is not lost: it is printed after the block.
-  """
+  """Drops what C++ code writes to stderr while it loads, at any log level."""
   if sys.stderr:
     sys.stderr.flush()
   kept = os.dup(2)

@@ -18,29 +18,20 @@ _EXAMPLE = (
 
 
 def workers_in(text):
-  """Reads the value of TF_CONFIG.
+  """Reads the value of TF_CONFIG; None or "" if it is not set.
 
-  Args:
-    text: the value; None or "" if the variable is not set.
-
-  Returns:
-    (addresses, index): "host:port" of each worker, and the number of this one;
-    ([], 0) if there are no workers.
-
-  Raises:
-    WorkersError: if it is not in TensorFlow's format, or lists tasks that are
-      not workers.
+  Returns (addresses, index): "host:port" of each worker, and the number of this
+  one; ([], 0) if there are no workers. Raises WorkersError if it is not in
+  TensorFlow's format, or lists tasks that are not workers.
   """
   try:
     config = json.loads(text or "{}")
-  except (ValueError, RecursionError) as error:
-    raise WorkersError(f"TF_CONFIG is not JSON: {error}. {_EXAMPLE}") from None
-  try:
     cluster, task = config.get("cluster", {}), config.get("task", {})
-    others = cluster.keys() | {task.get("type", "worker")}
-    others -= {"worker"}
+    others = {*cluster, task.get("type", "worker")} - {"worker"}
     addresses, index = cluster.get("worker", []), task.get("index")
-    are_texts = all(map(_is_address, addresses))
+    are_valid = all(map(_is_address, addresses))
+  except ValueError as error:
+    raise WorkersError(f"TF_CONFIG is not JSON: {error}. {_EXAMPLE}") from None
   except (AttributeError, TypeError):
     raise WorkersError(f"TF_CONFIG is not as expected. {_EXAMPLE}") from None
   if not config:
@@ -50,7 +41,7 @@ def workers_in(text):
       f"TF_CONFIG has a task '{min(others, key=str)}', but all tasks must be "
       f"workers. {_EXAMPLE}"
     )
-  if not isinstance(addresses, list) or not addresses or not are_texts:
+  if not addresses or not are_valid or not isinstance(addresses, list):
     raise WorkersError(
       "TF_CONFIG must list workers as host:port, with a host's name or IPv4 "
       f"address, not {addresses}. {_EXAMPLE}"
@@ -67,15 +58,11 @@ def workers_in(text):
 
 def refuse_workers(what):
   """Raises WorkersError if TF_CONFIG lists several workers, for `what`."""
-  addresses, _ = workers_in(os.environ.get("TF_CONFIG"))
-  if len(addresses) > 1:
-    raise WorkersError(
-      f"{what} is for one process: start it without TF_CONFIG."
-    )
+  if len(workers_in(os.environ.get("TF_CONFIG"))[0]) > 1:
+    raise WorkersError(f"{what} needs one process: start it without TF_CONFIG.")
 
 
 def _is_address(text):
   """Says whether a text is a possible host:port."""
-  label = "[A-Za-z0-9_-]{1,63}"
-  match = re.fullmatch(rf"({label}(?:\.{label})*):([1-9][0-9]{{,4}})", text)
-  return match is not None and len(match[1]) < 254 and int(match[2]) < 2**16
+  match = re.fullmatch(r"([\w-]{1,63}\.)*[\w-]{1,63}:([1-9]\d{,4})", text, re.A)
+  return match is not None and int(match[2]) < 2**16

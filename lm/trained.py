@@ -18,8 +18,7 @@ class Trained:
   # hidden_size, vocab_size and num_layers. Nothing has checked their values.
   hparams: dict
   vocabulary: list[str]  # The words in the order of their ids.
-  # How the training text was prepared; None if it was not.
-  preparation: preparation.Preparation | None
+  preparation: preparation.Preparation | None  # Of the training text, if any.
 
   def check_vocabulary(self, vocabulary):
     """Raises DataError unless this is the vocabulary of the model."""
@@ -31,39 +30,24 @@ class Trained:
 
 
 def of_run(folder, which=None, flag="--run"):
-  """Finds the model of a run.
+  """Returns the Trained of a run's folder, which `flag` names.
 
-  Args:
-    folder: the run's folder.
-    which: the checkpoint to use, as `checkpoints.find` takes it; None for the
-      last one.
-    flag: the flag that names the folder, for errors.
-
-  Returns:
-    A Trained.
+  `which` is the checkpoint, as `checkpoints.find` takes it; None for the last.
 
   Raises:
-    run_folder.RunFolderError: if a file of the folder is missing or damaged.
-    checkpoints.CheckpointError: if there is no such checkpoint.
+    InputError: if a file of the folder is missing or damaged.
   """
   run = run_folder.read_run(folder, flag)
   return Trained(checkpoints.find(folder, which or "last"), *run)
 
 
 def of_checkpoint(path, data_path):
-  """Finds the model in a checkpoint that is in no run's folder.
+  """Returns the Trained of a checkpoint, without .index, in no run's folder.
 
-  Args:
-    path: the checkpoint without .index.
-    data_path: the folder with the ptb.train.txt that it was trained on.
-
-  Returns:
-    A Trained.
+  `data_path` is the folder with the ptb.train.txt that it was trained on.
 
   Raises:
-    checkpoints.CheckpointError: if there is none, or the text is not its own.
-    text.DataError: if the text cannot be read.
-    preparation.PreparationError: if the text's preparation.json is damaged.
+    InputError: if it is missing or damaged, or if the text is not its own.
   """
   sizes = checkpoints.sizes_in(path)
   vocabulary = text.read_vocabulary(data_path)

@@ -1,12 +1,11 @@
 """Several processes that train one model together, each on some of the rows.
 
-All run the same command. The environment variable TF_CONFIG lists them
-(lm/tf_config.py). Each worker reads its own rows of every batch and keeps the
-LSTM's state of these rows. In a step, TensorFlow's collective operations add up
-the gradients and the cost of all workers, so each makes the same update and all
-keep the same weights: the training is that of one process with the full batch.
-The states of all rows are gathered only for a checkpoint. Worker 0 prints and
-writes.
+All run the same command. The environment variable TF_CONFIG lists them. Each
+worker reads its own rows of every batch and keeps the LSTM's state of these
+rows. In a step, TensorFlow's collective operations add up the gradients and the
+cost of all workers, so each makes the same update and all keep the same
+weights, as one process with the full batch would. The states of all rows are
+gathered only for a checkpoint. Worker 0 prints and writes.
 
 TensorFlow asks for no password: anyone who can connect to a worker's port can
 run code as you. Let only trusted machines reach it.
@@ -16,6 +15,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -26,7 +26,6 @@ import time
 import numpy as np
 
 from lm import layers, peers, run_folder, tf1
-from lm.peers import Peers
 from lm.tf_config import WorkersError
 
 # Seconds until a worker that is reachable but does not answer counts as lost.
@@ -36,15 +35,10 @@ _BETWEEN_LOOKS = 5  # Seconds between two looks whether the others are there.
 
 
 class OneWorker(contextlib.AbstractContextManager):
-  """The single-process case: each method is a no-op or plain TensorFlow.
+  """The single-process case: each method is a no-op or plain TensorFlow."""
 
-  Attributes:
-    index: the number of this worker, from 0.
-    size: the number of workers.
-    rows: a slice, the rows of the batch that are this worker's.
-  """
-
-  index, size, rows = 0, 1, slice(None)
+  index, size = 0, 1  # The number of this worker, from 0; and of all workers.
+  rows = slice(None)  # The rows of the batch that are this worker's.
 
   def __exit__(self, *exception):
     pass
@@ -53,7 +47,7 @@ class OneWorker(contextlib.AbstractContextManager):
     """Raises WorkersError unless `about`, a dictionary, is the same for all."""
 
   def of_all(self, value):
-    """Returns a list of what each worker passes, anything JSON can hold."""
+    """Returns a list of what each worker passes: JSON values or arrays."""
     return [value]
 
   def output(self):
@@ -110,10 +104,6 @@ class Workers(OneWorker):
       batch_size: B, the rows to share out.
       wait: seconds to wait for the others.
       fp16: whether to exchange gradients in bfloat16.
-
-    Raises:
-      WorkersError: if the port is in use, there are more workers than rows, or
-        a worker did not come in time.
     """
     self.index, self.size = index, len(addresses)
     if batch_size < self.size:
@@ -123,23 +113,19 @@ class Workers(OneWorker):
       )
     ends = [batch_size * n // self.size for n in range(self.size + 1)]
     self.rows = slice(*ends[index : index + 2])
-    self._batch_size = batch_size
-    self._peers = Peers(addresses, index)
-    self._fp16 = fp16
-    self._num_exchanges = 0  # In all graphs; each exchange needs a number.
+    self._batch_size, self._fp16 = batch_size, fp16
+    self._peers = peers.Peers(addresses, index)
+    self._numbers = itertools.count(1)  # Each exchange, in any graph, has one.
     self._have_met = False
     self._sums = set()  # The names of the tensors that need all workers.
     self._wishes = []
     self._config = tf1.ConfigProto(
-      allow_soft_placement=True,
-      device_filters=[f"/job:worker/task:{index}"],
+      allow_soft_placement=True, device_filters=[f"/job:worker/task:{index}"]
     )
-    self._config.experimental.collective_group_leader = (
-      "/job:worker/replica:0/task:0"
-    )
+    leader = "/job:worker/replica:0/task:0"
+    self._config.experimental.collective_group_leader = leader
     # The environment may name a proxy for the web. Workers do without it.
-    hosts = {address.rpartition(":")[0] for address in addresses}
-    os.environ["no_grpc_proxy"] = ",".join(sorted(hosts))  # noqa: SIM112
+    os.environ["grpc_proxy"] = ""  # noqa: SIM112
     try:
       self._server = tf1.train.Server(
         {"worker": addresses}, "worker", index, config=self._config
@@ -153,49 +139,41 @@ class Workers(OneWorker):
       ) from None
     self._peers.wait_for_all(wait)
     with tf1.Graph().as_default(), self.device():
-      self._ints = tf1.placeholder(tf1.int32, [None])
-      self._floats = tf1.placeholder(tf1.float32, None)
-      self._sum_of_ints = self._reduced(self._ints, "Add")
-      self._sum_of_floats = self._reduced(self._floats, "Add")
+      self._own = tf1.placeholder(tf1.int32, [None])
+      self._total = self._reduced(self._own, "Add")
       self._talk = tf1.Session(self._server.target, config=self._config)
 
   def __exit__(self, kind, error, traceback):
-    """Waits until all workers have come to the same end."""
     if kind is None:
       with contextlib.suppress(WorkersError):  # One left first: all are done.
         self.of_all(None)
     self._talk.close()
 
   def check_alike(self, about):
-    about = {
-      **about,
-      "exchange_fp16": self._fp16,
-      "TensorFlow": tf1.version.VERSION,
-      "the code's SHA-256": _sha256_of_code(),
-    }
+    about = {**about, "TensorFlow": tf1.version.VERSION}
+    about["the code's SHA-256"] = _sha256_of_code()
     first, *others = self.of_all(about)
     self._have_met = True
     for index, other in enumerate(others, 1):
       where = ("on worker 0", f"on worker {index}")
-      unlike = run_folder.differences(first, other, where)
-      if unlike:
+      if unlike := run_folder.differences(first, other, where):
         raise WorkersError(
           f"Worker {index} was not started like worker 0: {'; '.join(unlike)}. "
           "Give all workers the same flags, data and code."
         )
 
   def of_all(self, value):
-    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
-    sizes = np.zeros(self.size, np.int32)
-    sizes[self.index] = len(text)
-    sizes = self._exchange(self._sum_of_ints, {self._ints: sizes})
-    ends = np.cumsum(sizes)
-    begins = ends - sizes
-    texts = np.zeros(ends[-1], np.int32)
-    texts[begins[self.index] : ends[self.index]] = text
-    texts = self._exchange(self._sum_of_ints, {self._ints: texts})
-    texts = texts.astype(np.uint8).tobytes()
-    return [json.loads(texts[b:e]) for b, e in zip(begins, ends, strict=True)]
+    text = json.dumps(value, default=np.ndarray.tolist).encode()
+    ends = np.cumsum(self._total_of(np.eye(self.size)[self.index] * len(text)))
+    end = ends[self.index]
+    # Zeros where the others have their texts.
+    padded = np.pad(list(text), [end - len(text), ends[-1] - end])
+    texts = np.split(self._total_of(padded), ends[:-1])
+    return [json.loads(bytes(text.astype(np.uint8))) for text in texts]
+
+  def _total_of(self, values):
+    """Returns the sum of the workers' lists of whole numbers."""
+    return self._together(self._talk.run, self._total, {self._own: values})
 
   def output(self):
     if self.index == 0:
@@ -238,10 +216,8 @@ class Workers(OneWorker):
     return total
 
   def gradients_of(self, cost, variables):
-    return [
-      self._sum_of_gradients(gradient)
-      for gradient in super().gradients_of(cost, variables)
-    ]
+    gradients = super().gradients_of(cost, variables)
+    return [self._sum_of_gradients(gradient) for gradient in gradients]
 
   def _sum_of_gradients(self, gradient):
     """Returns the sum of the workers' gradients of one variable."""
@@ -252,10 +228,8 @@ class Workers(OneWorker):
         self._reduced(self._with_others(gradient.indices), "Add"),
         gradient.dense_shape,
       )
-    if not self._fp16:
-      return self._reduced(gradient, "Add")
-    total = self._reduced(tf1.cast(gradient, tf1.bfloat16), "Add")
-    return tf1.cast(total, gradient.dtype)
+    sent = tf1.cast(gradient, tf1.bfloat16) if self._fp16 else gradient
+    return tf1.cast(self._reduced(sent, "Add"), gradient.dtype)
 
   def _with_others(self, words):
     """Returns [T * rows, ...] as [T * B, ...], zero for the others' rows."""
@@ -266,55 +240,39 @@ class Workers(OneWorker):
     return tf1.reshape(tf1.pad(words, others), [-1, *shape])
 
   def all_rows(self, state):
-    layers_, pair, _, units = np.shape(state)
-    padded = np.zeros([layers_, pair, self._batch_size, units], np.float32)
-    padded[:, :, self.rows] = state
-    return self._exchange(self._sum_of_floats, {self._floats: padded})
+    return np.concatenate(self.of_all(np.asarray(state)), axis=2)
 
   def share(self, folder):
     return _SharedFolder(folder, self)
 
   def broadcast(self, variables):
-    """Gives all workers the values that the variables have on worker 0.
-
-    The others add zeros to the sum. Call it within the session's context.
-    """
+    """Gives all workers worker 0's values: the others add zeros to the sum."""
     copies = []
     for variable in variables:
       value = variable.read_value()
-      if self.index:
-        value = tf1.zeros_like(value)
-      copies.append(variable.assign(self._reduced(value, "Add")).op)
+      sent = tf1.zeros_like(value) if self.index else value
+      copies.append(variable.assign(self._reduced(sent, "Add")).op)
     self._together(self._run, copies)
 
   def _reduced(self, tensor, how):
     """Adds to the graph the sum ("Add") or maximum ("Max") over the workers."""
-    self._num_exchanges += 1
     return tf1.raw_ops.CollectiveReduce(
       input=tensor,
       group_size=self.size,
       group_key=1,
-      instance_key=self._num_exchanges,
+      instance_key=next(self._numbers),
       merge_op=how,
       final_op="Id",
       subdiv_offsets=[0],
     )
-
-  def _exchange(self, fetches, feed):
-    """Runs something of the graph in which the workers talk."""
-    return self._together(self._talk.run, fetches, feed)
 
   def _together(self, run, fetches, feed=None):
     """Calls `run`, a Session's method, for fetches that need the others.
 
     It runs in a thread, since TensorFlow does not always notice a lost worker,
     and since Python handles no signal while it waits for TensorFlow.
-
-    Raises:
-      WorkersError: if a worker was lost.
     """
-    # Not the operations' own timeout_seconds: each of those would keep a
-    # sleeping thread for that time.
+    # The operations' own timeout_seconds would each keep a thread asleep.
     seconds = _SILENCE if self._have_met else _HELLO
     options = tf1.RunOptions(timeout_in_ms=1000 * seconds)
     result = concurrent.futures.Future()
@@ -323,11 +281,9 @@ class Workers(OneWorker):
       _start_thread(result, run, fetches, feed, options)
       while not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
         lost = self._peers.lost()
-        if lost is not None:
-          # If that worker ended in order, what it sent is still on its way.
-          concurrent.futures.wait([result], _BETWEEN_LOOKS)
-          if not result.done():
-            raise WorkersError(f"{lost} {_AFTER_LOSS}")
+        # If that worker ended in order, what it sent is still on its way.
+        if lost and not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
+          raise WorkersError(f"{lost} {_AFTER_LOSS}")
     except (KeyboardInterrupt, SystemExit):
       # Cancels the run: Python crashes if the thread returns while it exits.
       closed = concurrent.futures.Future()
@@ -339,28 +295,26 @@ class Workers(OneWorker):
     except tf1.errors.ResourceExhaustedError:
       raise
     except tf1.errors.OpError as error:
-      raise WorkersError(self._what_failed(error)) from None
+      if not self._have_met:
+        raise WorkersError(
+          "The workers cannot connect to each other. Do all of them run, with "
+          "the same list in TF_CONFIG and an index of their own?"
+        ) from None
+      raise WorkersError(f"{self._what_failed(error)} {_AFTER_LOSS}") from None
 
   def _what_failed(self, error):
     """Returns a sentence about an error of a common session.run."""
-    if not self._have_met:
-      return (
-        "The workers cannot connect to each other. Do all of them run, with "
-        "the same list in TF_CONFIG and an index of their own?"
-      )
-    is_late = isinstance(error, tf1.errors.DeadlineExceededError)
-    for _ in range(1 if is_late else 20):  # The lost one may be about to end.
-      lost = self._peers.lost()
-      if lost is not None:
-        return f"{lost} {_AFTER_LOSS}"
+    if isinstance(error, tf1.errors.DeadlineExceededError):
+      silent = f"A worker did not answer for {_SILENCE} seconds."
+      return self._peers.lost() or silent
+    for _ in range(20):  # The lost one may be about to end.
+      if lost := self._peers.lost():
+        return lost
       time.sleep(0.5)
     # "Collective ops is aborted by: REASON", among much else.
-    *_, reason = re.findall("aborted by: (.*)", error.message) or [""]
-    reason = (reason or tf1.reason_of(error)).rstrip(".")
-    what = f"failed, or the connection to it did ({reason})"
-    if is_late:
-      what = f"did not answer for {_SILENCE} seconds"
-    return f"A worker {what}. {_AFTER_LOSS}"
+    reasons = re.findall("aborted by: (.*)", error.message)
+    reason = (reasons or [tf1.reason_of(error)])[-1].rstrip(".")
+    return f"A worker failed, or the connection to it did ({reason})."
 
 
 _AFTER_LOSS = (
@@ -370,10 +324,7 @@ _AFTER_LOSS = (
 
 
 class _SharedFolder(run_folder.NoRunFolder):
-  """A run's folder, of worker 0, that all workers use alike.
-
-  The methods pass on to the folder of each worker; only worker 0's is real.
-  """
+  """A run's folder, used by all workers; only worker 0's is a RunFolder."""
 
   def __init__(self, folder, workers):
     self._folder, self._workers = folder, workers
@@ -384,10 +335,7 @@ class _SharedFolder(run_folder.NoRunFolder):
   def restore(self, session, state_shape):
     progress = self._folder.restore(session, state_shape)
     self._workers.broadcast(tf1.global_variables())
-    fields = dataclasses.asdict(progress)
-    if progress.state is not None:
-      fields["state"] = progress.state.tolist()
-    progress = type(progress)(**self._workers.of_all(fields)[0])
+    progress = type(progress)(**self._workers.of_all(vars(progress))[0])
     if progress.state is not None:
       progress.state = np.array(progress.state)[:, :, self._workers.rows]
     return progress
@@ -400,15 +348,12 @@ class _SharedFolder(run_folder.NoRunFolder):
 
 
 class _AnyOf:
-  """True once any worker's wish is; the value is from the last common step.
+  """True once any worker's wish was in a step of all."""
 
-  Attributes:
-    signum: 0 if no worker wishes, else a number that one of them passes.
-  """
+  signum = 0  # What one of the workers passes, 0 if none has the wish.
 
   def __init__(self, wish):
     self._wish = wish
-    self.signum = 0
 
   def __bool__(self):
     return bool(self.signum)
@@ -419,10 +364,7 @@ class _AnyOf:
 
 
 def _start_thread(result, function, *args):
-  """Calls a function in a thread that the end of the process does not await.
-
-  The Future `result` gets what it returns or raises.
-  """
+  """Calls a function in a daemon thread, for the Future `result`."""
 
   def call():
     try:
@@ -436,11 +378,9 @@ def _start_thread(result, function, *args):
 def _sha256_of_code():
   """Returns a checksum of this project's modules as they are on the disk."""
   root = pathlib.Path(__file__).parent.parent
-  total = hashlib.sha256()
-  for path in sorted([*root.glob("*.py"), *root.glob("lm/*.py")]):
-    if not path.name.endswith("_test.py"):
-      total.update(f"{path.name} {path.read_text()}".encode())
-  return total.hexdigest()
+  paths = sorted([*root.glob("*.py"), *root.glob("lm/*.py")])
+  texts = [f"{p.name} {p.read_text()}" for p in paths if "_test." not in p.name]
+  return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
 def find_workers(addresses, index, batch_size, **options):

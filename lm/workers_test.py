@@ -627,7 +627,7 @@ def test_flags_that_do_not_fit(call_command, monkeypatch):
   status, out, err = call_command(*args, "--evaluate", "--checkpoint=x")
   assert (status, out) == (1, "")
   assert err == (
-    "ptb_word_lm.py: --evaluate is for one process: start it without "
+    "ptb_word_lm.py: --evaluate needs one process: start it without "
     "TF_CONFIG.\n"
   )
   monkeypatch.setenv("TF_CONFIG", "{")
@@ -639,6 +639,9 @@ def test_num_gpus_starts_a_worker_for_each(call_command, monkeypatch):
   started = []
   monkeypatch.setattr(
     tf1.config, "list_physical_devices", lambda kind: [kind] * 3
+  )
+  monkeypatch.setattr(
+    tf1.config.experimental, "get_device_details", lambda gpu: {}
   )
   monkeypatch.setattr(os, "execv", lambda *args: started.append(args))
   monkeypatch.setattr(sys, "argv", ["ptb_word_lm.py", "--num_gpus=3", "--x"])

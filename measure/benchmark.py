@@ -40,13 +40,6 @@ from lm.command import InputError
 
 MODELS = ("small", "medium", "large")
 DTYPES = ("float32", "bfloat16")
-# What --scaling changes in the small model, one at a time.
-SCALES = {
-  "hidden_size": (100, 200, 400, 800),
-  "num_steps": (10, 20, 40, 80),
-  "batch_size": (10, 20, 40, 80),
-  "vocab_size": (2500, 5000, 10000, 20000, 40000),
-}
 
 
 def measure(model, subjects, args):
@@ -62,17 +55,15 @@ def measure(model, subjects, args):
     A dictionary from each name to its row of the table, a dictionary.
   """
   rows = {n: {"model": model, "what": n, "rounds_ms": []} for n in subjects}
-  names = list(subjects)
   for _ in tqdm.trange(args.rounds, desc=model, disable=None, leave=False):
-    for name in names:
+    for name, subject in subjects.items():
       if "error" not in rows[name]:
-        measure_once(rows[name], *subjects[name], args.seconds)
-    names.append(names.pop(0))  # So that none always follows the same one.
+        measure_once(rows[name], *subject, args.seconds)
   for name, row in rows.items():
     if "error" not in row:
       config, rounds = config_of(model, subjects[name][2]), row["rounds_ms"]
       row["ms"] = statistics.median(rounds)
-      row["range_ms"] = min(rounds), max(rounds)
+      row["range_ms"] = f"{min(rounds):.1f} to {max(rounds):.1f}"
       row["wps"] = 1000 * config.batch_size * config.num_steps / row["ms"]
       row["gflops"] = operations_of(config) / row["ms"] / 1e6
   return rows
@@ -139,27 +130,10 @@ def ratio(ours, theirs):
   return statistics.median(their_ms / our_ms for our_ms, their_ms in rounds)
 
 
-def scale(mode, args):
-  """Measures the small model with one hyper-parameter changed at a time."""
-  table = []
-  for field, values in SCALES.items():
-    subjects = {}
-    for value in values:
-      name = f"{mode} float32, {field} {value:,}"
-      changed = {"rnn_mode": mode, field: value}
-      subjects[name] = "train", "float32", changed, ROOT
-    rows = measure("small", subjects, args)
-    for name, row in rows.items():
-      config = config_of("small", subjects[name][2])
-      table.append({**row, "gflop": operations_of(config) / 1e9})
-  return table
-
-
 COLUMNS = {  # The heading and the format of each number of a row.
   "wps": ("words/s", "{:,.0f}"),
   "ms": ("ms a step", "{:.1f}"),
-  "range_ms": ("rounds", "{:.1f} to {:.1f}"),
-  "gflop": ("GFLOP a step", "{:.2f}"),
+  "range_ms": ("rounds", "{}"),
   "gflops": ("GFLOP/s", "{:.0f}"),
   "of_floor": ("of its type's floor", "{:.0%}"),
   "over_pytorch": ("/ PyTorch", "{:.2f}x"),
@@ -179,8 +153,7 @@ def print_table(rows):
       cells[1] += f": not possible here ({row['error']})"
     for key in keys:
       number = row.get(key)
-      numbers = number if isinstance(number, tuple) else (number,)
-      cells.append("" if number is None else COLUMNS[key][1].format(*numbers))
+      cells.append("" if number is None else COLUMNS[key][1].format(number))
     print("|", " | ".join(cells), "|")
   print(flush=True)
 
@@ -211,9 +184,6 @@ def define_flags():
   flags.DEFINE_multi_enum("rnn_mode", modes, modes, "Repeat it for several.")
   flags.DEFINE_multi_enum("dtype", DTYPES, DTYPES, "Repeat it for both.")
   flags.DEFINE_boolean("peers", False, "Measure PyTorch beside it.")
-  flags.DEFINE_boolean(
-    "scaling", False, "Measure instead how the small model's cost grows."
-  )
   flags.DEFINE_string(
     "old", None, "The folder of another checkout to measure, in float32."
   )
@@ -233,8 +203,6 @@ def main(argv):
 
 def _main(args):
   """Measures as the flags say; returns 1 if nothing could be measured."""
-  if args.scaling:
-    command.refuse(args, ["model", "dtype", "peers", "old"], "--scaling")
   if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
     raise InputError(
       f"--old={args.old} has no ptb_word_lm.py; name the folder of a checkout."
@@ -245,9 +213,8 @@ def _main(args):
   _write(args.json, report)  # Before hours of measuring: can it be written?
   facts = ", ".join(f"{k} {v}" for k, v in report["about"].items())
   print(facts + "\n", flush=True)
-  table_of = scale if args.scaling else compare
-  for each in args.rnn_mode if args.scaling else args.model:
-    rows = table_of(each, args)
+  for model in args.model:
+    rows = compare(model, args)
     print_table(rows)
     report["rows"] += rows
     _write(args.json, report)  # Each time: a later table cannot lose it.

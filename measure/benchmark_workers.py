@@ -18,11 +18,11 @@ where nothing else is counted. The texts' words are drawn at random.
 import dataclasses
 import json
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
 
+import psutil
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -76,8 +76,7 @@ def train(config, args, model, workers, steps):
 
 def bytes_sent():
   """Returns how many bytes this network's loopback has carried."""
-  counts = pathlib.Path("/proc/self/net/dev").read_text()
-  return int(re.search(r"lo:(.*)", counts)[1].split()[8])
+  return psutil.net_io_counters(pernic=True)["lo"].bytes_sent
 
 
 def define_flags():

@@ -3,8 +3,7 @@
   .venv/bin/python score.py --run=RUN --carry_state --json --per_word <TEXT |
     .venv/bin/python measure/dissect.py RUN
 
-Reads the log-probability of each word, as score.py prints it for a text that is
-read as one stream, and prints a JSON object:
+Prints a JSON object:
 
   perplexity, words   of all words that are predicted
   by_kind             the same of <unk>, N, <eos> and the rest, and `nats`: what
@@ -31,31 +30,29 @@ from lm import command
 KINDS = ("<unk>", "N", "<eos>", "the rest")
 
 
-def words_of(lines):
-  """Returns (word, log-probability) pairs of all words but the first.
+def main(argv):
+  """Reads standard input, prints the object; returns the exit status."""
+  return command.run("dissect.py", argv, lambda: _main(*argv[1:]), arguments=1)
 
-  Args:
-    lines: the lines that score.py printed.
 
-  Raises:
-    InputError: if they are not those of a text read as one stream.
-  """
+def _main(run=None):
+  if not run:
+    raise command.InputError("Which run? Name its folder.")
+  config = plot_run.read_json(pathlib.Path(run) / "config.json")["config"]
   try:
     words = [
       (word["word"], word["log_prob"])
-      for line in lines
+      for line in sys.stdin
       for word in json.loads(line).get("words", ())
     ]
-  except (ValueError, AttributeError, LookupError, TypeError) as error:
+    # Only the first word of a stream follows nothing and has no probability.
+    found = dissect(words[1:], config["batch_size"], config["num_steps"])
+  except (ValueError, AttributeError, LookupError, TypeError):
     raise command.InputError(
-      f"the input is not what score.py --json --per_word prints: {error}."
-    ) from error
-  # The first word of a stream follows nothing, so it has no probability.
-  if [i for i, (_, log_prob) in enumerate(words) if log_prob is None] != [0]:
-    raise command.InputError(
-      "the input is not one stream: call score.py with --carry_state."
-    )
-  return words[1:]
+      "the input is not what score.py --carry_state --json --per_word prints."
+    ) from None
+  print(json.dumps(found, indent=2))
+  return 0
 
 
 def dissect(words, batch_size, num_steps):
@@ -74,13 +71,13 @@ def dissect(words, batch_size, num_steps):
   predicted = (length - 1) // num_steps * num_steps
   in_batches = [
     log_prob
-    for begin in range(0, batch_size * length, length or 1)
-    for log_prob in log_probs[begin : begin + predicted]
+    for start in range(0, batch_size * length, length)
+    for log_prob in log_probs[start : start + predicted]
   ]
   return {
     **_summary(log_probs),
     "by_kind": {
-      kind: {**_summary(found), "nats": -math.fsum(found) / max(1, len(words))}
+      kind: {**_summary(found), "nats": -math.fsum(found) / len(words)}
       for kind, found in kinds.items()
     },
     "in_batches": _summary(in_batches),
@@ -92,21 +89,6 @@ def _summary(log_probs):
   number = len(log_probs)
   perplexity = math.exp(-math.fsum(log_probs) / number) if number else None
   return {"words": number, "perplexity": perplexity}
-
-
-def main(argv):
-  """Reads standard input, prints the object; returns the exit status."""
-
-  def body():
-    if len(argv) < 2:
-      raise command.InputError("Which run? Name its folder.")
-    path = pathlib.Path(argv[1]) / "config.json"
-    config = plot_run.read_json(path)["config"]
-    sizes = config["batch_size"], config["num_steps"]
-    print(json.dumps(dissect(words_of(sys.stdin), *sizes), indent=2))
-    return 0
-
-  return command.run("dissect.py", argv, body, arguments=1)
 
 
 if __name__ == "__main__":

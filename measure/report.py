@@ -1,17 +1,16 @@
 """Makes the tables and the picture of the results from the files of the runs.
 
-  .venv/bin/python measure/report.py           reads results/ and writes the
-                                               tables into README.md and
-                                               results/README.md
-  .venv/bin/python measure/report.py FOLDER    reads another folder and prints
-                                               its tables
+  .venv/bin/python measure/report.py           updates the tables in README.md
+                                               and results/README.md
+  .venv/bin/python measure/report.py FOLDER    prints the tables of a folder of
+                                               runs, as reproduce.sh leaves it
 
 Both draw the models' learning curves into the folder's learning_curves.svg.
-The folder has MODEL/seedN/ for each run, as measure/reproduce.sh leaves it.
-What has no file yet is shown as not run. Needs matplotlib, from
+Runs that have not ended are left out. Needs matplotlib, from
 requirements-dev.txt.
 """
 
+import itertools
 import pathlib
 import re
 import statistics
@@ -27,252 +26,161 @@ import plot_run
 from lm import command, files
 
 COLORS = {"small": "#2a9d4a", "medium": "#d9660a", "large": "#2f7fd6"}
-OURS = "**this project**"
+# The rows of runs in tables, which have their heads in results/README.md.
+ROWS = {
+  "runs": "[{name}]({name}/log.txt) | {config[dtype]} | "
+  "{result[train_perplexity]:.2f} | {result[valid_perplexity]:.2f} | "
+  "{result[test_perplexity]:.2f} | {result[epoch]} of "
+  "{config[config][max_max_epoch]} | {steps} | {total} | {wps:,.0f} | "
+  "{commits} | {date}",
+  "valid": "{name} | {result[valid_perplexity]:.2f} | "
+  "{valid[in_batches][perplexity]:.2f} | {valid[perplexity]:.2f} | "
+  "{left_out:,}",
+  "best": "{name} | {best[epoch]} | {best[valid_perplexity]:.2f} | "
+  "{best_test:.2f} | {result[epoch]} | {result[valid_perplexity]:.2f} | "
+  "{result[test_perplexity]:.2f}",
+}
 
 
-class Run:
-  """What the files in a run's folder say, None where there is no file.
+def read_runs(folder):
+  """Returns the finished runs of each model, dictionaries for ROWS.
 
-  Attributes:
-    name: the last two parts of the folder's path, such as small/seed1.
-    config, epochs, result: see plot_run.read_run.
-    valid, test: what dissect.py found in these texts.
-    best_test: the test perplexity of the best checkpoint.
-    commits, starts, seconds: what about.txt says, a value for each start.
+  They lack "valid" and what else depends on a file that is missing.
   """
-
-  def __init__(self, folder):
-    self.name = f"{folder.parent.name}/{folder.name}"
-    self.config, self.epochs, self.result = plot_run.read_run(folder)
-    self.valid = _read_if_present(folder / "valid.json")
-    self.test = _read_if_present(folder / "test.json")
-    self.best_test = None
-    if (best := folder / "best.txt").exists():
-      found = re.search(r"Test Perplexity: ([\d.]+)", best.read_text())
-      if not found:
-        raise command.InputError(f"{best} is damaged: it has no perplexity.")
-      self.best_test = float(found[1])
-    path = folder / "about.txt"
-    about = path.read_text(encoding="utf-8") if path.exists() else ""
-    self.commits, self.starts, self.seconds = (
-      re.findall(rf"^{key}: (\S+)", about, re.MULTILINE)
-      for key in ("commit", "started", "seconds")
-    )
+  found = {model: folder.glob(f"{model}/seed*/result.json") for model in COLORS}
+  return {
+    model: [_read_run(path.parent) for path in sorted(paths)]
+    for model, paths in found.items()
+  }
 
 
-def _read_if_present(path):
-  return plot_run.read_json(path) if path.exists() else None
-
-
-def runs_of(folder, *models):
-  """Returns the Runs that have finished an epoch, of all models or of some."""
-  return [
-    Run(path.parent)
-    for model in models or COLORS
-    for path in sorted(folder.glob(f"{model}/seed*/epochs.jsonl"))
-    if path.stat().st_size
-  ]
-
-
-def results_rows(folder):
-  """Yields the head, then the published and the reached perplexities."""
-  yield "model | source | :train | :valid | :test"
-  for model, published in plot_run.PUBLISHED.items():
-    first = model
-    for source, numbers in published.items():
-      yield " | ".join([first, source, *numbers])
-      first = ""
-    if model.startswith("mean"):
-      yield _mean_of_models(folder, model.split()[2])
-    else:
-      yield _model(runs_of(folder, model))
-
-
-def _model(runs):
-  """Returns the row of a model's runs."""
-  ended = [run for run in runs if run.result]
-  if not ended:
-    state = "not finished" if runs else "not run"
-    return f" | {OURS} | {state} | {state} | {state}"
-  dtypes = " and ".join(sorted({run.config["dtype"] for run in ended}))
-  train, valid, test = (
-    _mean([run.result[f"{part}_perplexity"] for run in ended], bold="**")
-    for part in ("train", "valid", "test")
+def _read_run(folder):
+  names = ("config", "result", "valid", "test")
+  paths = [folder / f"{name}.json" for name in names]
+  run = {path.stem: plot_run.read_json(path) for path in paths if path.exists()}
+  run["epochs"] = epochs = plot_run.read_json(folder / "epochs.jsonl")
+  run["name"] = f"{folder.parent.name}/{folder.name}"
+  run["steps"] = _hours(epoch["train_seconds"] for epoch in epochs)
+  run["wps"] = statistics.median(epoch["wps"] for epoch in epochs)
+  if valid := run.get("valid"):
+    run["left_out"] = valid["words"] - valid["in_batches"]["words"]
+  paths = [folder / "about.txt", folder / "best.txt"]
+  text = "".join(path.read_text("utf-8") for path in paths if path.exists())
+  commits, starts, seconds, tests = (
+    re.findall(rf"^{key}: (\S+)", text, re.MULTILINE)
+    for key in ("commit", "started", "seconds", "Test Perplexity")
   )
-  return f" | {OURS}, {dtypes}, {_seeds(ended)} | {train} | {valid} | {test}"
-
-
-def _mean_of_models(folder, number):
-  """Returns the row of the mean of several models' probabilities."""
-  row = f" | {OURS}, seeds 1 to {number} | "
-  for part in ("valid", "test"):
-    found = _read_if_present(folder / f"small/mean_of_{number}_{part}.json")
-    row += f" | **{found['perplexity']:.2f}**" if found else " | not run"
-  return row
-
-
-def _seeds(runs):
-  """Returns which seed, or how many."""
-  return (
-    f"seed {runs[0].config['seed']}"
-    if len(runs) == 1
-    else (f"{len(runs)} seeds")
-  )
-
-
-def _mean(values, bold=""):
-  """Returns the mean and, of several values, the standard deviation."""
-  if None in values:  # The text has no words of this kind.
-    return ""
-  text = f"{bold}{statistics.mean(values):.2f}{bold}"
-  if len(values) > 1:
-    text += f" ± {statistics.stdev(values):.2f}"
-  return text
-
-
-def runs_rows(folder):
-  """Yields the head, then what each run reached, and how long it took."""
-  yield (
-    "run | dtype | :train | :valid | :test | :epochs | :training steps | "
-    ":total time | :words/s | commit | date"
-  )
-  for run in runs_of(folder):
-    last = run.epochs[-1]
-    total = _hours(map(int, run.seconds)) if run.seconds else ""
-    if total and len(run.seconds) < len(run.starts):
-      total = f"over {total}"  # How long a killed start took is not known.
-    test = f"{run.result['test_perplexity']:.2f}" if run.result else ""
-    wps = statistics.median(epoch["wps"] for epoch in run.epochs)
-    yield (
-      f"[{run.name}]({run.name}/log.txt) | {run.config['dtype']} | "
-      f"{last['train_perplexity']:.2f} | {last['valid_perplexity']:.2f} | "
-      f"{test} | {last['epoch']} of {run.config['config']['max_max_epoch']} | "
-      f"{_hours(epoch['train_seconds'] for epoch in run.epochs)} | {total} | "
-      f"{wps:,.0f} | {', '.join(dict.fromkeys(run.commits))} | "
-      f"{run.starts[0] if run.starts else ''}"
-    )
+  over = "over " * (len(seconds) < len(starts))  # A killed start is not timed.
+  run["total"] = over + _hours(map(int, seconds))
+  run["commits"] = ", ".join(dict.fromkeys(commits))
+  run["date"] = "".join(starts[:1])
+  if tests:
+    run["best"] = min(epochs, key=lambda epoch: epoch["valid_perplexity"])
+    run["best_test"] = float(tests[0])
+  return run
 
 
 def _hours(seconds):
-  """Returns the sum of some times as hours and minutes."""
   hours, minutes = divmod(round(sum(seconds) / 60), 60)
   return f"{hours} h {minutes} min"
 
 
-def valid_rows(folder):
-  """Yields the head, then how reading in batches changes valid perplexity."""
-  yield (
-    "run | :in batches, as printed | :the same words as one stream | "
-    ":all words as one stream | :words left out"
-  )
-  for run in runs_of(folder):
-    if run.result and run.valid:
-      valid, batches = run.valid, run.valid["in_batches"]
-      yield (
-        f"{run.name} | {run.result['valid_perplexity']:.2f} | "
-        f"{batches['perplexity']:.2f} | {valid['perplexity']:.2f} | "
-        f"{valid['words'] - batches['words']:,}"
-      )
+def _mean(values, bold=""):
+  """Returns the mean and, of several values, the standard deviation."""
+  if not values:
+    return "not run"
+  deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+  return f"{bold}{statistics.mean(values):.2f}{bold}{deviation}"
 
 
-def best_rows(folder):
-  """Yields the head, then what the best and the last epoch of a run reached."""
-  yield "run | :best epoch | :valid | :test | :last epoch | :valid | :test"
-  for run in runs_of(folder):
-    if (last := run.result) and run.best_test:
-      best = min(run.epochs, key=lambda epoch: epoch["valid_perplexity"])
-      yield (
-        f"{run.name} | {best['epoch']} | {best['valid_perplexity']:.2f} | "
-        f"{run.best_test:.2f} | {last['epoch']} | "
-        f"{last['valid_perplexity']:.2f} | {last['test_perplexity']:.2f}"
-      )
+def _seeds(runs):
+  one = f"seed {runs[0]['config']['seed']}"
+  return one if len(runs) == 1 else f"{len(runs)} seeds"
 
 
-def kinds_rows(folder):
-  """Yields the head, then test's perplexity by kinds of words."""
-  yield "model | kind | :share of words | :perplexity | :nats per word"
+def _results(folder, runs):
+  """Yields rows of the published and the reached perplexities."""
+  published = itertools.groupby(plot_run.PUBLISHED, lambda row: row["model"])
+  for model, rows in published:
+    yield " | ".join(next(rows).values())
+    yield from (" | ".join({**row, "model": ""}.values()) for row in rows)
+    ours = " | **this project**"
+    if found := runs.get(model):
+      dtypes = " and ".join(sorted({run["config"]["dtype"] for run in found}))
+      ours += f", {dtypes}, {_seeds(found)}"
+    if model in runs:
+      for part in ("train", "valid", "test"):
+        values = [run["result"][f"{part}_perplexity"] for run in found]
+        ours += f" | {_mean(values, '**')}"
+    else:  # "mean of N small"
+      number = model.split()[2]
+      ours += f", seeds 1 to {number} | "
+      for part in ("valid", "test"):
+        paths = folder.glob(f"small/mean_of_{number}_{part}.json")
+        values = [plot_run.read_json(path)["perplexity"] for path in paths]
+        ours += f" | {_mean(values, '**')}"
+    yield ours
+
+
+def _kinds(runs):
+  """Yields rows with test's perplexity by kinds of words."""
   for model in COLORS:
-    runs = [run for run in runs_of(folder, model) if run.test]
-    for kind in runs[0].test["by_kind"] if runs else ():
-      found = [run.test["by_kind"][kind] for run in runs]
+    found = [run for run in runs[model] if "test" in run]
+    for kind in found[0]["test"]["by_kind"] if found else ():
+      kinds = [run["test"]["by_kind"][kind] for run in found]
       yield (
-        f"{model}, {_seeds(runs)} | "
+        f"{model}, {_seeds(found)} | "
         f"{kind if kind == 'the rest' else f'`{kind}`'} | "
-        f"{found[0]['words'] / runs[0].test['words']:.1%} | "
-        f"{_mean([each['perplexity'] for each in found])} | "
-        f"{statistics.mean(each['nats'] for each in found):.3f}"
+        f"{kinds[0]['words'] / found[0]['test']['words']:.1%} | "
+        f"{_mean([each['perplexity'] for each in kinds])} | "
+        f"{statistics.mean(each['nats'] for each in kinds):.3f}"
       )
 
 
-TABLES = {
-  "results": results_rows,
-  "runs": runs_rows,
-  "valid": valid_rows,
-  "best": best_rows,
-  "kinds": kinds_rows,
-}
-
-
-def table(name, folder):
-  """Returns a table of a folder's results in Markdown.
-
-  A colon before the name of a column aligns the column to the right.
-  """
-  head, *rows = TABLES[name](folder)
-  marks = ["---:" if ":" in name else "---" for name in head.split("|")]
-  lines = [head.replace(":", ""), " | ".join(marks), *rows]
-  return "".join(f"| {line} |\n" for line in lines)
-
-
-def fill(text, folder):
-  """Returns a text with each table between its marks.
-
-  Args:
-    text: has `<!-- table NAME -->` and `<!-- end -->` around each table.
-    folder: the folder of the results.
-  """
+def fill(text, folder, runs):
+  """Fills in the tables between `<!-- table NAME -->` and `<!-- end -->`."""
+  rows = {"results": _results(folder, runs), "kinds": _kinds(runs)}
+  all_runs = list(itertools.chain(*runs.values()))
+  for name, row in ROWS.items():
+    found = (run for run in all_runs if name in {"runs", *run})
+    rows[name] = [row.format(**run) for run in found]
   return re.sub(
-    r"(<!-- table (\w+) -->\n).*?(?=<!-- end -->)",
-    lambda found: found[1] + table(found[2], folder),
+    r"(<!-- table (\w+) -->\n.*\n.*\n)(?s:.*?)(?=<!-- end -->)",
+    lambda found: found[1] + "".join(f"| {row} |\n" for row in rows[found[2]]),
     text,
-    flags=re.DOTALL,
   )
 
 
-def draw(folder):
+def draw(folder, runs):
   """Draws the learning curves of each model's first run."""
   with plot_run.picture(folder / "learning_curves.svg") as axes:
     for model, color in COLORS.items():
-      for run in runs_of(folder, model)[:1]:
-        for part, width, up in (("valid", 2, 5), ("train", 0.8, 0)):
-          numbers, values = plot_run.curve(run.epochs, part)
-          axes.plot(numbers, values, color=color, linewidth=width)
-          axes.annotate(
-            f"{model} {part} {values[-1]:.1f}",
-            (numbers[-1], values[-1]),
-            (5, up),
-            textcoords="offset points",
-            color=color,
-            verticalalignment="center",
-          )
+      for run in runs[model][:1]:
+        for part, width in (("valid", 2), ("train", 0.8)):
+          y = [epoch[f"{part}_perplexity"] for epoch in run["epochs"]]
+          axes.plot(range(1, len(y) + 1), y, color=color, linewidth=width)
+          axes.text(len(y), y[-1], f"  {model} {part} {y[-1]:.1f}", color=color)
 
 
 def main(argv):
   """Reports the folder that the command line names; returns the exit status."""
+  return command.run("report.py", argv, lambda: _main(*argv[1:]), arguments=1)
 
-  def body():
-    folder = pathlib.Path(argv[1]) if len(argv) > 1 else ROOT / "results"
-    if not runs_of(folder):
-      raise command.InputError(f"{folder} has no run with a finished epoch.")
-    draw(folder)
-    if len(argv) > 1:
-      print("\n".join(table(name, folder) for name in TABLES))
-    else:
-      for path in (ROOT / "README.md", folder / "README.md"):
-        files.write_file(path, fill(path.read_text(encoding="utf-8"), folder))
-    return 0
 
-  return command.run("report.py", argv, body, arguments=1)
+def _main(name=None):
+  folder = pathlib.Path(name or ROOT / "results")
+  runs = read_runs(folder)
+  if not any(runs.values()):
+    raise command.InputError(f"{folder} has no finished run.")
+  pages = [ROOT / "README.md", ROOT / "results" / "README.md"]
+  texts = [fill(page.read_text("utf-8"), folder, runs) for page in pages]
+  draw(folder, runs)
+  if name:
+    print("\n".join(re.findall(r"(?s)<!-- table.*?\n(.*?)<!-- end", texts[1])))
+  else:
+    for page, text in zip(pages, texts, strict=True):
+      files.write_file(page, text)
+  return 0
 
 
 if __name__ == "__main__":

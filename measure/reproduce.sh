@@ -15,97 +15,80 @@
 #              averaged probabilities of seeds 1 and 2             99.9   96.5
 #              averaged probabilities of all five                  87.6   84.7
 #
-# The hours were measured on 2 cores of an AMD EPYC with AVX512-BF16, a virtual
-# machine that is twice as fast at times. Only ensemble's hours include scoring
-# the trained models, which takes large another quarter of an hour. With AVX2
-# alone, small takes 0.6 hours; medium and large are then faster without
-# --use_fp16, and at README's words per second their training steps take 6.4 and
-# 38 hours.
+# The hours were measured on 2 cores of an AMD EPYC with AVX512-BF16; scoring
+# afterwards is counted in ensemble's only. With AVX2 alone, small takes 0.6
+# hours; medium and large are then faster without --use_fp16 (6.4 and 38 hours).
 #
 # The data is downloaded, unless PTB_DATA names its folder. Ctrl-C and SIGTERM
 # stop the training in order; the same command resumes it. Each run has its
 # folder in runs/reproduced, with log.txt and about.txt beside what --save_path
 # keeps. At the end the tables of the results are printed.
 set -euo pipefail
-set -m # Each job gets its own process group, and Ctrl-C only this script.
+set -m # A job gets its own process group, and Ctrl-C only this script.
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 python="$root/.venv/bin/python"
 folder="$root/runs/reproduced"
+data=${PTB_DATA:-$root/simple-examples/data}
 
 main() {
-  local data=${PTB_DATA:-$root/simple-examples/data}
   if [[ ! $* =~ ^(small|medium|large|ensemble)$ ]]; then
     echo "Usage: measure/reproduce.sh small|medium|large|ensemble" >&2
     exit 2
   fi
   "$root/scripts/setup_venv.sh" requirements-dev.txt
-  if [[ ${PTB_DATA-} ]]; then check_data; else
-    "$root/scripts/download_ptb.sh" "$root"
-  fi
+  [[ ${PTB_DATA-} ]] || "$root/scripts/download_ptb.sh" "$root"
+  (cd -- "$data" && sha256sum --check --quiet "$root/scripts/ptb.sha256" >&2) || {
+    echo "reproduce.sh: $data does not have the Penn Treebank's texts." \
+      "Let PTB_DATA name another folder, or unset it to download them." >&2
+    exit 1
+  }
   case $1 in
     small) train small 1 ;;
     ensemble)
       for seed in 1 2 3 4 5; do train small $seed; done
-      average 2 "$folder"/small/seed[12]
-      average 5 "$folder"/small/seed[1-5]
+      for part in valid test; do
+        average 2 "$folder"/small/seed[12]
+        average 5 "$folder"/small/seed[1-5]
+      done
       ;;
     *) train "$1" 1 --use_fp16 ;;
   esac
   "$python" "$root/measure/report.py" "$folder"
 }
 
-check_data() {
-  PYTHONPATH="$root/scripts" "$python" -c 'import download_ptb
-for name, value in download_ptb.HASHES.items(): print(f"{value}  {name}")' |
-    (cd -- "$data" && sha256sum --check --quiet >&2) || {
-    echo "reproduce.sh: PTB_DATA=$data does not have the Penn Treebank's texts." \
-      "Name another folder, or unset PTB_DATA to download them." >&2
-    exit 1
-  }
-}
-
 # train MODEL SEED [FLAG]: trains or resumes a run, then scores what it learned.
 train() {
-  local run="$folder/$1/seed$2" flags=("--model=$1" "${@:3}" "--seed=$2")
-  local part status=0
+  local run="$folder/$1/seed$2" part
   mkdir -p "$run"
-  if [[ ! -f $run/result.json ]]; then
-    about >>"$run/about.txt"
-    SECONDS=0
-    as_job learn || status=$?
-    echo "seconds: $SECONDS" >>"$run/about.txt"
-    ((status == 0)) || exit "$status"
-  fi
-  as_job keep "$run/best.txt" "$python" "$root/ptb_word_lm.py" --evaluate \
+  [[ -f $run/result.json ]] || learn "--model=$1" "${@:3}" "--seed=$2"
+  keep "$run/best.txt" "$python" "$root/ptb_word_lm.py" --evaluate \
     --data_path="$data" --save_path="$run" --checkpoint=best
   for part in valid test; do
-    as_job keep "$run/$part.json" dissect $part
+    keep "$run/$part.json" dissect $part
   done
 }
 
+# learn FLAG...: trains or resumes $run, and passes signals on to the training.
 learn() {
-  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" \
-    "${flags[@]}" 2>&1 | (trap '' INT TERM HUP && exec tee -ap "$run/log.txt")
-}
-
-# as_job COMMAND...: runs it; passes signals on to all of its processes.
-as_job() {
-  local child signal status
-  # With a trap of its own, the job's shell waits for what it has started.
-  { trap : INT TERM HUP && "$@"; } &
-  child=$!
+  local pid signal status
+  about "$@" >>"$run/about.txt"
+  SECONDS=0
+  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" "$@" \
+    &> >(trap '' INT TERM HUP && exec tee -ap "$run/log.txt") &
+  pid=$!
   for signal in INT TERM HUP; do
     # shellcheck disable=SC2064
-    trap "kill -$signal -- -$child" $signal
+    trap "kill -$signal $pid" $signal
   done
   until # A signal ends `wait`, too: then it waits again.
     status=0
-    wait $child || status=$?
-    ! kill -0 $child 2>/dev/null
+    wait $pid || status=$?
+    ! kill -0 $pid 2>/dev/null
   do :; done
   trap - INT TERM HUP
-  return "$status"
+  echo "seconds: $SECONDS" >>"$run/about.txt"
+  ((status == 0)) || exit "$status"
 }
 
 # keep FILE COMMAND...: writes what it prints, unless it fails or FILE exists.
@@ -117,38 +100,32 @@ dissect() {
   score "$run" "$1" --per_word | "$python" "$root/measure/dissect.py" "$run"
 }
 
-# average N RUN...: scores the averaged probabilities of the N runs.
+# average N RUN...: scores the averaged probabilities of the N runs on $part.
 average() {
-  local runs part
+  local runs
   runs=$(IFS=, && echo "${*:2}")
-  for part in valid test; do
-    as_job keep "$folder/small/mean_of_$1_$part.json" whole "$runs" $part
-  done
+  keep "$folder/small/mean_of_$1_$part.json" score_all "$runs" "$part"
 }
 
-whole() { score "$@" | tail -1; }
+score_all() { score "$@" | tail -1; } # Its last line is of the complete text.
 
 score() {
   "$python" "$root/score.py" --run="$1" --carry_state --json \
     --file="$data/ptb.$2.txt" "${@:3}"
 }
 
-# about: describes what is started, from which code, when, and on what.
+# about FLAG...: describes what is started, from which code, when, and on what.
 about() {
-  local cpu units
-  cpu=$(sed -n '/^model name/ {s/.*: //p; q}' /proc/cpuinfo)
-  units=$(grep -Eo 'avx2|avx512f|avx512_bf16|amx_bf16' /proc/cpuinfo |
-    sort -u || true)
+  local units='avx2|avx512f|avx512_bf16|amx_bf16'
+  units=$(grep -Eow "$units" /proc/cpuinfo | sort -u | xargs || true)
   cat <<ABOUT
-command: python ptb_word_lm.py --data_path=DATA --save_path=RUN ${flags[*]}
+command: python ptb_word_lm.py --data_path=DATA --save_path=RUN $*
 commit: $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)
 started: $(date -u '+%Y-%m-%d %H:%M') UTC
-hardware: $(nproc) cores of ${cpu:-an unknown processor} (${units//$'\n'/ }), $(
-    free -g | awk '/^Mem/ {print $2}'
-  ) GiB
-software: $("$python" -V), $(
-    "$python" -m pip freeze | grep -E '^(tensorflow|tf.keras|numpy)==' | xargs
-  )
+hardware: $(nproc) cores of $(lscpu | sed -n 's/^Model name: *//p') ($units), $(
+    free -g | awk '/^Mem/ {print $2}') GiB
+software: $("$python" -V), $("$python" -m pip freeze |
+    grep -E '^(tensorflow|tf.keras|numpy)==' | xargs)
 ABOUT
 }
 

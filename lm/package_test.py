@@ -1,0 +1,91 @@
+"""Tests of the package: what modules import, what they need, their size."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from conftest import TINY
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def modules_in(folder):
+  """Returns the paths of a folder's modules, without tests."""
+  paths = [*folder.glob("*.py")]
+  return [
+    p for p in paths if not p.stem.endswith(("_test", "conftest", "__init__"))
+  ]
+
+
+def run(code, *args, cwd=ROOT):
+  """Runs Python code in a new process; returns the subprocess.Popen."""
+  return subprocess.run(
+    [sys.executable, "-c", code, *map(str, args)],
+    cwd=cwd,
+    capture_output=True,
+    text=True,
+  )
+
+
+# Each module meets none of the others, as in a process of its own.
+IMPORT_EACH = """
+import importlib, sys
+from absl import app, flags, logging
+before, defined = {*sys.modules}, {*flags.FLAGS}
+for name in sys.argv[1:]:
+  importlib.import_module(name)
+  names = {n for n in sys.modules if n.startswith("lm.") or n in sys.argv}
+  for imported in names: del sys.modules[imported]
+  assert "tensorflow" not in sys.modules, name
+  assert {*flags.FLAGS} == defined, name
+"""
+
+
+def test_modules_of_lm_import_nothing_of_the_root(tmp_path):
+  """And importing one does nothing: it loads no TensorFlow, defines no flag."""
+  (tmp_path / "lm").symlink_to(ROOT / "lm")
+  names = [f"lm.{path.stem}" for path in modules_in(ROOT / "lm")]
+  process = run(IMPORT_EACH, *names, cwd=tmp_path)
+  assert (process.returncode, process.stdout + process.stderr) == (0, "")
+
+
+def test_importing_a_module_of_the_root_does_nothing():
+  process = run(IMPORT_EACH, *(path.stem for path in modules_in(ROOT)))
+  assert (process.returncode, process.stdout + process.stderr) == (0, "")
+
+
+# psutil has what it needs on each system, on Linux the module resource.
+AS_ON_WINDOWS = """
+import signal, sys, warnings
+import psutil
+sys.modules.update(fcntl=None, resource=None, termios=None, pwd=None)
+del signal.SIGHUP
+warnings.filterwarnings("ignore", "only soft file lock is available")
+from absl import app
+import ptb_word_lm
+ptb_word_lm.define_flags()
+app.run(ptb_word_lm.main)
+"""
+
+
+def test_trains_without_what_only_unix_has(tmp_path):
+  args = [f"--data_path={TINY}", "--model=test", "--hparams=num_steps=20"]
+  for told in ("Training the test model", f"The run in {tmp_path} is finished"):
+    process = run(AS_ON_WINDOWS, *args, f"--save_path={tmp_path}")
+    assert process.returncode == 0
+    assert process.stderr.startswith(told) and process.stderr.count("\n") == 1
+    assert "Test Perplexity: " in process.stdout
+  assert (tmp_path / "result.json").exists()
+
+
+def test_files_are_short_and_the_root_has_few_entries():
+  for path in modules_in(ROOT) + modules_in(ROOT / "lm"):
+    length = len(path.read_text().splitlines())
+    assert length <= (600 if path.stem == "ptb_word_lm" else 500), path
+  if not (ROOT / ".git").exists():
+    pytest.skip("This copy of the project has no .git.")
+  files = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True)
+  entries = {line.partition("/")[0] for line in files.splitlines()}
+  assert len(entries) <= 28, sorted(entries)
