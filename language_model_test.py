@@ -8,7 +8,8 @@ import pytest
 
 import language_model
 from conftest import OLD_RUN, TINY
-from lm import lstm_numpy, tf1
+from lm import tf1
+from lm.testdata import lstm_numpy
 
 RANDOM = np.random.RandomState(5)
 LINES = [RANDOM.randint(0, 50, length) for length in (7, 2, 31, 7, 12, 2, 3)]

@@ -281,11 +281,7 @@ def run_epoch(
 
 
 def build_models(config, corpus, seed, dtype="float32", workers=None):
-  """Adds two models with shared variables to the default graph.
-
-  Returns:
-    (train_model, eval_model): of the training text, and of the valid text.
-  """
+  """Adds two PTBModels with shared variables: (train_model, eval_model)."""
   workers = workers or OneWorker()
   initializer = uniform_initializer(config.init_scale, seed)
   with tf1.name_scope("Train"):
@@ -320,10 +316,6 @@ def train(
   Returns:
     The last epoch's numbers and the test perplexity, a dictionary; None if it
     was stopped.
-
-  Raises:
-    InputError: if the loss diverges, the folder cannot be read or written, or
-      a worker is lost.
   """
   workers = workers or OneWorker()
   with tf1.Graph().as_default(), workers.device():
@@ -358,13 +350,8 @@ def train(
 def train_epoch(session, models, config, progress, folder, stop):
   """Trains to the end of an epoch, validates the weights and saves them.
 
-  Args:
-    session: a Session with the variables.
-    models: (train_model, eval_model), from `build_models`.
-    config: a Config.
-    progress: a checkpoints.Progress, where to start. It is updated.
-    folder: a RunFolder or NoRunFolder.
-    stop: checked after each step; if true, the epoch ends early.
+  It starts where `progress` says, and updates it. `models` are those of
+  `build_models`; the other arguments are those of `train`.
 
   Returns:
     Whether the epoch came to its end.
@@ -427,14 +414,7 @@ def train_epoch(session, models, config, progress, folder, stop):
 
 
 def evaluate(config, corpus, checkpoint):
-  """Prints the valid and the test perplexity of a checkpoint.
-
-  Returns:
-    (valid_perplexity, test_perplexity).
-
-  Raises:
-    checkpoints.CheckpointError: if it is damaged, or of another model.
-  """
+  """Prints and returns the valid and the test perplexity of a checkpoint."""
   with tf1.Graph().as_default(), tf1.Session() as session:
     with tf1.variable_scope("Model"):
       model = PTBModel(False, config, PTBInput(config, corpus.valid))

@@ -46,16 +46,11 @@ class Corpus:
 
 
 def read_corpus(data_path):
-  """Reads the three texts: UTF-8, a sentence a line, words between spaces.
+  """Returns the Corpus of the three texts in the folder data_path.
 
-  The training text defines the vocabulary. Other words in the other two texts
-  are dropped, and a warning reports how many.
-
-  Args:
-    data_path: the folder with the three files.
-
-  Returns:
-    A Corpus.
+  They are UTF-8, with a sentence a line and words between spaces. The training
+  text defines the vocabulary. Other words in the other two texts are dropped,
+  and a warning reports how many.
 
   Raises:
     InputError: if a file is missing, unreadable, damaged, or not UTF-8, or has
@@ -95,9 +90,8 @@ def _to_ids(name, words, word_to_id):
   """Returns the ids of the words in the vocabulary, an int32 array."""
   if not set(words) & word_to_id.keys() - {EOS}:
     raise DataError(f"{name} has no word in common with ptb.train.txt.")
-  ids = np.array(
-    [word_to_id[word] for word in words if word in word_to_id], np.int32
-  )
+  known = [word_to_id[word] for word in words if word in word_to_id]
+  ids = np.array(known, np.int32)
   if len(ids) < len(words):
     dropped = f"{len(words) - len(ids):,} of {len(words):,}"
     logging.warning(
@@ -107,11 +101,7 @@ def _to_ids(name, words, word_to_id):
 
 
 def epoch_size(num_words, batch_size, num_steps):
-  """Returns the number of [batch_size, num_steps] batches in an epoch.
-
-  Raises:
-    DataError: if there are too few words for one batch.
-  """
+  """Returns the number of [B, T] batches in an epoch; DataError if it is 0."""
   # The - 1: the last word of a stream is only a target, because no word of the
   # stream follows it.
   size = (num_words // batch_size - 1) // num_steps
@@ -181,10 +171,7 @@ def ptb_producer(
 def ptb_iterator(raw_data, batch_size, num_steps):
   """Yields the batches of one epoch, for code that feeds them itself.
 
-  Args and errors are those of `ptb_producer`.
-
-  Yields:
-    (x, y): int32 arrays [B, T]. y has the words that follow the words of x.
+  They are pairs (x, y) of int32 arrays [B, T], as in `ptb_producer`.
   """
   streams = _streams(raw_data, batch_size)
   for i in range(epoch_size(len(raw_data), batch_size, num_steps)):

@@ -84,7 +84,8 @@ def _main(args):
 def open_text(path):
   """Opens a text to read its bytes; "-" is standard input."""
   try:
-    return open(0 if path == "-" else path, "rb", closefd=path != "-")
+    file = 0 if path == "-" else path
+    return open(file, "rb", buffering=1 << 16, closefd=path != "-")
   except OSError as e:
     raise DataError(f"--file={path} cannot be read: {e.strerror}.") from None
 
@@ -102,15 +103,17 @@ def blocks_of(file, name):
   """
   numbers = itertools.count(1)
   try:
-    while content := file.read1(1 << 16):
+    while content := file.read1():
       if not content.endswith(b"\n"):
         content += file.readline()
       lines = []
       try:
         for line in content.splitlines(keepends=True):
           lines.append(decode(line, f"{name}, line {next(numbers)},"))
-      finally:  # Also before the error of a line that is not UTF-8.
+      except DataError:
         yield lines
+        raise
+      yield lines
   except OSError as e:
     raise DataError(f"{name} cannot be read: {e.strerror}.") from None
 

@@ -24,10 +24,9 @@ the epoch with the lowest valid perplexity.
 
 import contextlib
 import dataclasses
-import functools
-import glob
 import json
 import os
+import pathlib
 import re
 
 import numpy as np
@@ -74,20 +73,16 @@ class Checkpoints:
 
   def __init__(self, path, state_shape):
     """Adds the variables that hold a Progress, with this shape of its state."""
-    self._path = path
+    self._path = os.path.abspath(path)
     self._steps = []  # The steps of the newest checkpoints, as far as intact.
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
       # Local variables: the model's own are the global ones.
-      make = functools.partial(
-        tf1.get_variable,
-        trainable=False,
-        collections=[tf1.GraphKeys.LOCAL_VARIABLES],
-      )
+      make = tf1.get_local_variable
       self._state = make("lstm_state", state_shape)  # [L, 2, B, H]
       # The rest of Progress, in JSON.
       self._json = make("json", [], tf1.string, tf1.zeros_initializer())
     variables = [*tf1.global_variables(), self._state, self._json]
-    self._variables = {variable.op.name: variable for variable in variables}
+    self._variables = {v.op.name: v for v in variables}
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
@@ -103,14 +98,13 @@ class Checkpoints:
     zeros = np.zeros(self._state.shape)
     self._state.load(zeros if state is None else np.asarray(state), session)
     self._json.load(json.dumps(rest), session)
-    prefix = _path_of(self._path, step)
+    path = _path_of(self._path, step)
     try:
       # The files get their names when they are complete, the index last.
-      self._saver.save(
-        session, prefix, write_meta_graph=False, write_state=False
-      )
-      for path in [*glob.glob(glob.escape(prefix) + ".*"), self._path]:
-        _flush_to_disk(path)
+      self._saver.save(session, path, write_meta_graph=False, write_state=False)
+      files = pathlib.Path(self._path).glob(f"model.ckpt-{step}.*")
+      for written in [*files, self._path]:
+        _flush_to_disk(written)
     except (OSError, *tf1.ERRORS):
       self._remove(lambda other: other == step)
       raise
@@ -152,13 +146,11 @@ class Checkpoints:
 
   def _name(self, step, progress):
     """Writes `checkpoint` and `best_checkpoint`, as TensorFlow's tools do."""
-    best = _best_step(progress.epochs)
-    for filename, named in (("checkpoint", step), ("best_checkpoint", best)):
-      if named is not None:
+    named = {"checkpoint": step, "best_checkpoint": _best_step(progress.epochs)}
+    for filename, its_step in named.items():
+      if its_step is not None:
         tf1.train.update_checkpoint_state(
-          os.path.abspath(self._path),
-          f"model.ckpt-{named}",
-          latest_filename=filename,
+          self._path, f"model.ckpt-{its_step}", latest_filename=filename
         )
 
   def _remove(self, is_unwanted):
@@ -172,10 +164,8 @@ class Checkpoints:
 
 def steps_in(path):
   """Returns the global steps of a folder's checkpoints, the oldest first."""
-  names = "\n".join(os.listdir(path))
-  return sorted(
-    map(int, re.findall(r"^model\.ckpt-(\d+)\.index$", names, re.M))
-  )
+  paths = pathlib.Path(path).glob("model.ckpt-[0-9]*.index")
+  return sorted(int(path.stem.rpartition("-")[2]) for path in paths)
 
 
 def _path_of(folder, step):
@@ -185,9 +175,8 @@ def _path_of(folder, step):
 
 def _best_step(epochs):
   """Returns the global step of the epoch with the best valid perplexity."""
-  if not epochs:
-    return None
-  return min(epochs, key=lambda e: e["valid_perplexity"])["global_step"]
+  best = min(epochs, key=lambda e: e["valid_perplexity"], default={})
+  return best.get("global_step")
 
 
 def _flush_to_disk(path):
@@ -204,22 +193,13 @@ def _flush_to_disk(path):
 def find(folder, which):
   """Returns the path of a checkpoint, which need not exist if it is named.
 
-  Args:
-    folder: the run's folder.
-    which: "last"; "best" by the valid perplexity, as the last one records it;
-      the name of one in the folder; or any path.
-
-  Raises:
-    CheckpointError: if there is none, or the last is damaged.
+  `which` is "last"; "best" by the valid perplexity, as the last one records it;
+  the name of one in the run's folder; or any path. Raises CheckpointError if
+  there is none, or the last is damaged.
   """
   if which not in ("best", "last"):
     return which if os.path.dirname(which) else os.path.join(folder, which)
-  try:
-    steps = steps_in(folder)
-  except OSError as error:
-    raise CheckpointError(
-      f"{folder} cannot be read: {error.strerror}."
-    ) from None
+  steps = steps_in(folder)
   if not steps:
     raise CheckpointError(f"{folder} has no checkpoint.")
   path = _path_of(folder, steps[-1])
@@ -239,8 +219,7 @@ def find(folder, which):
 def sizes_in(path):
   """Returns hidden_size, vocab_size and num_layers of a checkpoint's model.
 
-  Raises:
-    CheckpointError: if it is not a checkpoint of such a model.
+  Raises CheckpointError if it is not a checkpoint of such a model.
   """
   with _reading(path):
     shapes = dict(tf1.train.list_variables(path))
@@ -257,18 +236,13 @@ def sizes_in(path):
 
 
 def restore_variables(session, path, scope=""):
-  """Reads the model's variables from a checkpoint, without a Progress.
+  """Reads a model's variables, those in `scope`, such as "model_0/".
 
-  They are the variables of `scope`, such as "model_0/". In the checkpoint their
-  names do not have it.
-
-  Raises:
-    CheckpointError: if they are missing in the checkpoint, or damaged.
+  Their names in the checkpoint do not have it. Raises CheckpointError if they
+  are missing there, or damaged.
   """
-  variables = {
-    variable.op.name.removeprefix(scope): variable
-    for variable in tf1.trainable_variables(scope)
-  }
+  variables = tf1.trainable_variables(scope)
+  variables = {v.op.name.removeprefix(scope): v for v in variables}
   with _reading(path):
     _check_shapes(path, variables)
     # Not by a Saver, which would add to the graph: that may be exported.

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 from absl import logging
 
@@ -24,25 +25,20 @@ def refuse(args, names, where):
 
 
 def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
-  """Runs a command; turns whatever ends it into a sentence and an exit status.
+  """Runs a command; returns an exit status, with a sentence for each error.
 
-  Args:
-    name: the command's name, such as "score.py", which errors start with.
-    argv: the program and its positional arguments, as absl leaves them.
-    body: a function that does the work and returns the exit status.
-    arguments: how many positional arguments the command takes at most.
-    too_large: what to do if the model does not fit into memory, a sentence.
-
-  Returns:
-    The exit status.
+  The function `body` does the work and returns the exit status. absl leaves
+  argv: the program and at most `arguments` others. Errors start with the
+  command's name; `too_large` says what to do if the memory is too small for the
+  model.
   """
   if len(argv) > 1 + arguments:
     tell(f"{name}: '{argv[-1]}' is not a flag; --help lists them.")
     return 2
   logging.get_absl_handler().setFormatter(None)  # Messages as they are.
   for stream in ("stdin", "stdout", "stderr"):
-    if getattr(sys, stream) is None:  # Closed, as by "2>&-".
-      # Otherwise the next file that is opened gets the output.
+    # If it is closed, as by "2>&-", the next file opened would get the output.
+    if getattr(sys, stream) is None:
       setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
   before = handle_signals(_stop)
   try:
@@ -53,9 +49,8 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
     tell(f"{name}: {error}")
   except ImportError as error:
     tell(
-      f"{name}: TensorFlow cannot be loaded: {error}. Is all of "
-      "requirements.txt installed (scripts/setup_venv.sh does that)? Is there "
-      "enough memory?"
+      f"{name}: TensorFlow cannot be loaded: {error}. Is there enough memory? "
+      "Is all of requirements.txt installed (scripts/setup_venv.sh does that)?"
     )
   except KeyboardInterrupt:
     tell("Interrupted.")
@@ -74,7 +69,9 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
       tell(f"{name}: cannot print: {error.strerror}.")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   except Exception as error:
-    if not _is_lack_of_memory(error):
+    # By its name, as TensorFlow may not be loaded.
+    is_tensorflows = type(error).__name__ == "ResourceExhaustedError"
+    if not is_tensorflows and not isinstance(error, MemoryError):
       raise
     tell(f"{name}: The model does not fit into memory. {too_large}")
   finally:
@@ -88,40 +85,31 @@ def handle_signals(handler):
 
   A signal that is ignored, as SIGHUP is under nohup, stays ignored.
   """
-  names = {"SIGINT", "SIGTERM", "SIGHUP"} & vars(signal).keys()
-  return {  # Windows has no SIGHUP.
-    signum: signal.signal(signum, handler)
-    for signum in map(signal.Signals.__getitem__, sorted(names))
-    if signal.getsignal(signum) != signal.SIG_IGN
-  }
+  before = {}
+  for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    signum = getattr(signal, name, None)  # Windows has no SIGHUP.
+    if signum and signal.getsignal(signum) != signal.SIG_IGN:
+      before[signum] = signal.signal(signum, handler)
+  return before
 
 
 def _stop(signum, frame):
   """Ends the process by an exception: it then removes half-written files."""
-
-  def repeat():
-    threading.Timer(0.1, os.kill, [os.getpid(), signum]).start()
+  repeat = threading.Timer(0.1, os.kill, [os.getpid(), signum])
 
   def after_stop(unraisable):
     # Python drops an exception that is raised in a destructor: then repeat the
     # signal. Other errors of destructors are no news at this point.
     if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
-      repeat()
+      repeat.start()
 
-  while frame is not None:
-    if frame.f_code is after_stop.__code__:  # Python would drop it here, too.
-      return repeat()
-    frame = frame.f_back
+  running = [outer.f_code for outer, _ in traceback.walk_stack(frame)]
+  if after_stop.__code__ in running:  # Python would drop it here, too.
+    return repeat.start()
   sys.unraisablehook = after_stop
   if signum == signal.SIGINT:
     raise KeyboardInterrupt
   sys.exit(128 + signum)
-
-
-def _is_lack_of_memory(error):
-  """Says whether Python or TensorFlow could get no more memory."""
-  name = type(error).__name__
-  return isinstance(error, MemoryError) or name == "ResourceExhaustedError"
 
 
 def tell(sentence):

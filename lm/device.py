@@ -19,10 +19,8 @@ def name():
   gpus = tf1.config.list_physical_devices("GPU")
   if gpus:
     return f"{len(gpus)} GPU"
-  if hasattr(os, "sched_getaffinity"):  # The cores that the process may use.
-    cores = len(os.sched_getaffinity(0))
-  else:
-    cores = os.cpu_count()
+  is_known = hasattr(os, "sched_getaffinity")  # Which cores it may use.
+  cores = len(os.sched_getaffinity(0)) if is_known else os.cpu_count()
   return f"a CPU with {cores} core{'s' * (cores != 1)}"
 
 
@@ -37,21 +35,18 @@ def half_precision(vocab_size):
   That is bfloat16, which has the range of a float32; but float16 on GPUs before
   compute capability 8.0, unless a sum over the vocabulary exceeds its range.
   """
-  for gpu in tf1.config.list_physical_devices("GPU"):
-    details = tf1.config.experimental.get_device_details(gpu)
-    is_old = details.get("compute_capability", (8, 0)) < (8, 0)
-    if is_old and vocab_size < 60000:
-      return "float16"
-  return "bfloat16"
+  gpus = tf1.config.list_physical_devices("GPU")
+  details = map(tf1.config.experimental.get_device_details, gpus)
+  is_old = any(d.get("compute_capability", (8, 0)) < (8, 0) for d in details)
+  return "float16" if is_old and vocab_size < 60000 else "bfloat16"
 
 
 def has_units_for(dtype):
   """Says whether the device multiplies this 16-bit type in hardware."""
   if has_gpu():
     return True
-  features = set()
-  with contextlib.suppress(OSError):  # Of a system that is not Linux.
-    features.update(pathlib.Path("/proc/cpuinfo").read_text().split())
+  info = pathlib.Path("/proc/cpuinfo")  # Linux has it.
+  features = info.read_text().split() if info.exists() else []
   units = {"amx_bf16", "avx512_bf16", "bf16"}  # The last is an ARM's.
   return dtype == "bfloat16" and not units.isdisjoint(features)
 
@@ -74,22 +69,17 @@ def check_memory(config):
     )
 
 
-# Bytes of addresses, which RLIMIT_AS counts, that TensorFlow reserves for its
-# threads and libraries without using as much memory.
-_UNUSED_ADDRESSES = 2_500_000_000
-
-
 def free_memory():
   """Returns how many bytes this process can still get.
 
-  That is what the system has left, swap included, or less where the process
-  (RLIMIT_AS) or its control group (as in a container) is limited.
+  The process (RLIMIT_AS) or its control group (a container) may be limited.
   """
   limits = [psutil.virtual_memory().available + psutil.swap_memory().free]
   with contextlib.suppress(AttributeError):  # Of a system without limits.
     soft, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
     if soft != psutil.RLIM_INFINITY:
-      limits.append(max(soft - _UNUSED_ADDRESSES, 0))
+      # It counts addresses; TensorFlow reserves so many that it does not use.
+      limits.append(max(soft - 2_500_000_000, 0))
   with contextlib.suppress(OSError, ValueError):  # ValueError: "max".
     most = int(_read_of_group("memory.max"))
     # Without the cache of files, which can be dropped.
@@ -104,15 +94,10 @@ def _read_of_group(name):
 
 
 def start_on_gpus(num_gpus, num_workers):
-  """Replaces this process by a worker on each of num_gpus GPUs, if many.
-
-  Raises:
-    FlagError: if there are fewer GPUs, or this is one of several workers.
-  """
+  """Replaces this process by a worker on each of num_gpus GPUs, if many."""
   if num_gpus is None:
     return
-  found = len(tf1.config.list_physical_devices("GPU"))
-  if num_gpus > found:
+  if num_gpus > (found := len(tf1.config.list_physical_devices("GPU"))):
     raise FlagError(
       f"--num_gpus={num_gpus} is more than the {found} that TensorFlow finds "
       "here. Make it smaller, or leave it out."
@@ -123,7 +108,6 @@ def start_on_gpus(num_gpus, num_workers):
       "one already. Leave either out."
     )
   if num_gpus > 1:
-    root = pathlib.Path(__file__).parent.parent
-    script = str(root / "scripts" / "launch_local.py")
-    argv = [sys.executable, script, "-n", str(num_gpus), "--gpus"]
+    script = pathlib.Path(__file__).parents[1] / "scripts" / "launch_local.py"
+    argv = [sys.executable, str(script), "-n", str(num_gpus), "--gpus"]
     os.execv(sys.executable, [*argv, *sys.argv[1:], "--num_gpus=1"])

@@ -37,28 +37,22 @@ def new_file(path):
 
 def write_file(path, content):
   """Writes a file, of bytes or of text as UTF-8, completely or not at all."""
-  if isinstance(content, str):
-    content = content.encode()
+  data = content.encode() if isinstance(content, str) else content
   with new_file(path) as temporary, open(temporary, "wb") as f:
-    f.write(content)
+    f.write(data)
 
 
 @contextlib.contextmanager
 def new_folder(path, flag):
   """Makes a folder that appears under its name only if the block succeeds.
 
-  It must not exist. `flag` is the flag that names it, such as "--export_dir".
-
-  Yields:
-    The name of the folder while it is being filled.
-
-  Raises:
-    NewFolderError: if it cannot be made, or for an OSError in the block.
+  Yields its name until then. Raises NewFolderError, which names the flag that
+  gave the path, if the folder exists, or cannot be made or written.
   """
   check_new_folder(path, flag)
   parent = os.path.dirname(os.path.abspath(path))
   # Named before it is made, so that a signal between the two cannot lose it.
-  made = os.path.join(parent, f".making-{secrets.token_hex(8)}")
+  made = f"{parent}/.making-{secrets.token_hex(8)}"
   try:
     os.makedirs(parent, exist_ok=True)
     os.mkdir(made)

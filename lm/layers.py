@@ -93,14 +93,10 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
   Each line but the last is a factor times d_c' or d_h'. The factors are known
   from the forward pass, so they are computed for all steps at once.
 
-  Args:
-    kernel_h: [H, 4H].
-    cs: c of each step, a list of T tensors [B, H], like the next three.
-    gates: (i, j, f, o) of each step.
-    tanh_c: tanh(c') of each step.
-    d_outputs: d_h' from the layer above, of the type of kernel_h.
-    d_c: d_c' of the last step, float32 [B, H].
-    d_h: d_h' of the last step, float32 [B, H].
+  For each step, `cs` has c, `gates` (i, j, f, o) and `tanh_c` tanh(c'), and
+  `d_outputs` has d_h' from the layer above, in the type of kernel_h [H, 4H]:
+  lists of T tensors [B, H]. `d_c` and `d_h`, float32 [B, H], are d_c' and d_h'
+  of the last step.
 
   Returns:
     (d_z, d_c, d_h): a list of T tensors [B, 4H] of the type of kernel_h, and
@@ -133,11 +129,7 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
 
 
 def cast_once(dtype):
-  """Makes variables float32, and reads them as `dtype`, once for all uses.
-
-  Returns:
-    A custom_getter for variable scopes.
-  """
+  """Returns a custom_getter: float32 variables, read as `dtype`, only once."""
 
   def get(getter, *args, **kwargs):
     kwargs["dtype"] = tf1.float32
@@ -158,14 +150,8 @@ def softmax_losses(rows, softmax_w, softmax_b, targets):
     d_logits = d_loss * (softmax - one_hot(target))
              = d_loss / sum * (exp(logits - max) - sum * one_hot(target))
 
-  Args:
-    rows: [N, H].
-    softmax_w: [H, V], of the same type.
-    softmax_b: [V], of the same type.
-    targets: int32 [N].
-
-  Returns:
-    float32 [N], in nats.
+  The rows [N, H], softmax_w [H, V] and softmax_b [V] have the same type; the
+  targets [N] are int32. Returns the losses in nats, float32 [N].
   """
   indices = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
 

@@ -50,13 +50,14 @@ def test_what_is_prepared_stays_as_it_is(punctuation, number_word, lower_case):
   )
   draw = random.Random(1)
   pieces = [
-    *"aZN1_.,'-%$<>\u0130\u00df\u0301\u093f\u2019\u3002 ", "<unk>", "<eos>",
-    "<num>", " N ", "1,5", "\U0001f600", "\ufb01", "\u1e9e", "\x85", "  ",
-  ]  # fmt: skip
+    *"aZN1_.,'-%$<>\u0130\u00df\u0301\u093f\u2019\u3002\ufb01\u1e9e\x85 "
+  ]
+  pieces += ["<unk>", "<eos>", "<num>", " N ", "1,5", "\U0001f600"]
   for _ in range(500):
-    line = "".join(draw.choices(pieces, k=draw.randrange(12)))
-    words = choices.words_of(line)
-    assert choices.words_of(" ".join(words)) == words, line
+    words = choices.words_of(
+      "".join(draw.choices(pieces, k=draw.randrange(12)))
+    )
+    assert choices.words_of(" ".join(words)) == words
     assert all(word and not set(word) & set(" \n\x85") for word in words)
 
 
@@ -65,7 +66,6 @@ def test_what_is_prepared_stays_as_it_is(punctuation, number_word, lower_case):
   [
     ({"lower_case": 1}, "lower_case must be true or false"),
     ({"number_word": "a b"}, "number_word must be empty or one wor.* 'a b'"),
-    ({"number_word": " "}, "number_word must be empty or one word"),
     ({"number_word": None}, "number_word must be empty or one word"),
     ({"number_word": "<eos>"}, "not <eos> or <unk>; it is '<eos>'"),
     ({"number_word": "e\u0301"}, r"normal form C, .* 'e\\u0301'"),
@@ -80,18 +80,9 @@ def test_wrong_choices(change, message):
 def test_read(tmp_path):
   assert preparation.read(tmp_path) is None
   path = tmp_path / "preparation.json"
-  about = {"preparation": dataclasses.asdict(PTB), "other": 1}
-  path.write_text(json.dumps(about))
+  path.write_text(json.dumps({"preparation": dataclasses.asdict(PTB)}))
   assert preparation.read(tmp_path) == PTB
-  for text in (b"", b"[]", b'{"preparation": {}}', b'{"preparation": null}',
-               b'{"preparation": {"lower_case": 1}}', b"\xff"):  # fmt: skip
-    path.write_bytes(text)
+  for text in ("", "[]", '{"preparation": {}}', '{"preparation": null}'):
+    path.write_text(text)
     with pytest.raises(PreparationError, match=r"json is damaged or unreadabl"):
       preparation.read(tmp_path)
-
-
-def test_from_json():
-  assert preparation.from_json(None) is None
-  assert preparation.from_json(dataclasses.asdict(PTB)) == PTB
-  with pytest.raises(TypeError):
-    preparation.from_json(dataclasses.asdict(PTB) | {"other": 1})

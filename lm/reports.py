@@ -51,17 +51,13 @@ class Reporter:
     self.bar.close()
 
   def report(self, step, perplexity, wps):
-    """Reports a step, the perplexity so far and the words per second."""
-    self.bar.set_postfix_str(
-      f"perplexity {perplexity:.1f}, {wps:.0f} wps", False
-    )
+    """Reports a step, the perplexity so far and the speed."""
+    speed = f"{wps:.0f} wps"
+    self.bar.set_postfix_str(f"perplexity {perplexity:.1f}, {speed}", False)
     self.bar.update()
     if step in self._lines and self.bar.disable:
-      print(
-        f"{step / self._size:.3f} perplexity: {perplexity:.3f} "
-        f"speed: {wps:.0f} wps",
-        flush=True,
-      )
+      done = f"{step / self._size:.3f} perplexity: {perplexity:.3f}"
+      print(f"{done} speed: {speed}", flush=True)
 
 
 def _lines_at(size):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lm import layers, lstm_numpy, rnn_modes, tf1
+from lm import layers, rnn_modes, tf1
+from lm.testdata import lstm_numpy
 
 STEPS, BATCH, HIDDEN = 5, 3, 7
 CELL = lstm_numpy.CELL.format(0)

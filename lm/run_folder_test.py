@@ -24,11 +24,8 @@ ABOUT = {
   "data_sha256": {"ptb.train.txt": "12", "ptb.test.txt": "34"},
 }
 VOCABULARY = "the\n<eos>\né\n"
-RESULT = {
-  "epoch": 2,
-  "train_perplexity": 5.0,
-  "valid_perplexity": 6.5,
-  "test_perplexity": 6.25,
+RESULT = {"epoch": 2} | {
+  f"{part}_perplexity": 5.0 for part in ("train", "valid", "test")
 }
 
 
@@ -51,6 +48,11 @@ def restored(path):
 
 def files_of(path):
   return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+def change(path, text):
+  """Writes another text to a file, or removes it if there is None."""
+  path.unlink() if text is None else path.write_text(text)
 
 
 @pytest.fixture
@@ -128,18 +130,13 @@ def test_two_at_once_are_refused(path):
       open_folder(path)
     assert files_of(path) == before
     assert folder.result is None
-  with open_folder(path):
-    pass
 
 
-@pytest.mark.parametrize(
-  "error", [OSError(37, "No locks"), NotImplementedError]
-)
+@pytest.mark.parametrize("error", [OSError(37, "None"), NotImplementedError])
 def test_without_locks_it_warns(path, monkeypatch, caplog, error):
   """As on some network file systems, with different versions of filelock."""
-  monkeypatch.setattr(
-    filelock.FileLock, "acquire", mock.Mock(side_effect=error)
-  )
+  acquire = mock.Mock(side_effect=error)
+  monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
   with open_folder(path):
     assert "cannot be locked: do not start a second run in it" in caplog.text
 
@@ -170,16 +167,14 @@ def test_a_damaged_config_is_refused(path, text):
 @pytest.mark.parametrize("words", [None, "half of an"])
 def test_a_run_without_a_checkpoint_is_no_run(new, words):
   (new / "config.json").write_text('{"seed": 2, "config": {}}')
-  (new / "vocabulary.txt").unlink()
-  if words is not None:
-    (new / "vocabulary.txt").write_text(words)
+  change(new / "vocabulary.txt", words)
   with open_folder(new):
     pass
   check_new_folder(new)
 
 
 def test_a_missing_vocabulary_is_rebuilt(path, caplog):
-  (path / "vocabulary.txt").unlink()
+  change(path / "vocabulary.txt", None)
   with open_folder(path):
     assert "vocabulary.txt was missing and was rebuilt" in caplog.text
   assert (path / "vocabulary.txt").read_text() == VOCABULARY
@@ -212,7 +207,7 @@ def test_damaged_epochs_are_rebuilt(path, damage, caplog):
     folder.save(session, 6, progress)
   assert not caplog.text
   assert epochs.read_text() == json.dumps(numbers) + "\n"
-  epochs.unlink() if damage is None else epochs.write_text(damage)
+  change(epochs, damage)
   with restored(path):
     assert epochs.read_text() == json.dumps(numbers) + "\n"
   assert "epochs.jsonl did not match the checkpoint and was rebuilt" in (
@@ -257,18 +252,14 @@ def test_tensorboard_sees_each_step_once(new, monkeypatch):
   check({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0, 6: 0.5})
 
 
-def test_checkpoints_are_due_whatever_the_clock_says(path, monkeypatch):
-  now = [1000.0]
+def test_a_timer_heeds_no_clock_that_can_be_set(monkeypatch):
+  now = [1000]
   monkeypatch.setattr(time, "monotonic", lambda: now[0])
-  monkeypatch.setattr(time, "time", lambda: 0.0)
-  with open_folder(path, checkpoint_minutes=2) as folder:
-    assert not folder.is_due
-    now[0] += 119
-    assert not folder.is_due
-    now[0] += 1
-    assert folder.is_due
-  with open_folder(path, checkpoint_minutes=0) as folder:
-    assert folder.is_due
+  monkeypatch.setattr(time, "time", lambda: 0)
+  timer = run_folder.Timer(2)
+  for now[0], is_due in ((1000, False), (1119, False), (1120, True)):
+    assert bool(timer) == is_due
+  assert run_folder.Timer(0)
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
@@ -286,41 +277,22 @@ def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
   with restored(path) as (folder, *_):
     folder.finish(1, RESULT)
     before = files_of(path)
-
-    def full(fd):
-      raise OSError(28, "No space left on device")
-
+    full = mock.Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-      RunFolderError,
-      match=r"Cannot write result\.json of --save_path=.*: No space left",
-    ):
+    message = r"Cannot write result\.json of --save_path=.*: No space left"
+    with pytest.raises(RunFolderError, match=message):
       folder.finish(1, {})
     assert files_of(path) == before
 
 
-def test_config_json_has_all_that_the_numbers_depend_on():
-  choices = preparation.Preparation(
-    lower_case=True, number_word="N", punctuation="drop"
-  )
-  config = configs.TestConfig(vocab_size=3)
-  corpus = types.SimpleNamespace(sha256={"ptb.train.txt": "12"})
-  expected = {
-    "model": "test",
-    "seed": 5,
-    "dtype": "float32",
-    "config": vars(config),
-    "data_sha256": corpus.sha256,
-  }
-  for corpus.preparation in (None, choices):
-    for fp16 in (False, True):
-      about = run_folder.describe("test", 5, "float32", config, corpus, fp16)
-      assert about == {
-        **expected,
-        **({"exchange_fp16": True} if fp16 else {}),
-        **({"preparation": vars(choices)} if corpus.preparation else {}),
-      }
-      json.dumps(about)
+def test_config_json_has_what_only_some_runs_have():
+  choices = dict(lower_case=True, number_word="N", punctuation="drop")
+  corpus = types.SimpleNamespace(sha256={"a": "12"}, preparation=None)
+  args = ["test", 5, "float32", configs.TestConfig(), corpus]
+  about = run_folder.describe(*args)
+  corpus.preparation = preparation.Preparation(**choices)
+  others = {"preparation": choices, "exchange_fp16": True}
+  assert run_folder.describe(*args, True) == {**about, **others}
 
 
 @pytest.mark.parametrize("about", [{"config": {}}, {**ABOUT, "preparation": 1}])

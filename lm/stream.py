@@ -31,7 +31,7 @@ def stream_perplexity(
     session: a Session with the model's variables.
     model: a PTBModel for evaluation. Its own input is not read.
     ids: the text, of one dimension, at least two words.
-    title: the name of the text, for the bar and for errors.
+    title: the name of the text.
     stop: checked after each step; if true, the reading ends.
     workers: a OneWorker or Workers; each reads its own rows.
 
@@ -43,25 +43,21 @@ def stream_perplexity(
   """
   workers = workers or OneWorker()
   rows = workers.rows
-  inputs, targets, is_real = side_by_side(
-    ids, model.input.batch_size, model.input.num_steps
-  )  # Each [steps, B, T].
-  inputs, targets, is_real = inputs[:, rows], targets[:, rows], is_real[:, rows]
+  batch_size = model.input.batch_size
+  pieces = side_by_side(ids, batch_size, model.input.num_steps)
+  inputs, targets, is_real = (x[:, rows] for x in pieces)  # Each [steps, B, T].
   size = len(inputs)
   is_used = is_real[0, :, 0]  # [B], the pieces that have a target.
   check_each = size // 100 + 1  # Keeping every state would fill the memory.
   nats = np.zeros(size)  # The loss of each step.
-  states = {}  # After a step, at its last reading: [L, 2, B, H].
+  states = {}  # After a step, at its last reading: [L, 2, pieces in use, H].
   state = np.array(session.run(model.initial_state))
   with Reporter(size, title) as reporter:
-    for reading, step in itertools.product(
-      range(model.input.batch_size), range(size)
-    ):
+    for reading, step in itertools.product(range(batch_size), range(size)):
       if step == 0:
         reporter.bar.reset()
         reporter.bar.set_description(f"{title}, reading {reading + 1}")
-        # Each piece starts from the end of the piece before it, the first from
-        # zeros.
+        # Each piece starts where the one before it ended, the first from zeros.
         state = np.roll(workers.all_rows(state), 1, axis=2)
         state[:, :, 0] = 0
         state = state[:, :, rows]
@@ -69,9 +65,8 @@ def stream_perplexity(
       feed[model.input.input_data] = inputs[step]
       feed[model.input.targets] = targets[step]
       # Workers compute the cost together, and so agree on it and on stopping.
-      state, losses, cost = session.run(
-        [model.final_state, model.losses, model.cost], feed
-      )
+      fetches = [model.final_state, model.losses, model.cost]
+      state, losses, cost = session.run(fetches, feed)
       nats[step] = losses.T[is_real[step]].sum(dtype=float)
       if not math.isfinite(cost):
         raise DivergedError(title, step + 1, size)
@@ -79,14 +74,11 @@ def stream_perplexity(
       if stop:
         return None
       if step % check_each == 0 or step == size - 1:
-        state = np.array(state)
-        if step in states:
-          is_final = np.allclose(
-            state[:, :, is_used], states[step][:, :, is_used], *_SAME_STATE
-          )
+        last, states[step] = states.get(step), np.array(state)[:, :, is_used]
+        if last is not None:
+          is_final = np.allclose(states[step], last, *_SAME_STATE)
           if all(workers.of_all(is_final)):
             break
-        states[step] = state
   nats = sum(workers.of_all(nats.sum()))
   perplexity = perplexity_of(nats / (len(ids) - 1))
   if math.isinf(perplexity):
@@ -95,12 +87,7 @@ def stream_perplexity(
 
 
 def side_by_side(ids, batch_size, num_steps):
-  """Cuts one stream into pieces that are read side by side, without a rest.
-
-  Args:
-    ids: the text, of one dimension, at least two words.
-    batch_size: B, the number of pieces.
-    num_steps: T, the words of a step.
+  """Cuts two or more words into B pieces that are read side by side.
 
   Returns:
     (x, y, is_real), each [steps, B, T]: the ids, the ids that follow (both

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from lm import lstm_numpy, stream
+from lm import stream
 from lm.passes import DivergedError
+from lm.testdata import lstm_numpy
 from ptb_word_lm_test import IDS, ODD, session_of, set_weights
 
 CONFIG = dataclasses.replace(ODD, init_scale=1.0)

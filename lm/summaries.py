@@ -1,7 +1,7 @@
 """Summaries for TensorBoard, written from numbers at hand."""
 
 import os
-import re
+import pathlib
 import time
 
 from lm import tf1
@@ -13,20 +13,15 @@ class Summaries:
   tf1.summary.FileWriter is no choice: it writes in a thread of its own, where
   an error goes unseen, and names its files by the time. TensorBoard reads files
   in the order of their names, so one written after the clock was set back would
-  come too early.
+  come too early. Each method raises OSError, or one of tf1.ERRORS, if it cannot
+  write.
   """
 
   def __init__(self, folder, step):
-    """Starts the file, for steps after `step`.
-
-    Raises:
-      OSError, or one of tf1.ERRORS: if it cannot be written.
-    """
-    matches = (
-      re.fullmatch(r"events\.out\.tfevents\.(\d+)", name)
-      for name in os.listdir(folder)
-    )
-    number = 1 + max((int(match[1]) for match in matches if match), default=-1)
+    """Starts the file, for steps after `step`."""
+    paths = pathlib.Path(folder).glob("events.out.tfevents.*")
+    numbers = [path.suffix[1:] for path in paths]
+    number = 1 + max((int(n) for n in numbers if n.isdigit()), default=-1)
     path = os.path.join(folder, f"events.out.tfevents.{number:06}")
     self._file = tf1.io.TFRecordWriter(path)
     self._write(file_version="brain.Event:2")
@@ -35,23 +30,14 @@ class Summaries:
     self._write(step=step + 1 if step else 0, session_log=start)
 
   def add(self, step, values):
-    """Writes scalars. They are not made in the graph: no batch is fetched.
+    """Writes numbers of a step, a dictionary by their tags.
 
-    Args:
-      step: the global step.
-      values: a dictionary of numbers by their tags.
-
-    Raises:
-      OSError, or one of tf1.ERRORS: if they cannot be written.
+    They are not made in the graph: no batch is fetched for them.
     """
     summary = tf1.Summary()
     for tag, value in values.items():
       summary.value.add(tag=tag, simple_value=value)
     self._write(step=step, summary=summary)
-
-  def close(self):
-    """Closes the file."""
-    self._file.close()
 
   def _write(self, **fields):
     """Writes an event of TensorBoard."""

@@ -15,7 +15,6 @@ is loaded:
 import contextlib
 import functools
 import os
-import sys
 
 
 def __getattr__(name):
@@ -30,10 +29,8 @@ def __getattr__(name):
 
 
 def reason_of(error):
-  """Returns what an exception says, as one sentence.
-
-  TensorFlow's own have it within a stack trace, before the operation's name.
-  """
+  """Returns what an exception says, as one sentence."""
+  # TensorFlow's own have it within a stack trace, before the operation's name.
   text = getattr(error, "message", str(error)).partition("[[{{node")[0]
   lines = [line.strip() for line in text.split("\n") if line.strip()]
   return (lines or [type(error).__name__])[-1].rstrip(".?") + "."
@@ -60,8 +57,6 @@ def _load():
 @contextlib.contextmanager
 def _silent_stderr():
   """Drops what C++ code writes to stderr while it loads, at any log level."""
-  if sys.stderr:
-    sys.stderr.flush()
   kept = os.dup(2)
   try:
     with open(os.devnull, "wb") as nowhere:

@@ -27,7 +27,7 @@ class Clock:
     self._seconds, self._times = seconds, [time.perf_counter()]
 
   def tick(self, *_):
-    """Takes the time; call it after each step."""
+    """Call it after each step."""
     self._times.append(time.perf_counter())
 
   def __bool__(self):
@@ -113,10 +113,7 @@ def sizes_of(config):
 
 
 def floor(config, dtype, seconds):
-  """Measures the matrix products of a training step, each alone.
-
-  Each takes about a thirtieth of `seconds`.
-  """
+  """Measures a step's matrix products, each alone for `seconds` / 30."""
   tf1 = load_tf1()
   options = tf1.ConfigProto()
   # Else TensorFlow would leave out the products: nobody reads their results.

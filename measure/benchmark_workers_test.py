@@ -12,7 +12,7 @@ def test_workers_are_measured():
   done = subprocess.run(
     [
       *(sys.executable, benchmark_workers.__file__, "--model=test"),
-      *("--workers=2", "--steps=50"),
+      *("--workers=2", "--batch_size=200", "--steps=50"),
     ],
     capture_output=True,
     text=True,

@@ -45,9 +45,9 @@ def _main(run=None):
       for line in sys.stdin
       for word in json.loads(line).get("words", ())
     ]
-    # Only the first word of a stream follows nothing and has no probability.
+    # The first word of a stream, and no other, has no probability.
     found = dissect(words[1:], config["batch_size"], config["num_steps"])
-  except (ValueError, AttributeError, LookupError, TypeError):
+  except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
     raise command.InputError(
       "the input is not what score.py --carry_state --json --per_word prints."
     ) from None
@@ -56,13 +56,7 @@ def _main(run=None):
 
 
 def dissect(words, batch_size, num_steps):
-  """Returns the object that the head of this file describes.
-
-  Args:
-    words: (word, log-probability) pairs, from the text's second word on.
-    batch_size: how many pieces of the text are read side by side.
-    num_steps: how many words of each piece are read at a time.
-  """
+  """Returns the object for (word, log-probability) pairs from the second on."""
   log_probs = [log_prob for _, log_prob in words]
   kinds = {kind: [] for kind in KINDS}
   for word, log_prob in words:
@@ -79,16 +73,16 @@ def dissect(words, batch_size, num_steps):
     "by_kind": {
       kind: {**_summary(found), "nats": -math.fsum(found) / len(words)}
       for kind, found in kinds.items()
+      if found
     },
     "in_batches": _summary(in_batches),
   }
 
 
 def _summary(log_probs):
-  """Returns how many words there are, and their perplexity, None if none."""
-  number = len(log_probs)
-  perplexity = math.exp(-math.fsum(log_probs) / number) if number else None
-  return {"words": number, "perplexity": perplexity}
+  """Returns how many words there are, and their perplexity."""
+  perplexity = math.exp(-math.fsum(log_probs) / len(log_probs))
+  return {"words": len(log_probs), "perplexity": perplexity}
 
 
 if __name__ == "__main__":

@@ -34,8 +34,7 @@ ROWS = {
   "{config[config][max_max_epoch]} | {steps} | {total} | {wps:,.0f} | "
   "{commits} | {date}",
   "valid": "{name} | {result[valid_perplexity]:.2f} | "
-  "{valid[in_batches][perplexity]:.2f} | {valid[perplexity]:.2f} | "
-  "{left_out:,}",
+  "{valid[in_batches][perplexity]:.2f} | {valid[perplexity]:.2f} | {left:,}",
   "best": "{name} | {best[epoch]} | {best[valid_perplexity]:.2f} | "
   "{best_test:.2f} | {result[epoch]} | {result[valid_perplexity]:.2f} | "
   "{result[test_perplexity]:.2f}",
@@ -43,18 +42,16 @@ ROWS = {
 
 
 def read_runs(folder):
-  """Returns the finished runs of each model, dictionaries for ROWS.
+  """Returns lists of the finished runs by model: dictionaries for ROWS.
 
   They lack "valid" and what else depends on a file that is missing.
   """
   found = {model: folder.glob(f"{model}/seed*/result.json") for model in COLORS}
-  return {
-    model: [_read_run(path.parent) for path in sorted(paths)]
-    for model, paths in found.items()
-  }
+  return {model: [*map(_read_run, sorted(found[model]))] for model in COLORS}
 
 
-def _read_run(folder):
+def _read_run(path):
+  folder = path.parent
   names = ("config", "result", "valid", "test")
   paths = [folder / f"{name}.json" for name in names]
   run = {path.stem: plot_run.read_json(path) for path in paths if path.exists()}
@@ -63,7 +60,7 @@ def _read_run(folder):
   run["steps"] = _hours(epoch["train_seconds"] for epoch in epochs)
   run["wps"] = statistics.median(epoch["wps"] for epoch in epochs)
   if valid := run.get("valid"):
-    run["left_out"] = valid["words"] - valid["in_batches"]["words"]
+    run["left"] = valid["words"] - valid["in_batches"]["words"]
   paths = [folder / "about.txt", folder / "best.txt"]
   text = "".join(path.read_text("utf-8") for path in paths if path.exists())
   commits, starts, seconds, tests = (
@@ -140,8 +137,8 @@ def _kinds(runs):
 def fill(text, folder, runs):
   """Fills in the tables between `<!-- table NAME -->` and `<!-- end -->`."""
   rows = {"results": _results(folder, runs), "kinds": _kinds(runs)}
-  all_runs = list(itertools.chain(*runs.values()))
   for name, row in ROWS.items():
+    all_runs = itertools.chain(*runs.values())
     found = (run for run in all_runs if name in {"runs", *run})
     rows[name] = [row.format(**run) for run in found]
   return re.sub(

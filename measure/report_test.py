@@ -1,6 +1,7 @@
 """Tests of report.py, dissect.py, reproduce.sh and scripts/plot_run.py."""
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -15,51 +16,42 @@ import plot_run
 import pytest
 import report
 
-from conftest import TF1_CHECKPOINT, TINY
+from conftest import TF1_CHECKPOINT, TINY, call_main
 
 ABOUT = (
   "commit: aaaaaaa\nstarted: 2026-01-02 03:04 UTC\nseconds: 3000\n"
   "commit: bbbbbbb\nstarted: 2026-01-03 03:04 UTC\nseconds: 900\n"
   "commit: bbbbbbb\nstarted: 2026-01-04 03:04 UTC\n"
 )
-BEST = "Valid Perplexity: 122.000\nTest Perplexity: 90.125\n"
 
 
-def words_with(*perplexities):
-  return [("aN"[i % 2], -math.log(p)) for i, p in enumerate(perplexities)]
-
-
-def make_run(folder, seed=1, is_finished=True):
+def make_run(folder, seed=1):
   """Writes the files of a run of medium with two epochs."""
+
+  def dissected(*perplexities):
+    words = [("aN"[i % 2], -math.log(p)) for i, p in enumerate(perplexities)]
+    return json.dumps(dissect.dissect(words, batch_size=2, num_steps=2))
+
   folder.mkdir(parents=True)
   sizes = {"max_max_epoch": 2, "batch_size": 2, "num_steps": 2}
   config = {"model": "medium", "seed": seed, "dtype": "float32"}
   config |= {"config": sizes, "data_sha256": download_ptb.HASHES}
+  epoch = '{"epoch": %d, "train_perplexity": %f, "valid_perplexity": %f, '
+  epoch += '"wps": %f, "train_seconds": 60.0}'
   epochs = [
-    {
-      "epoch": epoch,
-      "train_perplexity": 100.0 + seed - epoch,
-      "valid_perplexity": 120.0 + seed + epoch,
-      "wps": 1000.0 * epoch,
-      "train_seconds": 60.0,
-    }
-    for epoch in (1, 2)
+    epoch % (i, 100 + seed - i, 120 + seed + i, 1e3 * i) for i in (1, 2)
   ]
-  # Of these words a batch predicts the first two of each half.
-  valid = dissect.dissect(words_with(*[246.0, 61.5, 246.0, 123.0] * 2), 2, 2)
-  test = dissect.dissect(words_with(*[181.0 + seed, 45.0 + seed] * 4), 2, 2)
-  files = {
+  result = {**json.loads(epochs[1]), "test_perplexity": 90.0 + seed}
+  for name, text in {
     "config.json": json.dumps(config),
-    "epochs.jsonl": "".join(f"{json.dumps(epoch)}\n" for epoch in epochs),
+    "epochs.jsonl": "".join(f"{epoch}\n" for epoch in epochs),
+    "result.json": json.dumps(result),
     "about.txt": ABOUT,
-    "best.txt": BEST,
-    "valid.json": json.dumps(valid),
-    "test.json": json.dumps(test),
-  }
-  if is_finished:
-    result = {**epochs[-1], "test_perplexity": 90.0 + seed}
-    files["result.json"] = json.dumps(result)
-  for name, text in files.items():
+    "best.txt": "Valid Perplexity: 122.000\nTest Perplexity: 90.125\n",
+    # Of these words a batch predicts the first two of each half.
+    "valid.json": dissected(*[246.0, 61.5, 246.0, 123.0] * 2),
+    "test.json": dissected(*[181.0 + seed, 45.0 + seed] * 4),
+  }.items():
     (folder / name).write_text(text)
 
 
@@ -67,60 +59,52 @@ def make_run(folder, seed=1, is_finished=True):
 def test_the_readmes_show_what_the_files_say(name):
   text = (report.ROOT / name).read_text()
   assert text.count("<!-- table ") == text.count("<!-- end -->") > 0
-  assert report.fill(text, report.ROOT / "results") == text
+  folder = report.ROOT / "results"
+  assert report.fill(text, folder, report.read_runs(folder)) == text
 
 
-def test_the_tables_of_a_run(tmp_path):
+def report_on(folder, capsys):
+  assert report.main(["", str(folder)]) == 0
+  return capsys.readouterr().out.splitlines()
+
+
+def test_a_run(tmp_path, capsys):
   make_run(tmp_path / "medium" / "seed1")
-  tables = {name: report.table(name, tmp_path) for name in report.TABLES}
-  assert (
+  lines = report_on(tmp_path, capsys)
+  for line in (
+    "|  | **this project** | not run | not run | not run |",  # Small, large.
     "|  | **this project**, float32, seed 1 | **99.00** | **123.00** | "
-    "**91.00** |\n" in tables["results"]
-  )
-  assert tables["runs"].splitlines()[2:] == [
+    "**91.00** |",
     "| [medium/seed1](medium/seed1/log.txt) | float32 | 99.00 | 123.00 | 91.00 "
     "| 2 of 2 | 0 h 2 min | over 1 h 5 min | 1,500 | aaaaaaa, bbbbbbb "
-    "| 2026-01-02 |"
-  ]
-  assert tables["valid"].splitlines()[1:] == [
-    "| --- | ---: | ---: | ---: | ---: |",
+    "| 2026-01-02 |",
     "| medium/seed1 | 123.00 | 123.00 | 146.27 | 4 |",
-  ]
-  assert tables["best"].splitlines()[2:] == [
-    "| medium/seed1 | 1 | 122.00 | 90.12 | 2 | 123.00 | 91.00 |"
-  ]
-  assert tables["kinds"].splitlines()[2:] == [
-    "| medium, seed 1 | `<unk>` | 0.0% |  | 0.000 |",
+    "| medium/seed1 | 1 | 122.00 | 90.12 | 2 | 123.00 | 91.00 |",
     "| medium, seed 1 | `N` | 50.0% | 46.00 | 1.914 |",
-    "| medium, seed 1 | `<eos>` | 0.0% |  | 0.000 |",
     "| medium, seed 1 | the rest | 50.0% | 182.00 | 2.602 |",
-  ]
-
-
-def test_the_tables_of_several_runs(tmp_path):
-  for seed in (1, 2):
-    make_run(tmp_path / "medium" / f"seed{seed}", seed)
-  make_run(tmp_path / "large" / "seed1", is_finished=False)
-  (tmp_path / "small").mkdir()
-  (tmp_path / "small/mean_of_2_test.json").write_text('{"perplexity": 95.2}')
-  results = report.table("results", tmp_path)
-  means = (f"**{mean}** ± 0.71" for mean in ("99.50", "123.50", "91.50"))
-  assert f"float32, 2 seeds | {' | '.join(means)} |\n" in results
-  assert "seeds 1 to 2 |  | not run | **95.20** |\n" in results
-  for state in ("not run", "not finished"):  # Small, large.
-    cells = " | ".join(["**this project**", *[state] * 3])
-    assert f"|  | {cells} |\n" in results
-  kinds = report.table("kinds", tmp_path)
-  assert "| medium, 2 seeds | `N` | 50.0% | 46.50 ± 0.71 | 1.920 |\n" in kinds
-
-
-def test_report_prints_tables_and_draws(tmp_path, capsys):
-  make_run(tmp_path / "medium" / "seed1")
-  assert report.main(["", str(tmp_path)]) == 0
-  assert "| medium, seed 1 | `N` | 50.0%" in capsys.readouterr().out
+  ):
+    assert line in lines
   picture = (tmp_path / "learning_curves.svg").read_text()
   assert "medium valid 123.0" in picture and picture.endswith("</svg>\n")
   assert "small" not in picture
+
+
+def test_several_runs(tmp_path, capsys):
+  for seed in (1, 2):
+    make_run(tmp_path / "medium" / f"seed{seed}", seed)
+  for name in ("valid.json", "test.json", "best.txt"):
+    (tmp_path / "medium/seed1" / name).unlink()
+  (tmp_path / "small").mkdir()
+  (tmp_path / "small/mean_of_2_test.json").write_text('{"perplexity": 95.2}')
+  lines = report_on(tmp_path, capsys)
+  means = " | ".join(f"**{x}** ± 0.71" for x in ("99.50", "123.50", "91.50"))
+  for line in (
+    f"|  | **this project**, float32, 2 seeds | {means} |",
+    "|  | **this project**, seeds 1 to 2 |  | not run | **95.20** |",
+    "| medium, seed 2 | `N` | 50.0% | 47.00 | 1.925 |",
+  ):
+    assert line in lines
+  assert sum(line.startswith("| medium/seed") for line in lines) == 2
 
 
 @pytest.mark.parametrize(
@@ -129,9 +113,7 @@ def test_report_prints_tables_and_draws(tmp_path, capsys):
     ("epochs.jsonl", "{", "seed1/epochs.jsonl is damaged: Expecting"),
     ("result.json", '{"epoch": 2}', "result.json is damaged: it has no 'tr"),
     ("valid.json", '{"in_batches": {}}', "valid.json is damaged: it has no"),
-    ("best.txt", "Valid Perplexity: 5.000\n", "seed1/best.txt is damaged"),
-    ("config.json", None, "seed1/config.json: No such file"),
-    ("epochs.jsonl", "", "has no run with a finished epoch"),
+    ("result.json", None, "has no finished run"),
   ],
 )
 def test_report_names_a_damaged_file(name, text, message, tmp_path, capsys):
@@ -149,15 +131,18 @@ def test_plot_run(tmp_path, capsys):
   picture = (run / "perplexity.svg").read_text()
   for label in ("valid, epoch 2: 123.00", "valid, Zaremba et al.: 86.2"):
     assert label in picture
-  config = (run / "config.json").read_text()  # The published texts no longer:
+  # With another text, the published results are not drawn.
+  config = (run / "config.json").read_text()
   (run / "config.json").write_text(config.replace("fcea", "0000"))
-  assert "Zaremba" not in plot_run.draw(run).read_text()
+  assert plot_run.main(["", str(run)]) == 0
+  assert "Zaremba" not in (run / "perplexity.svg").read_text()
   (run / "epochs.jsonl").write_text("")
-  for folder, message in (
-    (run, "no finished epoch"),
-    (tmp_path, "No such file"),
+  for args, message in (
+    ([str(run)], "no finished epoch"),
+    ([str(tmp_path)], "No such file"),
+    ([], "Which run? Name its folder."),
   ):
-    assert plot_run.main(["", str(folder)]) == 1
+    assert plot_run.main(["", *args]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -175,29 +160,23 @@ def test_dissect():
   assert math.isclose(sum(kind["nats"] for kind in kinds.values()), 4.5)
 
 
-def test_dissect_reads_what_score_prints(call_command, tmp_path):
+def test_dissect_reads_what_score_prints(tmp_path, monkeypatch, capsys):
   config = {"config": {"batch_size": 20, "num_steps": 5}}
   (tmp_path / "config.json").write_text(json.dumps(config))
   flags = ("--carry_state", "--json", "--per_word")
-  _, scores, _ = call_command(
-    "score", *TF1_CHECKPOINT, *flags, f"--file={TINY}/ptb.valid.txt"
-  )
-  for text, message in (
-    (scores, ""),
-    (scores.replace("null", "-1.0"), "call score.py with --carry_state"),
-    ("Line 1", "is not what score.py --json --per_word prints"),
-  ):
-    done = subprocess.run(
-      [sys.executable, dissect.__file__, tmp_path],
-      input=text,
-      capture_output=True,
-      text=True,
-    )
-    assert message in done.stderr and done.returncode == bool(message)
-    if not message:
-      found, total = json.loads(done.stdout), json.loads(text.split("\n")[-2])
+  call_main("score", *TF1_CHECKPOINT, *flags, f"--file={TINY}/ptb.valid.txt")
+  scores = capsys.readouterr().out
+  for text in (scores, scores.replace("-", "null"), "Line 1"):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    status = dissect.main(["", str(tmp_path)])
+    out, err = capsys.readouterr()
+    if text == scores:
+      found, total = json.loads(out), json.loads(text.splitlines()[-1])
       assert found["words"] == total["num_words"]
       assert math.isclose(found["perplexity"], total["perplexity"])
+    else:
+      assert status == 1
+      assert "is not what score.py --carry_state --json --per_word pri" in err
 
 
 # Of the fake training, seed 2 waits for a signal, the first two times.
@@ -225,31 +204,32 @@ first, word = ({"word": "N", "log_prob": p} for p in (None, -1.0))
 print(json.dumps({"words": [first, *[word] * 9]}))
 print(json.dumps({"perplexity": len(sys.argv[1].split(","))}))
 """
+# Without the real pip, which is slow.
+PYTHON = f'#!/bin/sh\n[ "$2" = pip ] || exec "{sys.executable}" "$@"\n'
 
 
 @pytest.fixture
 def reproduce(tmp_path):
   """A function that starts reproduce.sh in a project with fake programs."""
   root, data = tmp_path / "a project", tmp_path / "the data"
-  for folder in ("lm", "measure", "scripts"):
-    unneeded = shutil.ignore_patterns("testdata", "*_test.py", "__pycache__")
+  for folder in ("lm", "measure", "scripts", "results"):
+    unneeded = shutil.ignore_patterns("testdata", "*_test.py", "seed*")
     shutil.copytree(report.ROOT / folder, root / folder, ignore=unneeded)
   make_run(root / "runs" / "a run")
+  sha256 = hashlib.sha256(b"a text\n").hexdigest()
   data.mkdir()
-  hashes = {"ptb.valid.txt": hashlib.sha256(b"a text\n").hexdigest()}
-  (data / "ptb.valid.txt").write_text("a text\n")
-  with open(root / "scripts" / "download_ptb.py", "a") as script:
-    script.write(f"\nHASHES = {hashes}\n")
-  python = f'#!/bin/sh\n[ "$2" = pip ] || exec "{sys.executable}" "$@"\n'
-  for name, text in {
-    "ptb_word_lm.py": TRAINING,
-    "score.py": SCORE,
-    ".venv/bin/python": python,
-    "scripts/setup_venv.sh": "#!/bin/sh\n",
+  (root / ".venv/bin").mkdir(parents=True)
+  for path, text in {
+    root / "README.md": "",
+    root / "ptb_word_lm.py": TRAINING,
+    root / "score.py": SCORE,
+    root / "scripts/ptb.sha256": f"{sha256}  ptb.valid.txt\n",
+    root / "scripts/setup_venv.sh": "#!/bin/sh\n",
+    root / ".venv/bin/python": PYTHON,
+    data / "ptb.valid.txt": "a text\n",
   }.items():
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text(text)
-    (root / name).chmod(0o755)
+    path.write_text(text)
+    path.chmod(0o755)
 
   def start(*args):
     return subprocess.Popen(
@@ -279,8 +259,7 @@ def test_reproduce_stops_and_resumes(reproduce):
     run = small / f"seed{seed}"
     log = f"--data_path={reproduce.data} --model=small --seed={seed}\n"
     stops = 2 * (seed == 2)
-    expected = f"{log}waiting\n" * stops + log
-    assert (run / "log.txt").read_text() == expected
+    assert (run / "log.txt").read_text() == f"{log}waiting\n" * stops + log
     about = (run / "about.txt").read_text()
     assert f"RUN --model=small --seed={seed}\ncommit: " in about
     assert about.count("\nseconds: ") == 1 + stops
@@ -294,11 +273,12 @@ def test_reproduce_stops_and_resumes(reproduce):
 
 
 def test_reproduce_refuses(reproduce):
-  for args in ([], ["tiny"], ["small", "large"]):
-    with reproduce(*args) as process:
-      assert "Usage: measure/reproduce.sh small|" in process.communicate()[1]
-    assert process.returncode == 2
   (reproduce.data / "ptb.valid.txt").write_text("another text\n")
-  with reproduce("small") as process:
-    assert "the Penn Treebank's texts. Name" in process.communicate()[1]
-  assert process.returncode == 1 and not reproduce.folder.exists()
+  for args, status, message in (
+    ([], 2, "Usage: measure/reproduce.sh small|"),
+    (["small", "large"], 2, "Usage: measure/reproduce.sh small|"),
+    (["small"], 1, "does not have the Penn Treebank's texts. Let PTB_DATA"),
+  ):
+    with reproduce(*args) as process:
+      assert message in process.communicate()[1]
+    assert process.returncode == status and not reproduce.folder.exists()

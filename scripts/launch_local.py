@@ -48,8 +48,8 @@ def _main(argv):
     return 0
   if own.n is None:
     raise command.InputError("-n is missing: how many workers to start.")
-  gpus = ",".join(map(str, range(own.n)))
-  gpus = os.environ.get("CUDA_VISIBLE_DEVICES", gpus).split(",")
+  all_gpus = ",".join(map(str, range(own.n)))
+  gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
   if own.gpus and len(gpus) < own.n:
     raise command.InputError("CUDA_VISIBLE_DEVICES has fewer GPUs than -n.")
   try:
@@ -70,9 +70,12 @@ def _main(argv):
     workers.append(_start_worker(index, own.n, others, env))
     args = workers[index], index, ended
     threading.Thread(target=_follow, args=args, daemon=True).start()
-  command.handle_signals(
-    lambda signum, _: [w.send_signal(signum) for w in workers]
-  )
+
+  def pass_on(signum, frame):
+    for worker in workers:
+      worker.send_signal(signum)
+
+  command.handle_signals(pass_on)
   status = 0
   with contextlib.suppress(queue.Empty):
     for _ in workers:
@@ -88,12 +91,10 @@ def _parse(argv):
   own = flags.FlagValues()  # Without absl's own, which go to ptb_word_lm.py.
   most = 4 * len(os.sched_getaffinity(0))
   flags.DEFINE_integer("n", None, "How many workers.", 1, most, flag_values=own)
-  define = functools.partial(
-    flags.DEFINE_boolean, default=False, flag_values=own
-  )
-  define("open_ports", help="Listen on all addresses of this machine.")
-  define("gpus", help="Give each worker a GPU of its own.")
-  define("help", help="Show this help.")
+  define = functools.partial(flags.DEFINE_boolean, flag_values=own)
+  define("open_ports", False, "Listen on all addresses of this machine.")
+  define("gpus", False, "Give each worker a GPU of its own.")
+  define("help", False, "Show this help.")
   try:
     return own, own(argv, known_only=True)[1:]
   except (flags.Error, ValueError) as error:

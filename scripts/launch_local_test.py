@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -37,15 +38,12 @@ for signum in (signal.SIGINT, signal.SIGTERM):
 """
 
 
-def can_enter_own_network():
-  code = "import launch_local; launch_local.enter_own_network()"
-  return not subprocess.call(
-    [sys.executable, "-c", code], cwd=SCRIPT.parent, stderr=subprocess.DEVNULL
-  )
-
-
+CODE = "import launch_local; launch_local.enter_own_network()"
+ENTERED = subprocess.run(
+  [sys.executable, "-c", CODE], cwd=SCRIPT.parent, capture_output=True
+)
 needs_own_network = pytest.mark.skipif(
-  not can_enter_own_network(), reason="this system gives no network of its own"
+  ENTERED.returncode != 0, reason="this system gives no network of its own"
 )
 
 
@@ -86,9 +84,8 @@ tell(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']}\\n" * 5000)  # Over 64 KiB.
   config, gpu, found = json.loads(out)  # Only worker 0 prints.
   assert (gpu, found) == ("4", flags)
   assert config["task"] == {"type": "worker", "index": 0}
-  addresses = config["cluster"]["worker"]
-  assert len(set(addresses)) == 3
-  assert all(address.startswith("127.0.0.1:") for address in addresses)
+  hosts = {address.split(":")[0] for address in config["cluster"]["worker"]}
+  assert len(set(config["cluster"]["worker"])) == 3 and hosts == {"127.0.0.1"}
   counts = collections.Counter(err.splitlines())
   assert counts["0 of 3"] == counts["worker 2: 2 of 3"] == 1
   assert counts["GPU 4"] == counts["worker 1: GPU 6"] == 5000
@@ -97,25 +94,21 @@ tell(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']}\\n" * 5000)  # Over 64 KiB.
 @needs_own_network
 def test_nobody_else_reaches_the_workers(launch):
   body = """
-port = int(addresses[index].split(":")[1])
-server = socket.create_server(("0.0.0.0", port))
+host, port = addresses[index].split(":")
+server = socket.create_server(("0.0.0.0", int(port)))
 print(port, flush=True)
 for address in addresses:  # All of them reach each other.
-  host, _, other = address.partition(":")
-  while True:
-    try:
-      socket.create_connection((host, int(other))).close()
-      break
-    except ConnectionRefusedError:
-      time.sleep(0.01)
+  other = address.split(":")
+  while socket.socket().connect_ex((other[0], int(other[1]))):
+    time.sleep(0.01)
 print("met", flush=True)
 time.sleep(60)
 """
   with launch(body, "-n", "2") as process:
     port = int(process.stdout.readline())
     assert process.stdout.readline() == "met\n"
-    with pytest.raises(ConnectionRefusedError):
-      socket.create_connection(("127.0.0.1", port))
+    with socket.socket() as sock:
+      assert sock.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
     process.terminate()
     assert process.wait(60) == 143
 
@@ -134,13 +127,12 @@ def test_a_signal_reaches_each_worker_once(launch, signum):
 
 def test_a_signal_while_workers_start(launch):
   with launch("time.sleep(60)", "-n", "4", "--open_ports") as process:
-    children = f"/proc/{process.pid}/task/{process.pid}/children"
-    while not pathlib.Path(children).read_text():
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while not children.read_text():
       time.sleep(0.001)
-    process.send_signal(signal.SIGTERM)
+    process.terminate()
     out, err = process.communicate(timeout=30)
-  assert process.returncode == 143
-  assert out == "" and "Traceback" not in err
+  assert process.returncode == 143 and "Traceback" not in out + err
 
 
 @pytest.mark.parametrize(
@@ -158,20 +150,19 @@ def test_workers_do_not_outlive_the_launcher(launch):
   with launch(body, "-n", "2", "--open_ports") as process:
     lines = [process.stderr.readline() for _ in range(2)]
     process.kill()
-  pids = [int(line.split()[-1]) for line in lines]
   end = time.monotonic() + 20
-  while any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids):
-    assert time.monotonic() < end
-    time.sleep(0.01)
+  for line in lines:
+    while pathlib.Path("/proc", line.split()[-1]).exists():
+      assert time.monotonic() < end
+      time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
   ("args", "told"),
   [
     ([], "-n is missing"),
-    (["-n", "0"], "0 is not an integer in the range"),
     (["-n", "two"], "two"),
-    (["-n", str(4 * len(os.sched_getaffinity(0)) + 1)], "in the range [1, "),
+    (["-n", "1000000"], "1000000 is not an integer in the range [1, "),
     (["-n", "2", "--gpus"], "CUDA_VISIBLE_DEVICES has fewer GPUs than"),
     (["-n", "2"], "(Operation not permitted). If only people you trust"),
   ],
@@ -190,11 +181,9 @@ def test_nothing_starts(args, told, monkeypatch, capsys):
 
 
 def test_cores_are_shared_out(monkeypatch):
-  monkeypatch.setattr(
-    launch_local.os, "sched_getaffinity", lambda pid: {1, 3, 5, 7, 9}
-  )
-  cores = [launch_local.cores_of(index, 2) for index in range(2)]
-  assert cores == [[1, 3], [5, 7, 9]]
+  cores = {1, 3, 5, 7, 9}
+  monkeypatch.setattr(launch_local.os, "sched_getaffinity", lambda pid: cores)
+  assert [launch_local.cores_of(i, 2) for i in (0, 1)] == [[1, 3], [5, 7, 9]]
   assert launch_local.cores_of(0, 6) == [1, 3, 5, 7, 9]
 
 
@@ -205,10 +194,9 @@ def test_it_trains(tmp_path):
     [SCRIPT.with_suffix(".sh"), "-n", "2", *flags, f"--save_path={tmp_path}"],
     capture_output=True,
     text=True,
-    timeout=100,
   )
   assert process.returncode == 0, process.stderr
-  lines = process.stdout.splitlines()
-  assert [line.startswith("Test Perplexity: ") for line in lines[-2:]] == [0, 1]
   result = json.loads((tmp_path / "result.json").read_text())
-  assert f"Test Perplexity: {result['test_perplexity']:.3f}" == lines[-1]
+  assert process.stdout.count("Test Perplexity: ") == 1
+  perplexity = f"{result['test_perplexity']:.3f}"
+  assert process.stdout.endswith(f"\nTest Perplexity: {perplexity}\n")

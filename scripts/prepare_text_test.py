@@ -39,7 +39,6 @@ def test_a_text_is_split_and_prepared(text, make, tmp_path):
   status, out, err = make(f"--text={text}", "--test_share=0.1")
   assert status == 0
   assert err.startswith("The training text has no <unk>, so unknown words of")
-  assert err.count("\n") == 1
   expected = [f"the word{i % 7} says N , and so on ." for i in range(100)]
   assert lines_of(tmp_path, "train") == expected[:85]
   assert lines_of(tmp_path, "valid") == expected[85:90]
@@ -56,25 +55,17 @@ def test_a_text_is_split_and_prepared(text, make, tmp_path):
 def test_the_choices_are_written(text, make, tmp_path):
   make(f"--text={text}", "--number_word=", "--nolower_case", "--vocab_size=9")
   about = json.loads((tmp_path / "new" / "preparation.json").read_text())
+  choices = {"lower_case": False, "number_word": "", "punctuation": "split"}
+  sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
   assert about == {
-    "preparation": {
-      "lower_case": False,
-      "number_word": "",
-      "punctuation": "split",
-    },
+    "preparation": choices,
     "vocab_size": 9,
     "min_count": 2,
-    "sources": {
-      "text": {
-        "path": str(text),
-        "sha256": hashlib.sha256(text.read_bytes()).hexdigest(),
-      }
-    },
+    "sources": {"text": {"path": str(text), "sha256": sha256}},
     "lines": {"train": 90, "valid": 5, "test": 5},
   }
-  assert preparation.read(tmp_path / "new") == (
-    preparation.from_json(about["preparation"])
-  )
+  choices = preparation.Preparation(**choices)
+  assert preparation.read(tmp_path / "new") == choices
 
 
 @pytest.mark.parametrize(
@@ -107,34 +98,21 @@ def test_the_vocabulary_is_the_training_texts(
 
 
 def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
-  process = subprocess.run(
-    [
-      sys.executable,
-      prepare_text.__file__,
-      f"--text={text}",
-      "--output=new",
-      "--vocab_size=10",
-    ],
-    cwd=tmp_path,
-    capture_output=True,
-    text=True,
-  )
-  assert (process.returncode, process.stderr) == (0, "")
+  args = [f"--text={text}", "--output=new", "--vocab_size=10"]
+  command = [sys.executable, prepare_text.__file__, *args]
+  done = subprocess.run(command, cwd=tmp_path, capture_output=True)
+  assert (done.returncode, done.stderr) == (0, b"")
   corpus = reader.read_corpus(str(tmp_path / "new"))
-  assert len(corpus.vocabulary) == 10
-  assert len(corpus.train) == 90 * 10
+  assert (len(corpus.vocabulary), len(corpus.train)) == (10, 90 * 10)
 
 
 @pytest.mark.parametrize(
   ("args", "message"),
   [
     ([], "Give --text alone, or all of --train, --valid and --test."),
-    (["--train=TEXT", "--valid=TEXT"], "Give --text alone, or all of --train"),
-    (["--text=TEXT", "--train=TEXT"], "Give --text alone, or all of --train"),
     (["--train=TEXT", "--valid=TEXT", "--test=TEXT", "--valid_share=0.1"],
      "--valid_share has no effect with three texts: leave it out."),
     (["--text=/none"], "/none: No such file or directory."),
-    (["--text="], "Give --text alone, or all of --train, --valid and --test."),
     (["--text=/"], "/: Is a directory."),
     (["--text=EMPTY"], "EMPTY has no words."),
     (["--text=LATIN"], "LATIN is not UTF-8 text: byte 0xe9 at offset 1. Conv"),

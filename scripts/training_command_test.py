@@ -25,7 +25,7 @@ import configs
 import ptb_word_lm
 import reader
 from conftest import TINY
-from lm import checkpoints, device, passes, run_folder, sample_corpus, tf1
+from lm import checkpoints, device, run_folder, sample_corpus, tf1
 
 COMMAND = [sys.executable, ptb_word_lm.__file__]
 DATA = f"--data_path={TINY}"
@@ -215,11 +215,6 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
   ("args", "message"),
   [
     (["--data_path="], "--data_path is missing: .*download_ptb.sh"),
-    (["--data_path=/none"], "There is no folder '/none'.*download_ptb.sh"),
-    (["--hparams=layers=3"],
-     "'layers' is not a field; the fields to set are init_scale .float., "),
-    (["--hparams=batch_size=99999"],
-     "ptb.train.txt: too few words for a batch: 12,825, where"),
     (["--hparams=batch_size=100"],
      "ptb.valid.txt: too few words for a batch: .*Make batch_size or "),
     (["--hparams=hidden_size=900000"],
@@ -228,7 +223,6 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
     (["--save_path=/etc/hostname"], "--save_path=.* is not a folder. Name a "),
     (["--save_path=/proc/run"],
      "Cannot make the folder of --save_path=/proc/run: No such file or direc"),
-    (["--save_path=a[b]"], "--save_path=a.b. has one of the characters"),
     (["--save_path="], "--save_path is empty: name a folder, or leave it out"),
     (["--save_path=RUN"],
      "RUN holds another run: seed is 3 there, 1 here; num_steps is 5 there, "
@@ -243,11 +237,6 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
      "--model has no effect with --evaluate --save_path: leave it out"),
     ([*READ, "--seed=2"], "--seed has no effect with --evaluate: leave it out"),
     (["--evaluate", "--save_path=/none"], "/none is not the folder of a run: "),
-    (["--evaluate", "--save_path="], "--save_path is empty: name a folder"),
-    (["--evaluate", "--checkpoint=/none"], "There is no checkpoint /none: it"),
-    (["--evaluate", "--checkpoint=CKPT.index"],
-     "There is no checkpoint CKPT.index: it would have a file "
-     "CKPT.index.index. Give its name without .index."),
     ([*SAVED, "--checkpoint=model.ckpt-5"],
      "There is no checkpoint RUN/model.ckpt-5: it would have a file"),
     ([*READ, "--hparams=hidden_size=7"],
@@ -339,23 +328,20 @@ def fill_disk(process, folder):
   ],
 )  # fmt: skip
 def test_a_folder_that_cannot_be_written_ends_the_run(
-  tmp_path, damage, minutes, message
+  tmp_path, call, damage, minutes, message
 ):
-  """And keeps what it had: the run can resume."""
+  """And keeps what it had."""
   flags = [f"--checkpoint_minutes={minutes}"]
   with endless_run(tmp_path, *flags, preexec_fn=obey_permissions) as process:
     damage(process, tmp_path)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     tmp_path.chmod(0o755)
   assert process.returncode == 1
   started, last = err.splitlines()
   assert started.startswith("Training the small model")
   assert re.fullmatch(f"ptb_word_lm.py: {message}", last)
   assert not [p for p in tmp_path.iterdir() if "temp" in p.name]
-  newest = os.path.basename(checkpoints.find(str(tmp_path), "last"))
-  with endless_run(tmp_path) as process:
-    process.kill()
-    assert f"\nResuming {tmp_path} from {newest}: " in process.stderr.read()
+  assert call(DATA, "--evaluate", f"--save_path={tmp_path}")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -370,7 +356,7 @@ def test_a_signal_ends_the_run_in_order(tmp_path, signum):
       assert f"{tmp_path} is in use by another process" in second.stderr
       assert second.stderr.count("\n") == 1
     process.send_signal(signum)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
   assert process.returncode == 128 + signum
   *_, last = out.splitlines()
   epoch = int(re.fullmatch(r"Epoch: (\d+) Valid Perplexity: .*", last)[1])
@@ -383,11 +369,12 @@ def test_a_signal_ends_the_run_in_order(tmp_path, signum):
 
 
 def test_a_reader_that_leaves_gets_no_traceback(tmp_path):
-  with endless_run(tmp_path) as process:
-    process.stdout.close()
-    assert process.wait(timeout=60) == 1
-    (line,) = process.stderr.readlines()
-  assert line.startswith("Training the small model")
+  """Neither at the first start nor when the run resumes."""
+  for expected in (["Training"], ["Training", "Resuming"]):
+    with endless_run(tmp_path) as process:
+      process.stdout.close()
+      assert process.wait(timeout=300) == 1
+      assert [s.split()[0] for s in process.stderr] == expected
 
 
 def test_a_terminal_shows_a_bar_in_place_of_the_lines():
@@ -444,18 +431,16 @@ def test_the_last_good_checkpoint_outlives_a_diverged_loss(
     f"--save_path={tmp_path / 'run'}",
   ]
   hparams = f"--hparams=hidden_size=8,batch_size=50,num_steps={30 // size}"
-  status, _, err = call(*args, hparams, "--checkpoint_minutes=0")
+  status, _, err = call(*args, hparams)
   assert status == 1 and message in err
-  kept = checkpoints.steps_in(str(tmp_path / "run"))
-  assert kept[0] == size
-  assert [e["epoch"] for e in epochs_of(tmp_path / "run")] == [1]
-  assert call(*args, "--evaluate")[0] == 0  # The newest has finite weights.
+  assert checkpoints.steps_in(str(tmp_path / "run")) == [size]
+  assert len(epochs_of(tmp_path / "run")) == 1
+  assert call(*args, "--evaluate")[0] == 0  # Its weights are finite.
 
 
 def test_memory_does_not_grow(tmp_path):
   """Over 10,000 steps, with 32 checkpoints and 2,560 summaries."""
   args = [DATA, "--model=test", "--hparams=max_max_epoch=32"]
-  sizes = []
   with subprocess.Popen(
     [*COMMAND, *args, f"--save_path={tmp_path}"],
     # With one heap: on a busy machine a second thread opens its own, of 8 MiB.
@@ -466,7 +451,6 @@ def test_memory_does_not_grow(tmp_path):
   ) as process:
     memory = psutil.Process(process.pid).memory_info
     sizes = [memory().rss for line in process.stdout if "Learning" in line]
-  assert process.returncode == 0
   assert epochs_of(tmp_path)[-1]["global_step"] == 32 * 320 > 10_000
   # An epoch's line, in the checkpoint, takes 200 bytes; what TensorFlow keeps
   # for the next step goes up and down.
