@@ -153,9 +153,12 @@ def _add_model(config, ids, lengths, state):
   )  # [T, B, H]
   softmax_w, softmax_b = ptb_word_lm.softmax_variables(config)
   outputs = tf1.transpose(outputs, [1, 0, 2])  # [B, T, H]
-  logits = tf1.tensordot(outputs, softmax_w, 1) + softmax_b  # [B, T, V]
+  rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [B * T, H]
+  logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [B * T, V]
+  shape = tf1.concat([tf1.shape(ids), [config.vocab_size]], axis=0)
   new_state = [tf1.stack(layer, axis=1) for layer in new_state]
-  return logits, tf1.stack(new_state, axis=1)  # The state is [B, L, 2, H].
+  # [B, T, V] and [B, L, 2, H].
+  return tf1.reshape(logits, shape), tf1.stack(new_state, axis=1)
 
 
 def restore(models, session):
