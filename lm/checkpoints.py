@@ -164,8 +164,9 @@ class Checkpoints:
 
 def steps_in(path):
   """Returns the global steps of a folder's checkpoints, the oldest first."""
-  paths = pathlib.Path(path).glob("model.ckpt-[0-9]*.index")
-  return sorted(int(path.stem.rpartition("-")[2]) for path in paths)
+  names = [path.name for path in pathlib.Path(path).glob("model.ckpt-*.index")]
+  matches = (re.fullmatch(r"model\.ckpt-(\d+)\.index", name) for name in names)
+  return sorted(int(match[1]) for match in matches if match)
 
 
 def _path_of(folder, step):

@@ -228,3 +228,9 @@ def test_sizes_and_weights_of_other_checkpoints(run):
     ):
       tf1.get_variable(name, shape)
       checkpoints.restore_variables(session, path)
+
+
+def test_files_with_other_names_are_no_checkpoints(tmp_path):
+  for name in ("5", "12", "12-copy", "7 (old)", "8b", ""):
+    (tmp_path / f"model.ckpt-{name}.index").write_text("")
+  assert checkpoints.steps_in(str(tmp_path)) == [5, 12]
