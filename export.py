@@ -39,13 +39,9 @@ def define_flags():
   flags.DEFINE_string("export_dir", None, "The folder to make, a new one.")
 
 
-def main(argv):
+@command.main("export.py")
+def main(args):
   """Exports as the flags say; returns the exit status."""
-  return command.run("export.py", argv, lambda: _main(flags.FLAGS))
-
-
-def _main(args):
-  """Writes the model; returns the exit status."""
   files.check_new_folder(args.export_dir, "--export_dir")
   models = language_model.find(args.run, args.checkpoint, args.data_path)
   with files.new_folder(args.export_dir, "--export_dir") as folder:

@@ -5,8 +5,7 @@
 
 The text continues the prefix, which is taken as the start of a sentence. Each
 word is drawn from the model's distribution, given all words before it. First
---temperature changes that distribution, then --top_k and --top_p remove its
-unlikely words.
+--temperature changes that distribution, then --top_k and --top_p cut it off.
 """
 
 import math
@@ -25,25 +24,22 @@ _AT_ONCE = 100  # Samples that are drawn side by side.
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
+  integer = flags.DEFINE_integer
   flags.DEFINE_string("prefix", "", "The words to start with.")
-  flags.DEFINE_integer(
-    "num_words", 100, "Words to draw, each <eos> included.", 1, 10**6
-  )
+  integer("num_words", 100, "Words to draw, each <eos> included.", 1, 10**6)
   flags.DEFINE_float(
     "temperature",
     1.0,
     "The divisor of the log-probabilities: below 1, likely words become "
     "likelier; 0 always takes the likeliest.",
   )
-  flags.DEFINE_integer("top_k", None, "Draw from the k likeliest words.", 1)
-  flags.DEFINE_float(
-    "top_p", None, "Draw from the fewest words that have this probability."
-  )
-  flags.DEFINE_integer("num_samples", 1, "Texts to draw.", 1, 10**6)
-  flags.DEFINE_integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
-  flags.DEFINE_boolean(
-    "next_word", False, "Print the probability of each word that can come next."
-  )
+  integer("top_k", None, "Draw from the k likeliest words.", 1)
+  help_text = "Draw from the fewest words that have this probability."
+  flags.DEFINE_float("top_p", None, help_text)
+  integer("num_samples", 1, "Texts to draw.", 1, 10**6)
+  integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
+  help_text = "Print the probability of each word that can come next."
+  flags.DEFINE_boolean("next_word", False, help_text)
   flags.register_validator(  # It refuses infinity and NaN, too.
     "temperature", lambda t: 0 <= t < math.inf, "must be 0 or more."
   )
@@ -52,13 +48,9 @@ def define_flags():
   )
 
 
-def main(argv):
+@command.main("generate.py")
+def main(args):
   """Generates as the flags say; returns the exit status."""
-  return command.run("generate.py", argv, lambda: _main(flags.FLAGS))
-
-
-def _main(args):
-  """Prints what the model generates; returns the exit status."""
   if args.next_word:
     refuse(args, ["num_words", "num_samples", "seed"], "--next_word")
   change = {n: args[n].value for n in ("temperature", "top_k", "top_p")}
@@ -83,8 +75,7 @@ def _main(args):
 def read_prefix(model, text):
   """Returns the ids of a prefix, and reports its unknown words.
 
-  Each newline in it ends a sentence. Raises InputError if there is no word to
-  start from.
+  Each newline ends a sentence. Raises InputError if no word is left.
   """
   words = model.words_of(text.replace("\n", f" {EOS} "))
   if not model.knows(EOS):

@@ -74,22 +74,17 @@ def find(run, checkpoint, data_path):
     raise ModelError("--run names a folder twice: leave it out once.")
   if data_path is not None:
     raise ModelError(
-      "--run has its own vocabulary: leave --data_path out, or give it with "
-      "--checkpoint alone."
+      "--run has its own vocabulary: leave out --data_path, or leave out --run."
     )
   models = [trained.of_run(folder, checkpoint) for folder in run]
   for folder, model in zip(run, models, strict=True):
     configs.from_json(model.hparams, os.path.join(folder, "config.json"))
-    if model.vocabulary != models[0].vocabulary:
-      raise ModelError(
-        f"{run[0]} and {folder} have different vocabularies: their "
-        "probabilities cannot be averaged."
-      )
-    if model.preparation != models[0].preparation:
-      raise ModelError(
-        f"The training texts of {run[0]} and {folder} were prepared in "
-        "different ways: no text suits both."
-      )
+    for name in ("vocabulary", "preparation"):
+      if getattr(model, name) != getattr(models[0], name):
+        raise ModelError(
+          f"{run[0]} and {folder} differ in the {name} of their training "
+          "texts: their probabilities cannot be averaged."
+        )
   return models
 
 

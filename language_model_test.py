@@ -164,7 +164,7 @@ def test_probabilities_that_are_not_numbers(model, monkeypatch):
 def test_runs_that_do_not_go_together(run):
   folders = [str(OLD_RUN), str(run)]
   change_vocabulary(run, lambda words: words[::-1])
-  with pytest.raises(language_model.ModelError, match="different vocabularies"):
+  with pytest.raises(language_model.ModelError, match="in the vocabulary of"):
     language_model.find(folders, None, None)
   change_vocabulary(run, lambda words: words[::-1])
   about = json.loads((run / "config.json").read_text())
@@ -172,7 +172,7 @@ def test_runs_that_do_not_go_together(run):
     "lower_case": True, "number_word": "N", "punctuation": "drop",
   }  # fmt: skip
   (run / "config.json").write_text(json.dumps(about))
-  with pytest.raises(language_model.ModelError, match="prepared in different"):
+  with pytest.raises(language_model.ModelError, match="in the preparation of"):
     language_model.find(folders, None, None)
 
 
@@ -182,7 +182,7 @@ def test_runs_that_do_not_go_together(run):
     (None, None, None, "Name the folder of a trained run, --run; or a --check"),
     (None, "/none", None, "Name the folder of a trained run, --run; or a --ch"),
     (None, None, "/none", "Name the folder of a trained run, --run; or a --ch"),
-    (["/none"], None, "/none", "--run has its own vocabulary: leave --data_p"),
+    (["/none"], None, "/none", "--run has its own vocabulary: leave out --d"),
     ([], None, None, "--run has an empty name"),
     (["a", ""], None, None, "--run has an empty name"),
     (["a", "b", "a"], None, None, "--run names a folder twice"),

@@ -29,7 +29,7 @@ from lm.seeded import dropout_masks, uniform_initializer
 from lm.stop_request import StopRequest
 from lm.stream import stream_perplexity
 from lm.tf_config import refuse_workers, workers_in
-from lm.workers import OneWorker, find_workers
+from lm.workers import ALONE, find_workers
 
 
 class PTBInput:
@@ -94,7 +94,7 @@ class PTBModel:
   """
 
   def __init__(
-    self, is_training, config, input_, *, seed=0, dtype="float32", workers=None
+    self, is_training, config, input_, *, seed=0, dtype="float32", workers=ALONE
   ):
     """Adds the model to the default graph.
 
@@ -107,7 +107,6 @@ class PTBModel:
       workers: a lm.workers.OneWorker or Workers, which adds up the costs and
         the gradients of processes that share a batch.
     """
-    workers = workers or OneWorker()
     self.input = input_
     # Created before the model's variables, outside of their scope.
     with tf1.variable_scope(tf1.VariableScope(tf1.AUTO_REUSE, name="")):
@@ -151,13 +150,10 @@ class PTBModel:
 
     The gradients, self.gradients, belong to the variables and are scaled.
     """
-    # A local variable, so not part of a checkpoint: the rate follows from the
-    # epoch.
+    # Not part of a checkpoint, since the rate follows from the epoch.
+    local = [tf1.GraphKeys.LOCAL_VARIABLES]
     self.lr = tf1.Variable(
-      0.0,
-      trainable=False,
-      name="learning_rate",
-      collections=[tf1.GraphKeys.LOCAL_VARIABLES],
+      0.0, trainable=False, collections=local, name="learning_rate"
     )
     self._new_lr = tf1.placeholder(tf1.float32, [], "new_learning_rate")
     self._lr_update = self.lr.assign(self._new_lr)
@@ -236,8 +232,7 @@ def run_epoch(
     title: a name for the bar and for errors.
     progress: a checkpoints.Progress: where in the epoch to start. It is updated
       after each step. The input must not have been read.
-    on_step: called after each step with its loss (nats a word) and the speed so
-      far (words per second).
+    on_step: called after each step with its loss (nats a word) and the wps.
     stop: checked after each step; if true, the epoch ends early.
 
   Returns:
@@ -280,9 +275,8 @@ def run_epoch(
   return perplexity
 
 
-def build_models(config, corpus, seed, dtype="float32", workers=None):
+def build_models(config, corpus, seed, dtype="float32", workers=ALONE):
   """Adds two PTBModels with shared variables: (train_model, eval_model)."""
-  workers = workers or OneWorker()
   initializer = uniform_initializer(config.init_scale, seed)
   with tf1.name_scope("Train"):
     input_ = PTBInput(config, corpus.train, name="Input", rows=workers.rows)
@@ -298,15 +292,14 @@ def build_models(config, corpus, seed, dtype="float32", workers=None):
 
 
 def train(
-  config, corpus, folder, *, seed, dtype="float32", stop=False, workers=None
+  config, corpus, folder, *, seed, dtype="float32", stop=False, workers=ALONE
 ):
   """Trains a model for all its epochs, then tests it; prints what it reaches.
 
   Args:
     config: a Config.
     corpus: a reader.Corpus with config.vocab_size words.
-    folder: a RunFolder or NoRunFolder. If it has a checkpoint, the training
-      resumes from there.
+    folder: a RunFolder or NoRunFolder. Training resumes from its checkpoint.
     seed: the seed of the initial weights and the dropout masks.
     dtype: the type to train in, as PTBModel takes it.
     stop: checked after each step; if true, a checkpoint is written, the valid
@@ -317,7 +310,6 @@ def train(
     The last epoch's numbers and the test perplexity, a dictionary; None if it
     was stopped.
   """
-  workers = workers or OneWorker()
   with tf1.Graph().as_default(), workers.device():
     models = build_models(config, corpus, seed, dtype, workers)
     with workers.session() as session:
@@ -431,26 +423,24 @@ def evaluate(config, corpus, checkpoint):
 
 def define_flags():
   """Defines the command line's flags."""
-  flags.DEFINE_string("data_path", None, "The folder with the ptb.*.txt files.")
+  string, boolean = flags.DEFINE_string, flags.DEFINE_boolean
+  string("data_path", None, "The folder with the ptb.*.txt files.")
   flags.DEFINE_enum(
     "model", "small", list(configs.CONFIGS), "The hyper-parameters to use."
   )
-  flags.DEFINE_string(
-    "hparams", "", "Hyper-parameters to change: max_max_epoch=1,keep_prob=0.5."
-  )
+  help_text = "Hyper-parameters to change: max_max_epoch=1,keep_prob=0.5."
+  string("hparams", "", help_text)
   flags.DEFINE_enum(
     "rnn_mode",
     None,
     list(RNN_MODES),
     "How to compute the LSTM. (default: basic for small, else block)",
   )
-  flags.DEFINE_boolean(
-    "use_fp16", False, "Train in 16 bits. Weights and loss stay float32."
-  )
+  boolean("use_fp16", False, "Train in 16 bits, with weights in float32.")
   flags.DEFINE_integer(
     "seed", 1, "Of the initial weights and the dropout masks.", 0, 2**31 - 1
   )
-  flags.DEFINE_string(
+  string(
     "save_path",
     None,
     "The folder for checkpoints, TensorBoard summaries and results. If it "
@@ -469,13 +459,9 @@ def define_flags():
     flags.register_validator(  # NaN is not 0 or more either.
       name, lambda value: value >= 0, f"--{name} must be 0 or more."
     )
-  flags.DEFINE_boolean(
-    "exchange_fp16", False, "Let workers exchange gradients in bfloat16."
-  )
-  flags.DEFINE_boolean(
-    "evaluate", False, "Print the perplexities of a checkpoint; do not train."
-  )
-  flags.DEFINE_string(
+  boolean("exchange_fp16", False, "Let workers exchange bfloat16 gradients.")
+  boolean("evaluate", False, "Print a checkpoint's perplexities, do not train.")
+  string(
     "checkpoint",
     None,
     "The checkpoint to evaluate: last (the default), best by its valid "
@@ -483,15 +469,10 @@ def define_flags():
   )
 
 
-def main(argv):
+@command.main("ptb_word_lm.py", too_large=device.MAKE_SMALLER)
+def main(args):
   """Trains or evaluates as the flags say; returns the exit status."""
-  args = flags.FLAGS
-  return command.run(
-    "ptb_word_lm.py",
-    argv,
-    lambda: _evaluate(args) if args.evaluate else _train(args),
-    too_large=device.MAKE_SMALLER,
-  )
+  return _evaluate(args) if args.evaluate else _train(args)
 
 
 def _train(args):
@@ -565,8 +546,7 @@ def _evaluate(args):
     config = dataclasses.replace(config, **model.hparams, rnn_mode=rnn_mode)
   else:
     raise configs.ConfigError(
-      "--evaluate needs the folder of a run, --save_path, or the path of a "
-      "--checkpoint."
+      "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
   corpus = reader.read_corpus(args.data_path)
   model.check_vocabulary(corpus.vocabulary)

@@ -79,8 +79,7 @@ def ptb_raw_data(data_path=None):
   """Reads the three texts like `read_corpus`, in the tutorial's form.
 
   Returns:
-    (train, valid, test, vocabulary): the ids of each text, and the number of
-    words in the vocabulary.
+    (train, valid, test, vocabulary): the ids of each text, and vocab_size.
   """
   corpus = read_corpus(data_path)
   return corpus.train, corpus.valid, corpus.test, len(corpus.vocabulary)
@@ -102,8 +101,7 @@ def _to_ids(name, words, word_to_id):
 
 def epoch_size(num_words, batch_size, num_steps):
   """Returns the number of [B, T] batches in an epoch; DataError if it is 0."""
-  # The - 1: the last word of a stream is only a target, because no word of the
-  # stream follows it.
+  # The - 1: a stream's last word is only a target, as no word follows it.
   size = (num_words // batch_size - 1) // num_steps
   if size < 1:
     advice = "Make batch_size or num_steps smaller."
@@ -144,8 +142,7 @@ def ptb_producer(
     rows: a slice of the B rows to read, if several workers share each batch.
 
   Returns:
-    (x, y): int32 tensors [B, T], or fewer rows. y has the words that follow
-    the words of x.
+    (x, y): int32 tensors [B, T], or fewer rows. y follows x by a word.
 
   Raises:
     DataError: if there are too few words for one batch.

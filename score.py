@@ -36,27 +36,17 @@ class Word:
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
-  flags.DEFINE_string(
-    "file", "-", "The text, UTF-8, one sentence per line; - for standard input."
-  )
-  flags.DEFINE_boolean(
-    "per_word", False, "Also print the log-probability and rank of each word."
-  )
-  flags.DEFINE_boolean(
-    "json", False, "Print a JSON object for each line, and one for the text."
-  )
-  flags.DEFINE_boolean(
-    "carry_state", False, "Read the text as one stream, as in training."
-  )
+  boolean = flags.DEFINE_boolean
+  help_text = "A UTF-8 text, a sentence a line; - is standard input."
+  flags.DEFINE_string("file", "-", help_text)
+  boolean("per_word", False, "Also print each word's log-probability and rank.")
+  boolean("json", False, "Print JSON: an object for each line and the text.")
+  boolean("carry_state", False, "Read the text as one stream, as in training.")
 
 
-def main(argv):
+@command.main("score.py")
+def main(args):
   """Scores as the flags say; returns the exit status."""
-  return command.run("score.py", argv, lambda: _main(flags.FLAGS))
-
-
-def _main(args):
-  """Prints the scores; returns the exit status."""
   name = "Standard input" if args.file == "-" else args.file
   score = score_as_stream if args.carry_state else score_each_line
   show = show_json if args.json else show_text

@@ -218,7 +218,7 @@ def test_lines_before_a_bad_one_are_scored():
     (b"", [], "TEXT has nothing to score: no word was predicted."),
     (b"w01", ["--carry_state"], "TEXT has nothing to score: no word was pred"),
     (b"\xff\n", [], "TEXT, line 1, is not UTF-8 text: byte 0xff at offset 0."),
-    (b"w\x00\n", [], "TEXT, line 1, is not UTF-8 text: it has NUL"),
+    (b"w\x00\n", [], "TEXT, line 1, is not UTF-8 but, by its NUL"),
     (b"", ["--file=/none"], "--file=/none cannot be read: No such file"),
     (b"", ["--file=/"], "--file=/ cannot be read: Is a directory."),
     (b"", ["--file="], "--file= cannot be read: No such file"),

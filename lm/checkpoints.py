@@ -211,8 +211,7 @@ def find(folder, which):
     best = _best_step(json.loads(text)["epochs"])
   if best is None:
     raise CheckpointError(
-      f"{folder} has no best checkpoint yet, as no epoch has ended. Use "
-      "--checkpoint=last."
+      f"{folder} has no best checkpoint before its first epoch ends: use last."
     )
   return _path_of(folder, best)
 

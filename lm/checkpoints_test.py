@@ -83,7 +83,7 @@ def test_two_and_the_best_are_kept_and_named(run):
     with pytest.raises(checkpoints.CheckpointError, match="has no checkpoint"):
       checkpoints.find(str(run.path), which)
   run.save(3, step=3)
-  with pytest.raises(checkpoints.CheckpointError, match="no best checkpoint y"):
+  with pytest.raises(checkpoints.CheckpointError, match="no best checkpoint b"):
     checkpoints.find(str(run.path), "best")
   epochs = []
   for number, valid in enumerate([9.0, 5.0, 7.0, 5.0, 6.0], 1):

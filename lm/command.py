@@ -1,12 +1,13 @@
 """What all commands share: how they end, signals, and messages to users."""
 
+import functools
 import os
 import signal
 import sys
 import threading
 import traceback
 
-from absl import logging
+from absl import flags, logging
 
 
 class InputError(Exception):
@@ -24,13 +25,29 @@ def refuse(args, names, where):
       raise FlagError(f"--{name} has no effect with {where}: leave it out.")
 
 
+def main(name, **options):
+  """Makes the function of a command, which takes the flags, its `main(argv)`.
+
+  Arguments that are no flags follow the flags; `options` are those of `run`.
+  """
+
+  def decorate(body):
+    @functools.wraps(body)
+    def main(argv):
+      body_ = functools.partial(body, flags.FLAGS, *argv[1:])
+      return run(name, argv, body_, **options)
+
+    return main
+
+  return decorate
+
+
 def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
   """Runs a command; returns an exit status, with a sentence for each error.
 
   The function `body` does the work and returns the exit status. absl leaves
   argv: the program and at most `arguments` others. Errors start with the
-  command's name; `too_large` says what to do if the memory is too small for the
-  model.
+  command's name; `too_large` says what to do if the memory is too small.
   """
   if len(argv) > 1 + arguments:
     tell(f"{name}: '{argv[-1]}' is not a flag; --help lists them.")

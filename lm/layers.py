@@ -143,8 +143,7 @@ def softmax_losses(rows, softmax_w, softmax_b, targets):
 
   The logits [N, V] are the largest tensors of a step, so each pass over them
   counts. The softmax is exp(logits - max) / sum. The division is never done,
-  neither here nor in the gradient: it is applied to the small factors of each
-  product instead.
+  nor in the gradient: the small factors of each product are divided instead.
 
     loss     = log(sum) + max - logits[target]
     d_logits = d_loss * (softmax - one_hot(target))

@@ -86,7 +86,7 @@ def read(folder):
   Without one, words are whatever stands between spaces.
 
   Raises:
-    PreparationError: If preparation.json cannot be read or is damaged.
+    PreparationError: if preparation.json cannot be read or is damaged.
   """
   path = os.path.join(folder, FILE_NAME)
   try:
@@ -99,12 +99,3 @@ def read(folder):
       f"{path} is damaged or unreadable. If scripts/prepare_text.py made the "
       "text, run it again, else remove the file."
     ) from None
-
-
-def from_json(choices):
-  """Returns the Preparation that a dictionary holds, or None for None.
-
-  Raises:
-    PreparationError, TypeError: If a choice is missing, unknown, or not valid.
-  """
-  return None if choices is None else Preparation(**choices)

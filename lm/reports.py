@@ -18,10 +18,7 @@ def report_start(model, dtype, config, num_words, num_workers):
     f"{num_words:,} words, {config.vocab_size:,} different ones."
   )
   if dtype != "float32" and not device.has_units_for(dtype):
-    tell(
-      f"This processor has no units for {dtype}: training will be slower than "
-      "without --use_fp16."
-    )
+    tell(f"This processor has no units for {dtype}: --use_fp16 is slower here.")
 
 
 def report_result(path, result):

@@ -22,7 +22,8 @@ The scope's custom getter casts them to the type of the inputs. Dropout is not a
 mode's business: PTBModel applies it between the layers.
 
 To add a mode, write its function and add it to RNN_MODES.
-ptb_word_lm_test.py then compares it with numpy, TensorFlow 1.15 and the others.
+ptb_word_lm_test.py and lm/rnn_modes_test.py then compare it with numpy,
+TensorFlow 1.15 and the others.
 """
 
 import warnings

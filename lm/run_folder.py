@@ -187,8 +187,7 @@ class RunFolder(NoRunFolder):
     elif used := [n for n in names if n.startswith(_NAMES)]:
       raise RunFolderError(
         f"{self.path} has a file {min(used)}, but no config.json that says "
-        "which run it is of. Give --save_path another folder, or put "
-        "config.json back."
+        "which run it is of. Put that back, or name another folder."
       )
     if has_run and self._read("vocabulary.txt") not in (vocabulary, None):
       raise RunFolderError(
@@ -320,7 +319,8 @@ def read_run(path, flag="--save_path"):
   check_name(path, flag)
   about = read_config(path)
   try:
-    prepared = preparation.from_json(about.get("preparation"))
+    choices = about.get("preparation")
+    prepared = None if choices is None else preparation.Preparation(**choices)
     vocab_size = int(about["config"]["vocab_size"])
   except (TypeError, ValueError, KeyError):  # A PreparationError is one.
     raise RunFolderError(
@@ -331,8 +331,7 @@ def read_run(path, flag="--save_path"):
     vocabulary = pathlib.Path(name).read_text("utf-8").split("\n")[:-1]
   except (OSError, ValueError):
     raise RunFolderError(
-      f"{name} cannot be read. If it is missing, the command that trained the "
-      "run rebuilds it."
+      f"{name} cannot be read. Without it, the run's own command rebuilds it."
     ) from None
   if not len(vocabulary) == len(set(vocabulary)) == vocab_size:
     raise RunFolderError(

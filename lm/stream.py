@@ -7,14 +7,14 @@ import numpy as np
 
 from lm.passes import DivergedError, perplexity_of, state_feed
 from lm.reports import Reporter
-from lm.workers import OneWorker
+from lm.workers import ALONE
 
 # How much the states of two readings may differ, relatively and absolutely.
 _SAME_STATE = (1e-4, 1e-4)
 
 
 def stream_perplexity(
-  session, model, ids, *, title="", stop=False, workers=None
+  session, model, ids, *, title="", stop=False, workers=ALONE
 ):
   """Computes a text's perplexity as one stream, many words at a time.
 
@@ -41,7 +41,6 @@ def stream_perplexity(
   Raises:
     DivergedError: if a loss is not finite or the perplexity too large.
   """
-  workers = workers or OneWorker()
   rows = workers.rows
   batch_size = model.input.batch_size
   pieces = side_by_side(ids, batch_size, model.input.num_steps)

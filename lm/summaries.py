@@ -13,8 +13,7 @@ class Summaries:
   tf1.summary.FileWriter is no choice: it writes in a thread of its own, where
   an error goes unseen, and names its files by the time. TensorBoard reads files
   in the order of their names, so one written after the clock was set back would
-  come too early. Each method raises OSError, or one of tf1.ERRORS, if it cannot
-  write.
+  come too early. Each method raises OSError, or one of tf1.ERRORS, if it fails.
   """
 
   def __init__(self, folder, step):

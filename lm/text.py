@@ -19,7 +19,7 @@ def read_vocabulary(data_path):
   """Returns the vocabulary of the ptb.train.txt in a folder.
 
   Raises:
-    DataError: If the folder or the text is missing or cannot be used.
+    DataError: if the folder or the text is missing or cannot be used.
   """
   check_folder(data_path)
   words, _ = read_words(os.path.join(data_path, "ptb.train.txt"))
@@ -50,10 +50,10 @@ def read_words(path):
   """Reads the words of a UTF-8 file, with "<eos>" in place of each newline.
 
   Returns:
-    (words, sha256): The list of words, and the checksum of the file.
+    (words, sha256): the list of words, and the checksum of the file.
 
   Raises:
-    DataError: If the file is missing, unreadable, not UTF-8, or has no word.
+    DataError: if the file is missing, unreadable, not UTF-8, or has no word.
   """
   try:
     content = pathlib.Path(path).read_bytes()
@@ -73,7 +73,7 @@ def decode(content, name):
   """Decodes UTF-8. Line endings become newlines, byte-order marks go.
 
   Raises:
-    DataError: If the bytes are not UTF-8. It calls the text by its `name`.
+    DataError: if the bytes are not UTF-8. It calls the text by its `name`.
   """
   try:
     text = content.decode("utf-8")
@@ -84,8 +84,7 @@ def decode(content, name):
     ) from None
   if "\0" in text:  # UTF-16 text, read as UTF-8, has one for each letter.
     raise DataError(
-      f"{name} is not UTF-8 text: it has NUL characters. If it is UTF-16, "
-      "convert it."
+      f"{name} is not UTF-8 but, by its NUL characters, UTF-16: convert it."
     )
   # Files that were joined can have byte-order marks in the middle.
   return text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")

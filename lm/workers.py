@@ -87,6 +87,9 @@ class OneWorker(contextlib.AbstractContextManager):
     return folder
 
 
+ALONE = OneWorker()
+
+
 class Workers(OneWorker):
   """One of several workers; see OneWorker.
 
@@ -386,5 +389,5 @@ def _sha256_of_code():
 def find_workers(addresses, index, batch_size, **options):
   """Returns Workers with these arguments, or OneWorker if there is only one."""
   if len(addresses) < 2:
-    return OneWorker()
+    return ALONE
   return Workers(addresses, index, batch_size, **options)

@@ -15,7 +15,6 @@ frequent as in a text; no data is needed.
 """
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -42,38 +41,15 @@ MODELS = ("small", "medium", "large")
 DTYPES = ("float32", "bfloat16")
 
 
-def measure(model, subjects, args):
-  """Measures all subjects in turn, each time in a process of its own.
+def measure_once(row, kind, dtype, mode, root, seconds):
+  """Measures in a process of its own, and adds the result to the row.
 
-  Args:
-    model: the name of a config.
-    subjects: a dictionary from each name to (one of benchmark_worker.KINDS,
-      the dtype, the hyper-parameters to change, the checkout's folder).
-    args: the flags.
-
-  Returns:
-    A dictionary from each name to its row of the table, a dictionary.
+  `kind` is one of benchmark_worker.KINDS, `mode` an rnn_mode or "" for the
+  model's own, `root` the checkout's folder, `seconds` how long to measure.
   """
-  rows = {n: {"model": model, "what": n, "rounds_ms": []} for n in subjects}
-  for _ in tqdm.trange(args.rounds, desc=model, disable=None, leave=False):
-    for name, subject in subjects.items():
-      if "error" not in rows[name]:
-        measure_once(rows[name], *subject, args.seconds)
-  for name, row in rows.items():
-    if "error" not in row:
-      config, rounds = config_of(model, subjects[name][2]), row["rounds_ms"]
-      row["ms"] = statistics.median(rounds)
-      row["range_ms"] = f"{min(rounds):.1f} to {max(rounds):.1f}"
-      row["wps"] = 1000 * config.batch_size * config.num_steps / row["ms"]
-      row["gflops"] = operations_of(config) / row["ms"] / 1e6
-  return rows
-
-
-def measure_once(row, kind, dtype, hparams, root, seconds):
-  """Measures for so many seconds or more, and adds the result to the row."""
-  hparams, seconds = json.dumps(hparams), str(seconds)
+  about = kind, row["model"], mode, dtype, str(seconds), root
   process = subprocess.run(
-    [sys.executable, WORKER, kind, row["model"], hparams, dtype, seconds, root],
+    [sys.executable, WORKER, *about],
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,
     # As lm/tf1.py sets it, for older checkouts too.
@@ -90,32 +66,30 @@ def measure_once(row, kind, dtype, hparams, root, seconds):
     row["peak_mib"] = max(row.get("peak_mib", 0), result["peak_mib"])
 
 
-def config_of(model, hparams):
-  """Returns a model's config with some hyper-parameters changed."""
-  return dataclasses.replace(configs.CONFIGS[model](), **hparams)
-
-
-def operations_of(config):
-  """Returns the floating-point operations of a step's matrix products."""
-  size = config.hidden_size
-  weights = config.num_layers * 8 * size**2 + size * config.vocab_size
-  return 6 * config.batch_size * config.num_steps * weights
-
-
 def compare(model, args):
-  """Measures a model in all ways; returns the rows of its table."""
-  subjects = {}
+  """Measures a model in all ways, in turn; returns the rows of its table."""
+  subjects = {}  # For each name the arguments of measure_once.
   for dtype in args.dtype:
-    subjects[f"floor {dtype}"] = "floor", dtype, {}, ROOT
+    subjects[f"floor {dtype}"] = "floor", dtype, "", ROOT
     if args.peers:
-      subjects[f"PyTorch {dtype}"] = "pytorch", dtype, {}, ROOT
+      subjects[f"PyTorch {dtype}"] = "pytorch", dtype, "", ROOT
     for mode in args.rnn_mode:
-      subjects[f"{mode} {dtype}"] = "train", dtype, {"rnn_mode": mode}, ROOT
+      subjects[f"{mode} {dtype}"] = "train", dtype, mode, ROOT
   if args.old:
-    subjects["old float32"] = "train", "float32", {}, args.old
-  rows = measure(model, subjects, args)
+    subjects["old float32"] = "train", "float32", "", args.old
+  rows = {n: {"model": model, "what": n, "rounds_ms": []} for n in subjects}
+  for _ in tqdm.trange(args.rounds, desc=model, disable=None, leave=False):
+    for name, subject in subjects.items():
+      if "error" not in rows[name]:
+        measure_once(rows[name], *subject, args.seconds)
+  config = configs.CONFIGS[model]()
   for name, row in rows.items():
-    dtype = subjects[name][1]
+    if "error" in row:
+      continue
+    rounds, dtype = row["rounds_ms"], subjects[name][1]
+    row["ms"] = statistics.median(rounds)
+    row["range_ms"] = f"{min(rounds):.1f} to {max(rounds):.1f}"
+    row["wps"] = 1000 * config.batch_size * config.num_steps / row["ms"]
     row["of_floor"] = ratio(row, rows.get(f"floor {dtype}"))
     row["over_pytorch"] = ratio(row, rows.get(f"PyTorch {dtype}"))
     row["over_old"] = ratio(row, rows.get("old float32"))
@@ -124,7 +98,7 @@ def compare(model, args):
 
 def ratio(ours, theirs):
   """Returns how many times as fast one row is as another, None if unknown."""
-  if theirs is None or "error" in ours or "error" in theirs:
+  if theirs is None or "error" in theirs:
     return None
   rounds = zip(ours["rounds_ms"], theirs["rounds_ms"], strict=True)
   return statistics.median(their_ms / our_ms for our_ms, their_ms in rounds)
@@ -134,7 +108,6 @@ COLUMNS = {  # The heading and the format of each number of a row.
   "wps": ("words/s", "{:,.0f}"),
   "ms": ("ms a step", "{:.1f}"),
   "range_ms": ("rounds", "{}"),
-  "gflops": ("GFLOP/s", "{:.0f}"),
   "of_floor": ("of its type's floor", "{:.0%}"),
   "over_pytorch": ("/ PyTorch", "{:.2f}x"),
   "over_old": ("/ old", "{:.2f}x"),
@@ -166,8 +139,8 @@ def about():
     commit = subprocess.run(git, capture_output=True, text=True).stdout
     facts["commit"] = commit.strip() or "unknown"
     cpu = pathlib.Path("/proc/cpuinfo").read_text()
-    names = re.findall(r"model name\s*: (.*)", cpu)
-    facts["processor"] = (names or [platform.machine()])[0]
+    names = re.findall(r"model name\s*: (.*)", cpu) or [platform.machine()]
+    facts["processor"] = names[0]
   facts["cores"] = len(os.sched_getaffinity(0))
   facts["load before"] = round(os.getloadavg()[0], 1)  # 0: nothing else runs.
   facts["python"] = platform.python_version()
@@ -187,21 +160,14 @@ def define_flags():
   flags.DEFINE_string(
     "old", None, "The folder of another checkout to measure, in float32."
   )
-  flags.DEFINE_integer("rounds", 5, "How often to measure.", lower_bound=1)
-  flags.DEFINE_float(
-    *("seconds", 3.0, "How long to train in a round, at least."),
-    lower_bound=0,
-    upper_bound=3600,
-  )
+  flags.DEFINE_integer("rounds", 5, "How often to measure.", 1)
+  seconds = "How long to train in a round, at least."
+  flags.DEFINE_float("seconds", 3.0, seconds, 0, 3600)
   flags.DEFINE_string("json", None, "The file to write all numbers to.")
 
 
-def main(argv):
-  """Measures as the flags say; returns the exit status."""
-  return command.run("benchmark.py", argv, lambda: _main(flags.FLAGS))
-
-
-def _main(args):
+@command.main("benchmark.py")
+def main(args):
   """Measures as the flags say; returns 1 if nothing could be measured."""
   if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
     raise InputError(
@@ -210,21 +176,20 @@ def _main(args):
   if args.peers and importlib.util.find_spec("torch") is None:
     raise InputError("--peers needs PyTorch; install measure/requirements.txt.")
   report = {"about": about(), "rows": []}
-  _write(args.json, report)  # Before hours of measuring: can it be written?
+
+  def write():
+    if args.json:
+      files.write_file(args.json, json.dumps(report, indent=2) + "\n")
+
+  write()  # Before hours of measuring: can it be written?
   facts = ", ".join(f"{k} {v}" for k, v in report["about"].items())
   print(facts + "\n", flush=True)
   for model in args.model:
     rows = compare(model, args)
     print_table(rows)
     report["rows"] += rows
-    _write(args.json, report)  # Each time: a later table cannot lose it.
+    write()  # Each time: a later table cannot lose it.
   return int(all("error" in row for row in report["rows"]))
-
-
-def _write(path, report):
-  """Writes the report as JSON, if there is a path."""
-  if path is not None:
-    files.write_file(path, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

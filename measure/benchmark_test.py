@@ -56,7 +56,6 @@ def test_products_are_those_of_a_step(model, million):
   for times, ways in benchmark_worker.products(config):
     (letters,) = {frozenset(way) - {","} for way in ways}  # The same work.
     found += 2 * times * math.prod(sizes[letter] for letter in letters)
-  assert found == benchmark.operations_of(config)
   words = config.batch_size * config.num_steps
   assert found / words == pytest.approx(1e6 * million)
 
@@ -91,7 +90,7 @@ def test_ratios_are_medians_within_rounds(measured, call_command, tmp_path):
   args = ["--model=small", "--rnn_mode=block", "--rounds=3"]
   status, out, err = call_command("benchmark", *args, f"--old={tmp_path}")
   assert status == 0 and not err
-  ours = "160 | 2500.0 | 2000.0 to 3000.0 | 3 | 80% | 2.00x | 1,234"
+  ours = "160 | 2500.0 | 2000.0 to 3000.0 | 80% | 2.00x | 1,234"
   assert f"\n| small | block float32 | {ours} |\n" in out
   error = "not possible here (its process ended with status -9)"
   assert f"\n| small | floor bfloat16: {error} | " in out

@@ -1,8 +1,8 @@
 """A process of benchmark.py: measures one thing once.
 
-  python benchmark_worker.py KIND MODEL HPARAMS DTYPE SECONDS ROOT
+  python benchmark_worker.py KIND MODEL MODE DTYPE SECONDS ROOT
 
-KIND is a key of KINDS. HPARAMS are the hyper-parameters to change, in JSON.
+KIND is a key of KINDS. MODE is an rnn_mode, or empty for the model's own.
 SECONDS is how long to measure at least, and ROOT is the folder of this project
 or of an older checkout. It prints a line of JSON: the seconds of a training
 step and the peak of memory, or an error.
@@ -192,14 +192,14 @@ def pytorch(config, dtype, seconds):
 KINDS = {"train": train, "floor": floor, "pytorch": pytorch}
 
 
-def main(kind, model, hparams, dtype, seconds, root):
+def main(kind, model, mode, dtype, seconds, root):
   """Measures once and prints the result."""
   sys.path.insert(0, root)
   try:
     import configs
 
-    hparams = json.loads(hparams)
-    config = dataclasses.replace(configs.CONFIGS[model](), **hparams)
+    config = configs.CONFIGS[model]()
+    config = dataclasses.replace(config, rnn_mode=mode or config.rnn_mode)
     result = {"seconds": KINDS[kind](config, dtype, float(seconds))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result["peak_mib"] = peak // 1024  # Linux counts in KiB.

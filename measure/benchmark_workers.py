@@ -40,14 +40,12 @@ def write_texts(folder, config, steps):
   # system may refuse a network to a process that has some.
   from benchmark_worker import draw_ids
 
-  def write(part, ids):
+  texts = {"train": [*range(config.vocab_size), *draw_ids(config, steps)]}
+  texts["valid"] = draw_ids(config, steps=1)
+  texts["test"] = texts["valid"][: config.num_steps]
+  for part, ids in texts.items():
     words = ["\n" if id_ == 0 else f"word{id_}" for id_ in ids]
     pathlib.Path(folder, f"ptb.{part}.txt").write_text(" ".join(words))
-
-  batch = draw_ids(config, steps=1)
-  write("train", [*range(config.vocab_size), *draw_ids(config, steps)])
-  write("valid", batch)
-  write("test", batch[: config.num_steps])
 
 
 def train(config, args, model, workers, steps):
@@ -84,25 +82,15 @@ def define_flags():
   models = list(configs.CONFIGS)
   flags.DEFINE_multi_enum("model", ["small"], models, "Repeat it for several.")
   flags.DEFINE_multi_integer("workers", [1, 2], "How many.", lower_bound=1)
-  flags.DEFINE_integer("batch_size", 20, "Of all workers.", lower_bound=1)
-  flags.DEFINE_integer("steps", 50, "How many to measure.", lower_bound=1)
+  flags.DEFINE_integer("batch_size", 20, "Of all workers.", 1)
+  flags.DEFINE_integer("steps", 50, "How many to measure.", 1)
   flags.DEFINE_boolean("exchange_fp16", False, "See ptb_word_lm.py.")
 
 
-def main(argv):
+@command.main("benchmark_workers.py")
+def main(args):
   """Measures as the flags say; returns the exit status."""
-  return command.run("benchmark_workers.py", argv, lambda: _main(flags.FLAGS))
-
-
-def _main(args):
-  """Prints a line for each model and number of workers."""
-  try:
-    launch_local.enter_own_network()
-  except OSError as error:
-    raise InputError(
-      "this system gives the workers no network of their own "
-      f"({error.strerror}), where their bytes could be counted."
-    ) from None
+  launch_local.enter_own_network()  # In it, nothing else is counted.
   for model in args.model:
     config = configs.CONFIGS[model]()
     config = dataclasses.replace(config, batch_size=args.batch_size)
@@ -110,14 +98,11 @@ def _main(args):
       short = train(config, args, model, workers, 1)
       long = train(config, args, model, workers, 1 + args.steps)
       steps, seconds, sent = (b - a for a, b in zip(short, long, strict=True))
-      result = {
-        "model": model,
-        "workers": workers,
-        "batch_size": args.batch_size,
-        "exchange": "bfloat16" if args.exchange_fp16 else "float32",
-        "ms": round(1e3 * seconds / steps, 2),
-        "mbytes": round(sent / steps / workers / 1e6, 3),
-      }
+      result = {"model": model, "workers": workers}
+      result["batch_size"] = args.batch_size
+      result["exchange"] = "bfloat16" if args.exchange_fp16 else "float32"
+      result["ms"] = round(1e3 * seconds / steps, 2)
+      result["mbytes"] = round(sent / steps / workers / 1e6, 3)
       print(json.dumps(result), flush=True)
   return 0
 

@@ -30,12 +30,9 @@ from lm import command
 KINDS = ("<unk>", "N", "<eos>", "the rest")
 
 
-def main(argv):
+@command.main("dissect.py", arguments=1)
+def main(_, run=None):
   """Reads standard input, prints the object; returns the exit status."""
-  return command.run("dissect.py", argv, lambda: _main(*argv[1:]), arguments=1)
-
-
-def _main(run=None):
   if not run:
     raise command.InputError("Which run? Name its folder.")
   config = plot_run.read_json(pathlib.Path(run) / "config.json")["config"]
@@ -63,20 +60,15 @@ def dissect(words, batch_size, num_steps):
     kinds[word if word in KINDS else KINDS[-1]].append(log_prob)
   length = (len(words) + 1) // batch_size
   predicted = (length - 1) // num_steps * num_steps
-  in_batches = [
-    log_prob
-    for start in range(0, batch_size * length, length)
-    for log_prob in log_probs[start : start + predicted]
-  ]
-  return {
-    **_summary(log_probs),
-    "by_kind": {
-      kind: {**_summary(found), "nats": -math.fsum(found) / len(words)}
-      for kind, found in kinds.items()
-      if found
-    },
-    "in_batches": _summary(in_batches),
+  starts = range(0, batch_size * length, length)
+  in_batches = [p for i in starts for p in log_probs[i : i + predicted]]
+  by_kind = {
+    kind: {**_summary(found), "nats": -math.fsum(found) / len(words)}
+    for kind, found in kinds.items()
+    if found
   }
+  about = {"by_kind": by_kind, "in_batches": _summary(in_batches)}
+  return {**_summary(log_probs), **about}
 
 
 def _summary(log_probs):

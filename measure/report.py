@@ -5,9 +5,8 @@
   .venv/bin/python measure/report.py FOLDER    prints the tables of a folder of
                                                runs, as reproduce.sh leaves it
 
-Both draw the models' learning curves into the folder's learning_curves.svg.
-Runs that have not ended are left out. Needs matplotlib, from
-requirements-dev.txt.
+Both draw the models' learning curves into the folder's learning_curves.svg, and
+leave out runs that have not ended. They need requirements-dev.txt.
 """
 
 import itertools
@@ -52,9 +51,9 @@ def read_runs(folder):
 
 def _read_run(path):
   folder = path.parent
-  names = ("config", "result", "valid", "test")
-  paths = [folder / f"{name}.json" for name in names]
-  run = {path.stem: plot_run.read_json(path) for path in paths if path.exists()}
+  run = {"config": plot_run.read_json(folder / "config.json")}
+  paths = [folder / f"{name}.json" for name in ("result", "valid", "test")]
+  run |= {p.stem: plot_run.read_json(p) for p in paths if p.exists()}
   run["epochs"] = epochs = plot_run.read_json(folder / "epochs.jsonl")
   run["name"] = f"{folder.parent.name}/{folder.name}"
   run["steps"] = _hours(epoch["train_seconds"] for epoch in epochs)
@@ -97,7 +96,8 @@ def _seeds(runs):
 
 def _results(folder, runs):
   """Yields rows of the published and the reached perplexities."""
-  published = itertools.groupby(plot_run.PUBLISHED, lambda row: row["model"])
+  published = plot_run.published()
+  published = itertools.groupby(published, lambda row: row["model"])
   for model, rows in published:
     yield " | ".join(next(rows).values())
     yield from (" | ".join({**row, "model": ""}.values()) for row in rows)
@@ -159,12 +159,9 @@ def draw(folder, runs):
           axes.text(len(y), y[-1], f"  {model} {part} {y[-1]:.1f}", color=color)
 
 
-def main(argv):
-  """Reports the folder that the command line names; returns the exit status."""
-  return command.run("report.py", argv, lambda: _main(*argv[1:]), arguments=1)
-
-
-def _main(name=None):
+@command.main("report.py", arguments=1)
+def main(_, name=None):
+  """Reports the folder `name`; returns the exit status."""
   folder = pathlib.Path(name or ROOT / "results")
   runs = read_runs(folder)
   if not any(runs.values()):

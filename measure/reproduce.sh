@@ -58,6 +58,7 @@ main() {
 train() {
   local run="$folder/$1/seed$2" part
   mkdir -p "$run"
+  trap 'rm -f -- "$folder"/*/*.part "$folder"/*/*/*.part' EXIT
   [[ -f $run/result.json ]] || learn "--model=$1" "${@:3}" "--seed=$2"
   keep "$run/best.txt" "$python" "$root/ptb_word_lm.py" --evaluate \
     --data_path="$data" --save_path="$run" --checkpoint=best

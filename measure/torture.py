@@ -47,16 +47,14 @@ class Run:
 
   def _start(self, checkpoint_minutes):
     """Starts the training; returns the process."""
-    flags_ = {
-      "data_path": ROOT / "lm" / "testdata" / "tf1_tiny",
-      "hparams": HPARAMS.format(self._epochs),
-      "save_path": self.folder,
-      "checkpoint_minutes": checkpoint_minutes,
-    }
-    args = [f"--{name}={value}" for name, value in flags_.items()]
-    command_ = [sys.executable, ROOT / "ptb_word_lm.py", *args]
+    args = [
+      *(sys.executable, ROOT / "ptb_word_lm.py", f"--save_path={self.folder}"),
+      f"--data_path={ROOT}/lm/testdata/tf1_tiny",
+      f"--hparams={HPARAMS.format(self._epochs)}",
+      f"--checkpoint_minutes={checkpoint_minutes}",
+    ]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command_, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(args, stdout=pipe, stderr=pipe, text=True)
 
   def finish(self):
     """Trains to the end; returns all that the run reached, without times."""
@@ -81,16 +79,15 @@ class Run:
   def disturb(self, is_disk_full):
     """Starts the training, and at a random moment kills it or fills the disk.
 
-    Returns:
-      What happened, in words; None if the training ended before.
+    Returns what happened, in words; None if the training ended before.
     """
     draw = self._draw
     with self._start(draw.choice([0, 0, 0, 0.005])) as process:
       try:
-        when, seconds = "while it started", draw.uniform(0, 4)
-        if draw.random() < 0.9:
+        is_started = draw.random() < 0.9
+        if is_started:
           process.stdout.readline()  # "Epoch: 1 Learning rate: 2.000"
-          when, seconds = "after its start", draw.uniform(0, 2)
+        seconds = draw.uniform(0, 2 if is_started else 4)
         time.sleep(seconds)
         if is_disk_full:
           with contextlib.suppress(ProcessLookupError):
@@ -105,10 +102,9 @@ class Run:
     if status != (1 if is_disk_full else -9) or "Traceback" in errors:
       raise InputError(f"a training ended with status {status}: {errors}")
     what = "the disk was full" if is_disk_full else "killed"
-    return (
-      f"{what} {seconds:.2f} s {when}; checkpoints of steps {self._steps()}; "
-      f"it said: {' '.join(errors.split())}"
-    )
+    when = f"{seconds:.2f} s {'after' if is_started else 'into'} its start"
+    said = " ".join(errors.split())
+    return f"{what} {when}; checkpoints {self._steps()}; it said: {said}"
 
   def _steps(self):
     """Returns the steps of the checkpoints, the newest last."""
@@ -142,7 +138,8 @@ class Run:
     return f"flipped a bit in byte {place} of {path.name}"
 
 
-def torture(args):
+@command.main("torture.py")
+def main(args):
   """Does what the top of this file says; returns the exit status."""
   folder, draw = pathlib.Path(tempfile.mkdtemp()), random.Random(args.seed)
   command.tell(f"The runs are in {folder}, removed if all of them are equal.")
@@ -172,14 +169,9 @@ def torture(args):
 
 def define_flags():
   """Defines the command line's flags."""
-  flags.DEFINE_integer("kills", 100, "How many.", lower_bound=1)
-  flags.DEFINE_integer("epochs", 30, "Of 128 steps.", lower_bound=1)
+  flags.DEFINE_integer("kills", 100, "How many.", 1)
+  flags.DEFINE_integer("epochs", 30, "Of 128 steps.", 1)
   flags.DEFINE_integer("seed", 1, "Of the random moments and damages.")
-
-
-def main(argv):
-  """Tortures as the flags say; returns the exit status."""
-  return command.run("torture.py", argv, lambda: torture(flags.FLAGS))
 
 
 if __name__ == "__main__":

@@ -41,11 +41,11 @@ SOURCES = (
 TIMEOUT = 10  # Seconds without an answer until a source is given up.
 
 
-def main(argv):
+@command.main("download_ptb.sh", arguments=1)
+def main(_, root=ROOT):
   """Downloads what is missing; returns the exit status."""
   pooch.get_logger().setLevel("WARNING")
-  body = functools.partial(download, pathlib.Path(*argv[1:2] or [ROOT]))
-  return command.run("download_ptb.sh", argv, body, arguments=1)
+  return download(pathlib.Path(root))
 
 
 def download(root):

@@ -52,13 +52,7 @@ def _main(argv):
   gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
   if own.gpus and len(gpus) < own.n:
     raise command.InputError("CUDA_VISIBLE_DEVICES has fewer GPUs than -n.")
-  try:
-    own.open_ports or enter_own_network()
-  except OSError as error:
-    raise command.InputError(
-      f"The workers get no network of their own here ({error.strerror}). If "
-      "only people you trust can reach this machine, add --open_ports."
-    ) from None
+  own.open_ports or enter_own_network()
   addresses = [f"127.0.0.1:{port}" for port in free_ports(own.n)]
   workers, ended = [], queue.SimpleQueue()
   for index in range(own.n):
@@ -67,9 +61,7 @@ def _main(argv):
     env = {**os.environ, "TF_CONFIG": json.dumps(config)}
     if own.gpus:
       env["CUDA_VISIBLE_DEVICES"] = gpus[index]
-    workers.append(_start_worker(index, own.n, others, env))
-    args = workers[index], index, ended
-    threading.Thread(target=_follow, args=args, daemon=True).start()
+    workers.append(_start_worker(index, own.n, others, env, ended))
 
   def pass_on(signum, frame):
     for worker in workers:
@@ -108,15 +100,18 @@ def cores_of(index, size):
   return cores[share] if len(cores) >= size else cores
 
 
-def _start_worker(index, size, arguments, env):
-  """Starts ptb_word_lm.py as worker `index` of `size`; returns its Popen."""
+def _start_worker(index, size, arguments, env, ended):
+  """Starts ptb_word_lm.py as worker `index` of `size`; returns its Popen.
+
+  In the end its exit status is put into the queue `ended`.
+  """
 
   def prepare():
     die_with_parent = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(die_with_parent, signal.SIGTERM)
     os.sched_setaffinity(0, cores_of(index, size))
 
-  return subprocess.Popen(
+  worker = subprocess.Popen(
     [sys.executable, ROOT / "ptb_word_lm.py", *arguments],
     env=env,
     stdout=subprocess.DEVNULL if index else None,
@@ -125,13 +120,14 @@ def _start_worker(index, size, arguments, env):
     preexec_fn=prepare,
   )
 
+  def follow():
+    for line in worker.stderr or ():
+      with contextlib.suppress(OSError):  # It trains on if nobody reads this.
+        os.write(sys.stderr.fileno(), b"worker %d: %b" % (index, line))
+    ended.put(worker.wait())
 
-def _follow(worker, index, ended):
-  """Prints what a worker reports; puts its exit status into the queue."""
-  for line in worker.stderr or ():
-    with contextlib.suppress(OSError):  # It trains on if nobody reads this.
-      os.write(sys.stderr.fileno(), b"worker %d: %b" % (index, line))
-  ended.put(worker.wait())
+  threading.Thread(target=follow, daemon=True).start()
+  return worker
 
 
 def free_ports(number):
@@ -146,15 +142,18 @@ def free_ports(number):
 def enter_own_network():
   """Gives this process, and those it starts, a network with loopback alone.
 
-  Raises:
-    OSError: if the system has no such thing, or does not allow it.
+  Raises InputError if the system has no such thing, or does not allow it.
   """
   new_user, new_network = 0x10000000, 0x40000000  # As in <sched.h>.
   user, group = os.getuid(), os.getgid()
   unshare = ctypes.CDLL(None, use_errno=True).unshare
   if unshare(new_network):  # Only root may do that without a new user.
     if unshare(new_user | new_network):
-      raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+      raise command.InputError(
+        "The workers get no network of their own here "
+        f"({os.strerror(ctypes.get_errno())}). If only people you trust can "
+        "reach this machine, launch_local.py takes --open_ports."
+      )
     ids = {"uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
     for name, text in {"setgroups": "deny", **ids}.items():
       pathlib.Path("/proc/self", name).write_text(text)

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -168,10 +169,12 @@ def test_workers_do_not_outlive_the_launcher(launch):
   ],
 )
 def test_nothing_starts(args, told, monkeypatch, capsys):
-  def refuse():
-    raise PermissionError(1, "Operation not permitted")
+  class Library:  # In place of the C library.
+    def unshare(self, flags):
+      ctypes.set_errno(errno.EPERM)
+      return -1
 
-  monkeypatch.setattr(launch_local, "enter_own_network", refuse)
+  monkeypatch.setattr(launch_local.ctypes, "CDLL", lambda *_, **__: Library())
   monkeypatch.delattr(subprocess, "Popen")
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
   assert launch_local.main(["launch_local.py", *args]) == 1

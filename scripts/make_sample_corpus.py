@@ -17,23 +17,18 @@ def define_flags():
   flags.DEFINE_integer("train_words", 100_000, help_text, 1, 10**8)
 
 
-def main(argv):
+@command.main("make_sample_corpus.py", arguments=1)
+def main(args, folder=None):
   """Makes the corpus; returns the exit status."""
-  name = "make_sample_corpus.py"
-  return command.run(name, argv, lambda: _main(argv), arguments=1)
-
-
-def _main(argv):
-  if len(argv) < 2 or not argv[1]:
+  if not folder:
     raise command.InputError("Name the folder to make.")
-  args = flags.FLAGS
-  about = sample_corpus.write_corpus(argv[1], args.seed, args.train_words)
+  about = sample_corpus.write_corpus(folder, args.seed, args.train_words)
   print(
     "{0}: {train:,} words to train on, {valid:,} to validate and {test:,} to "
     "test, in a language of {vocabulary}.\n"
     "Best reachable test perplexity: {best_perplexity:.3f} (knowing only the "
     "previous word: {bigram_perplexity:.1f}, no word: "
-    "{unigram_perplexity:.1f})".format(argv[1], **about, **about["words"])
+    "{unigram_perplexity:.1f})".format(folder, **about, **about["words"])
   )
   return 0
 

@@ -22,9 +22,6 @@ import download_ptb
 
 from lm import command, files
 
-# {"model", "source", "train", "valid", "test"} of each published result.
-_CSV = (ROOT / "results" / "published.csv").read_text(encoding="utf-8")
-PUBLISHED = list(csv.DictReader(_CSV.splitlines()))
 LINES = {"the tutorial": "--", "Zaremba et al.": ":"}  # How to draw them.
 TICKS = (1, 1.5, 2, 3, 4, 6, 8)  # These, and 10, 100, ... times as much.
 GRAY = "#808080"  # Readable on white and on black: there is no background.
@@ -32,13 +29,18 @@ STYLE = {
   "svg.fonttype": "none",  # Text stays text, which keeps the file small.
   "svg.hashsalt": "perplexity",  # The same run gives the same file.
   "savefig.transparent": True,
-  "axes.spines.top": False,
-  "axes.spines.right": False,
   "legend.frameon": False,
   "lines.markersize": 3,
   **{f"{name}.color": GRAY for name in ("text", "xtick", "ytick", "grid")},
   **{f"axes.{name}color": GRAY for name in ("edge", "label")},
+  **{f"axes.spines.{side}": False for side in ("top", "right")},
 }
+
+
+def published():
+  """Lists published results: their model, source, train, valid and test."""
+  csv_ = (ROOT / "results" / "published.csv").read_text(encoding="utf-8")
+  return list(csv.DictReader(csv_.splitlines()))
 
 
 def read_json(path):
@@ -84,12 +86,9 @@ def picture(path):
       figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-def main(argv):
-  """Draws the run that the command line names; returns the exit status."""
-  return command.run("plot_run.py", argv, lambda: _main(*argv[1:]), arguments=1)
-
-
-def _main(name=None):
+@command.main("plot_run.py", arguments=1)
+def main(_, name=None):
+  """Draws the run in the folder `name`; returns the exit status."""
   if not name:
     raise command.InputError("Which run? Name its folder.")
   folder = pathlib.Path(name)
@@ -104,7 +103,7 @@ def _main(name=None):
       values = [epoch[f"{part}_perplexity"] for epoch in epochs]
       label = f"{part}, epoch {len(values)}: {values[-1]:.2f}"
       axes.plot(range(1, len(values) + 1), values, f"{color}o-", label=label)
-      for row in PUBLISHED if is_ptb else ():
+      for row in published() if is_ptb else ():
         style = row["model"] == model and LINES.get(row["source"])
         if row[part] and style:
           label = f"{part}, {row['source']}: {row[part]}"

@@ -44,12 +44,9 @@ def define_flags():
   integer("min_count", 2, "Rarer words of the training text become <unk>.", 1)
 
 
-def main(argv):
+@command.main("prepare_text.py")
+def main(args):
   """Prepares a text as the flags say; returns the exit status."""
-  return command.run("prepare_text.py", argv, lambda: _main(flags.FLAGS))
-
-
-def _main(args):
   files.check_new_folder(args.output, "--output")
   names = ("lower_case", "number_word", "punctuation")
   choices = {name: args[name].value for name in names}
@@ -91,12 +88,12 @@ def read_texts(args, choices):
   """Reads the files that the flags name, and prepares them.
 
   Returns:
-    (texts, sources): Two dictionaries: a list of lists of words for each of
+    (texts, sources): two dictionaries: a list of lists of words for each of
     PARTS; the path and checksum of each file by its flag.
 
   Raises:
-    DataError: If the flags do not fit, or a text has no words or is not UTF-8.
-    OSError: If a file cannot be read.
+    DataError: if the flags do not fit, or a text has no words or is not UTF-8.
+    OSError: if a file cannot be read.
   """
   paths = {name: args[name].value for name in ("text", *PARTS)}
   paths = {name: path for name, path in paths.items() if path}
