@@ -37,6 +37,9 @@ class Config:
   batch_size: int  # B: streams that the text is cut into, trained in parallel.
   vocab_size: int  # V: words of the vocabulary. Set from the data.
   rnn_mode: str = "block"  # How the LSTM is computed: one of RNN_MODES.
+  tie_embeddings: bool = False  # softmax_w is the embedding, arXiv:1608.05859.
+  forget_bias: float = 0.0  # Added to the forget gate; the paper has none.
+  patience: int = 0  # Epochs without a better valid perplexity; 0: no limit.
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -146,9 +149,13 @@ def override(config, hparams, allowed=None):
     if name in changes:
       raise ConfigError(f"{name} is given twice in --hparams.")
     try:
-      changes[name] = types[name](value)
-    except ValueError:
-      kind = {int: "a whole number", float: "a number"}[types[name]]
+      if types[name] is bool:
+        changes[name] = {"true": True, "false": False}[value.lower()]
+      else:
+        changes[name] = types[name](value)
+    except (ValueError, KeyError):
+      kind = {int: "a whole number", float: "a number", bool: "true or false"}
+      kind = kind[types[name]]
       raise ConfigError(f"{name} must be {kind}, not '{value}'.") from None
   return dataclasses.replace(config, **changes)
 
@@ -174,12 +181,18 @@ def _check(field, value):
   if field.name == "rnn_mode":
     valid = value in RNN_MODES
     wanted = f"one of {', '.join(RNN_MODES)}"
+  elif field.type is bool:
+    valid = type(value) is bool
+    wanted = "true or false"
   elif field.type is int:
-    least = 0 if field.name == "max_epoch" else 1
+    least = 0 if field.name in ("max_epoch", "patience") else 1
     # A graph with more layers or unrolled steps takes minutes to build.
     most = {"num_layers": 100, "num_steps": 10_000}.get(field.name, 10**6)
     valid = type(value) is int and least <= value <= most
     wanted = f"a whole number from {least} to {most:,}"
+  elif field.name == "forget_bias":
+    valid = is_number and -100 <= value <= 100
+    wanted = "a number from -100 to 100"
   elif field.name in ("keep_prob", "lr_decay"):
     valid = is_number and 0 < value <= 1
     wanted = "a number above 0 and not above 1"

@@ -18,8 +18,9 @@ TUTORIAL = {
 @pytest.mark.parametrize("name", TUTORIAL)
 def test_values_are_the_tutorials(name):
   values = dataclasses.astuple(configs.CONFIGS[name]())
-  assert values[:-1] == TUTORIAL[name]
-  assert values[-1] == ("basic" if name == "small" else "block")  # rnn_mode
+  assert values[:12] == TUTORIAL[name]
+  rnn_mode = "basic" if name == "small" else "block"
+  assert values[12:] == (rnn_mode, False, 0.0, 0)
   assert len(configs.CONFIGS) == len(TUTORIAL)
 
 

@@ -23,7 +23,6 @@ import configs
 import ptb_word_lm
 from lm import checkpoints, rnn_modes, tf1, trained
 from lm.command import InputError
-from lm.text import UNKNOWN
 
 
 class ModelError(InputError, ValueError):
@@ -79,7 +78,7 @@ def find(run, checkpoint, data_path):
   models = [trained.of_run(folder, checkpoint) for folder in run]
   for folder, model in zip(run, models, strict=True):
     configs.from_json(model.hparams, os.path.join(folder, "config.json"))
-    for name in ("vocabulary", "preparation"):
+    for name in ("vocabulary", "preparation", "unknown"):
       if getattr(model, name) != getattr(models[0], name):
         raise ModelError(
           f"{run[0]} and {folder} differ in the {name} of their training "
@@ -130,7 +129,7 @@ def add_models(models, ids, lengths, states):
 def _add_model(config, ids, lengths, state):
   """Adds one model; returns its logits [B, T, V] and its new state."""
   cells = [
-    rnn_modes.lstm_cell(config.hidden_size, tf1.float32)
+    rnn_modes.lstm_cell(config.hidden_size, tf1.float32, config.forget_bias)
     for _ in range(config.num_layers)
   ]
   # A loop over time, since T is not known here. The scope gives the variables
@@ -188,11 +187,13 @@ class LanguageModel(contextlib.AbstractContextManager):
 
   Attributes:
     vocabulary: the words in the order of their ids.
+    unknown: the word for words outside the vocabulary, which may lack it, too.
   """
 
   def __init__(self, models):
     """Loads what `find` returned; raises InputError if a model is damaged."""
     self.vocabulary = models[0].vocabulary
+    self.unknown = models[0].unknown
     self._preparation = models[0].preparation
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
     # A step computes at most 64 MB of log-probabilities.
@@ -221,8 +222,8 @@ class LanguageModel(contextlib.AbstractContextManager):
     return prepared.words_of(line) if prepared else line.split()
 
   def id_of(self, word):
-    """Returns a word's id; for an unknown word, the id of <unk> or None."""
-    return self._word_to_id.get(word, self._word_to_id.get(UNKNOWN))
+    """Returns a word's id; for an unknown word, that of `unknown`, or None."""
+    return self._word_to_id.get(word, self._word_to_id.get(self.unknown))
 
   def knows(self, word):
     """Returns whether the vocabulary has a word."""

@@ -127,7 +127,7 @@ class PTBModel:
     ):
       for number, (c, h) in enumerate(self.initial_state):  # Each [B, H].
         with tf1.variable_scope(CELL_SCOPE.format(number)):
-          xs, c, h = layer(xs, c, h)
+          xs, c, h = layer(xs, c, h, config.forget_bias)
         xs = dropout(xs, masks[number + 1])
         final_state.append(tf1.nn.rnn_cell.LSTMStateTuple(c, h))
       self.losses = softmax_loss(config, xs, input_.targets)  # [T, B]
@@ -204,7 +204,11 @@ def softmax_loss(config, outputs, targets):
 def softmax_variables(config):
   """Returns softmax_w [H, V] and softmax_b [V] of the variable scope."""
   size = [config.hidden_size, config.vocab_size]
-  softmax_w = tf1.get_variable("softmax_w", size, tf1.float32)
+  if config.tie_embeddings:  # Press and Wolf 2016, section 3.
+    with tf1.variable_scope(tf1.get_variable_scope(), reuse=True):
+      softmax_w = tf1.transpose(tf1.get_variable("embedding", size[::-1]))
+  else:
+    softmax_w = tf1.get_variable("softmax_w", size, tf1.float32)
   return softmax_w, tf1.get_variable("softmax_b", size[1:], tf1.float32)
 
 
@@ -540,7 +544,9 @@ def _evaluate(args):
   elif args.checkpoint not in (None, "", "best", "last"):
     model = trained.of_checkpoint(args.checkpoint, args.data_path)
     config = configs.override(
-      configs.CONFIGS[args.model](), args.hparams, ("batch_size", "num_steps")
+      configs.CONFIGS[args.model](),
+      args.hparams,
+      ("batch_size", "num_steps", "forget_bias"),
     )
     rnn_mode = args.rnn_mode or config.rnn_mode
     config = dataclasses.replace(config, **model.hparams, rnn_mode=rnn_mode)

@@ -171,6 +171,11 @@ def test_training_steps_against_numpy(num_layers, keep_prob, rnn_mode):
   config = dataclasses.replace(
     ODD, num_layers=num_layers, keep_prob=keep_prob, rnn_mode=rnn_mode
   )
+  compare_with_numpy(config)
+
+
+def compare_with_numpy(config):
+  """Trains an epoch and compares each step with lstm_numpy's."""
   batches = list(reader.ptb_iterator(IDS, config.batch_size, config.num_steps))
   clipped = []
   with session_of(config) as (session, model, weights):
@@ -179,10 +184,11 @@ def test_training_steps_against_numpy(num_layers, keep_prob, rnn_mode):
     state = expected_state = session.run(model.initial_state)
     for step, (ids, targets) in enumerate(batches):
       masks = None
-      if keep_prob < 1:
+      if config.keep_prob < 1:
         masks = session.run(ptb_word_lm.dropout_masks(config, [1, step]))
       expected_cost, expected_state, expected_norm = lstm_numpy.train_step(
-        weights, ids, targets, expected_state, 0.7, config.max_grad_norm, masks
+        *(weights, ids, targets, expected_state, 0.7, config.max_grad_norm),
+        *(masks, config.forget_bias),
       )
       cost, norm, state = train_step(session, model, state)
       clipped.append(norm > config.max_grad_norm)
@@ -192,6 +198,22 @@ def test_training_steps_against_numpy(num_layers, keep_prob, rnn_mode):
     assert any(clipped) and not all(clipped)
     for name, values in get_weights(session).items():
       np.testing.assert_allclose(values, weights[name], atol=1e-5)
+
+
+@MODES
+@pytest.mark.parametrize("keep_prob", [1.0, 0.6])
+def test_tied_embeddings_and_a_forget_bias_against_numpy(keep_prob, rnn_mode):
+  config = dataclasses.replace(
+    ODD,
+    keep_prob=keep_prob,
+    rnn_mode=rnn_mode,
+    tie_embeddings=True,
+    forget_bias=1.5,
+  )
+  compare_with_numpy(config)
+  with session_of(config) as (_, model, weights):
+    assert "Model/softmax_w" not in weights
+    assert not any(isinstance(g, tf1.IndexedSlices) for g in model.gradients)
 
 
 @functools.cache

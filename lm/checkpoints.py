@@ -217,7 +217,7 @@ def find(folder, which):
 
 
 def sizes_in(path):
-  """Returns hidden_size, vocab_size and num_layers of a checkpoint's model.
+  """Returns hidden_size, vocab_size, num_layers, and tie_embeddings if true.
 
   Raises CheckpointError if it is not a checkpoint of such a model.
   """
@@ -232,6 +232,8 @@ def sizes_in(path):
     )
   vocab_size, hidden_size = embedding
   sizes = {"hidden_size": hidden_size, "vocab_size": vocab_size}
+  if "Model/softmax_w" not in shapes:
+    sizes["tie_embeddings"] = True
   return {**sizes, "num_layers": len(cells)}
 
 

@@ -22,8 +22,7 @@ from lm import tf1
 def lstm_layer(inputs, c, h, kernel, bias):
   """Runs one LSTM layer over all time steps.
 
-  It computes BasicLSTMCell without a forget bias (section 3.1 of the paper,
-  where j is called g):
+  It computes the paper's equations (section 3.1, where j is called g):
 
     zi, zj, zf, zo = [x, h] kernel + bias
     c' = sigm(zf) * c + sigm(zi) * tanh(zj)
@@ -188,7 +187,8 @@ def gradients_of(cost, variables):
   For a kernel W that T steps share, tf.gradients computes T products x^T dz,
   each as large as the kernel, and adds them up. Here it is one product of the
   stacked x and dz of all steps. Call it before the graph has another model or
-  gradient: it assumes that all products of a kernel belong to the cost.
+  gradient: it assumes that all products of a kernel belong to the cost. The
+  gradient of an embedding is sparse, unless it is softmax_w, too.
   """
   shared = [_products_of(variable) for variable in variables]
   outputs = [op.outputs[0] for ops in shared for op in ops]  # z [B, 4H]
@@ -196,9 +196,12 @@ def gradients_of(cost, variables):
   found = tf1.gradients(cost, outputs + others)
   d_outputs, d_others = iter(found[: len(outputs)]), iter(found[len(outputs) :])
   gradients = []
-  for ops in shared:
+  for variable, ops in zip(variables, shared, strict=True):
     if not ops:
-      gradients.append(next(d_others))
+      gradient, uses = next(d_others), _uses_of(variable.handle)
+      if not all(op.type == "ResourceGather" for op, _ in uses):
+        gradient = tf1.convert_to_tensor(gradient)
+      gradients.append(gradient)
       continue
     x = tf1.concat([op.inputs[0] for op in ops], axis=0)  # [N, 2H]
     d_z = tf1.concat([next(d_outputs) for _ in ops], axis=0)  # [N, 4H]

@@ -2,15 +2,16 @@
 
 A mode is a function that runs one layer over the T unrolled steps:
 
-  outputs, c, h = mode(inputs, c, h)
+  outputs, c, h = mode(inputs, c, h, forget_bias)
 
   inputs   a list of T tensors [B, H], float32 or a 16-bit type
   c, h     float32 [B, H], the layer's cell and output before the first step
+  forget_bias   a number that is added to the input of the gate f
   outputs  a list of T tensors [B, H], of the type of the inputs
   c, h     float32 [B, H], the same after the last step
 
-All modes compute the same function, BasicLSTMCell without a forget bias, from
-the same variables, so that a checkpoint of one mode fits every other. In the
+All modes compute the same function, TensorFlow's BasicLSTMCell, from the same
+variables, so that a checkpoint of one mode fits every other. In the
 variable scope that the caller opens, the cell's own scope (`CELL_SCOPE`), these
 are
 
@@ -34,10 +35,10 @@ from lm import layers, tf1
 CELL_SCOPE = "RNN/multi_rnn_cell/cell_{}"
 
 
-def basic(inputs, c, h):
+def basic(inputs, c, h, forget_bias=0.0):
   """Unrolls TensorFlow's own BasicLSTMCell, as the tutorial did."""
   dtype = inputs[0].dtype
-  cell = lstm_cell(inputs[0].shape[-1], dtype)
+  cell = lstm_cell(inputs[0].shape[-1], dtype, forget_bias)
   state = tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
   outputs = []
   for x in inputs:  # [B, H]
@@ -47,16 +48,16 @@ def basic(inputs, c, h):
   return outputs, c, h
 
 
-def lstm_cell(hidden_size, dtype):
-  """Returns a BasicLSTMCell without a forget bias: the paper has none."""
+def lstm_cell(hidden_size, dtype, forget_bias):
+  """Returns a BasicLSTMCell. Its own forget_bias is 1; the paper has none."""
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
     return tf1.nn.rnn_cell.BasicLSTMCell(
-      hidden_size, forget_bias=0.0, dtype=dtype
+      hidden_size, forget_bias=float(forget_bias), dtype=dtype
     )
 
 
-def block(inputs, c, h):
+def block(inputs, c, h, forget_bias=0.0):
   """Computes the steps together, with a gradient written by hand."""
   size = inputs[0].shape[-1]
   with tf1.variable_scope("basic_lstm_cell"):
@@ -64,6 +65,8 @@ def block(inputs, c, h):
     bias = tf1.get_variable(
       "bias", [4 * size], initializer=tf1.zeros_initializer()
     )
+  if forget_bias:
+    bias += tf1.repeat(tf1.constant([0, 0, forget_bias, 0], bias.dtype), size)
   return layers.lstm_layer(inputs, c, h, kernel, bias)
 
 

@@ -24,9 +24,12 @@ from lm import checkpoints, preparation, tf1
 from lm.command import InputError
 from lm.files import write_file
 from lm.summaries import Summaries
+from lm.text import UNKNOWN
 
 # How the names of a run's files start, without config.json.
 _NAMES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
+# Hyper-parameters that older versions lack: they are left out when off.
+_NEWER = ("tie_embeddings", "forget_bias", "patience")
 # What result.json has at least.
 _RESULT = {"epoch", "train_perplexity", "valid_perplexity", "test_perplexity"}
 
@@ -260,11 +263,12 @@ def describe(model, seed, dtype, config, corpus, exchange_fp16=False):
 
   `config` is a Config, `corpus` a reader.Corpus.
   """
+  fields = dataclasses.asdict(config).items()
   about = {
     "model": model,
     "seed": seed,
     "dtype": dtype,
-    "config": dataclasses.asdict(config),
+    "config": {n: v for n, v in fields if v or n not in _NEWER},
     "data_sha256": corpus.sha256,
   }
   if corpus.preparation is not None:
@@ -310,8 +314,9 @@ def read_run(path, flag="--save_path"):
   """Reads what a run's folder, which `flag` names, says about its model.
 
   Returns:
-    (hparams, vocabulary, preparation): the "config" of config.json, the words
-    in the order of their ids, and the Preparation of the text or None.
+    (hparams, vocabulary, preparation, unknown): the "config" of config.json,
+    the words in the order of their ids, the Preparation of the text or None,
+    and the word for unknown words.
 
   Raises:
     RunFolderError: if something is missing or damaged.
@@ -322,6 +327,7 @@ def read_run(path, flag="--save_path"):
     choices = about.get("preparation")
     prepared = None if choices is None else preparation.Preparation(**choices)
     vocab_size = int(about["config"]["vocab_size"])
+    unknown = str(about.get("unknown_word", UNKNOWN))
   except (TypeError, ValueError, KeyError):  # A PreparationError is one.
     raise RunFolderError(
       f"{path}/config.json is incomplete. Put back a copy."
@@ -339,7 +345,7 @@ def read_run(path, flag="--save_path"):
       f"different words, but the model has {vocab_size:,}. Remove the file: "
       "the command that trained the run rebuilds it."
     )
-  return about["config"], vocabulary, prepared
+  return about["config"], vocabulary, prepared, unknown
 
 
 def differences(there, here, where=("there", "here")):

@@ -19,6 +19,7 @@ class Trained:
   hparams: dict
   vocabulary: list[str]  # The words in the order of their ids.
   preparation: preparation.Preparation | None  # Of the training text, if any.
+  unknown: str = text.UNKNOWN  # The word that stands for unknown words.
 
   def check_vocabulary(self, vocabulary):
     """Raises DataError unless this is the vocabulary of the model."""

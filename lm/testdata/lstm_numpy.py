@@ -21,7 +21,7 @@ import numpy as np
 CELL = "Model/RNN/multi_rnn_cell/cell_{}/basic_lstm_cell/"
 
 
-def forward(weights, ids, targets, state, masks=None):
+def forward(weights, ids, targets, state, masks=None, forget_bias=0):
   """Computes the cost of a batch.
 
   Args:
@@ -31,6 +31,7 @@ def forward(weights, ids, targets, state, masks=None):
     state: that after the batch before.
     masks: [L + 1, T, B, H], the factors of dropout on the embedded words and
       on each layer's outputs; None for ones.
+    forget_bias: is added to the forget gate's input.
 
   Returns:
     (cost, state, trace): the cross-entropy in nats, summed over time and
@@ -47,7 +48,7 @@ def forward(weights, ids, targets, state, masks=None):
     for x_t in x:
       below = np.concatenate([x_t, h], axis=1)  # [B, 2H]
       i, g, f, o = np.split(below @ kernel + bias, 4, axis=1)  # Each [B, H].
-      i, g, f, o = sigm(i), np.tanh(g), sigm(f), sigm(o)
+      i, g, f, o = sigm(i), np.tanh(g), sigm(f + forget_bias), sigm(o)
       steps.append((below, i, g, f, o, c, f * c + i * g))
       c = steps[-1][-1]
       h = o * np.tanh(c)
@@ -55,7 +56,7 @@ def forward(weights, ids, targets, state, masks=None):
     layers.append(steps)
     new_state.append((c, h))
     x = np.stack(outputs) * masks[layer + 1]  # [T, B, H]
-  logits = x @ weights["Model/softmax_w"] + weights["Model/softmax_b"]
+  logits = x @ softmax_w_of(weights) + weights["Model/softmax_b"]
   p = np.exp(logits - logits.max(axis=2, keepdims=True))
   p /= p.sum(axis=2, keepdims=True)  # [T, B, V]
   hit = np.take_along_axis(p, targets.T[:, :, None], axis=2)  # [T, B, 1]
@@ -78,7 +79,7 @@ def backward(weights, ids, targets, trace):
     "Model/softmax_w": np.einsum("tbh,tbv->hv", x, d_logits),
     "Model/softmax_b": d_logits.sum(axis=(0, 1)),
   }
-  d_x = d_logits @ weights["Model/softmax_w"].T  # [T, B, H]
+  d_x = d_logits @ softmax_w_of(weights).T  # [T, B, H]
   for layer in reversed(range(len(layers))):
     d_out = d_x * masks[layer + 1]
     kernel = weights[CELL.format(layer) + "kernel"]
@@ -107,22 +108,34 @@ def backward(weights, ids, targets, trace):
   return gradients
 
 
-def train_step(weights, ids, targets, state, lr, max_grad_norm, masks=None):
+def train_step(
+  weights, ids, targets, state, lr, max_grad_norm, masks=None, forget_bias=0
+):
   """Trains the weights, in place, by one clipped step of SGD.
 
   Returns:
     (cost, state, norm): as `forward` has them, and the gradient's global norm
     before clipping.
   """
-  cost, state, trace = forward(weights, ids, targets, state, masks)
+  cost, state, trace = forward(weights, ids, targets, state, masks, forget_bias)
   gradients = backward(weights, ids, targets, trace)
+  if "Model/softmax_w" not in weights:
+    rows = gradients.pop("Model/embedding")
+    gradients["Model/embedding"] = gradients.pop("Model/softmax_w").T.copy()
+    np.add.at(gradients["Model/embedding"], ids.T, rows)
   norm = np.sqrt(sum((g**2).sum() for g in gradients.values()))
   scale = lr * min(1, max_grad_norm / norm)
-  rows = gradients.pop("Model/embedding")
-  np.subtract.at(weights["Model/embedding"], ids.T, scale * rows)
+  if "Model/softmax_w" in weights:
+    rows = gradients.pop("Model/embedding")
+    np.subtract.at(weights["Model/embedding"], ids.T, scale * rows)
   for name, gradient in gradients.items():
     weights[name] -= scale * gradient
   return cost, state, norm
+
+
+def softmax_w_of(weights):
+  """Returns softmax_w [H, V]: the embedding's, if they are tied."""
+  return weights.get("Model/softmax_w", weights["Model/embedding"].T)
 
 
 def sigm(x):
