@@ -7,6 +7,8 @@ is a toy for trying out code in a second.
 
 import dataclasses
 
+import numpy as np
+
 from lm import rnn_modes
 from lm.command import InputError
 
@@ -48,6 +50,12 @@ class Config:
   def learning_rate_of(self, epoch):
     """Returns the learning rate of an epoch; the first epoch is 1."""
     return self.learning_rate * self.lr_decay ** max(epoch - self.max_epoch, 0)
+
+  def ends_after(self, perplexities):
+    """Says whether training ends after epochs with these valid perplexities."""
+    epochs = len(perplexities)
+    waited = epochs - 1 - int(np.argmin(perplexities)) if epochs else 0
+    return epochs >= self.max_max_epoch or 0 < self.patience <= waited
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,6 +128,8 @@ CONFIGS = {
   "test": TestConfig,
 }
 
+# What the weights of a model depend on.
+SIZES = ("hidden_size", "num_layers", "tie_embeddings", "forget_bias")
 _NOT_HPARAMS = {
   "vocab_size": "follows the data",
   "rnn_mode": "has a flag of its own, --rnn_mode",
@@ -158,6 +168,21 @@ def override(config, hparams, allowed=None):
       kind = kind[types[name]]
       raise ConfigError(f"{name} must be {kind}, not '{value}'.") from None
   return dataclasses.replace(config, **changes)
+
+
+def with_sizes_of(fields, config, hparams):
+  """Returns a copy of a config that fits a trained model with these `fields`.
+
+  Raises ConfigError if --hparams, the text `hparams`, asks for another size.
+  """
+  sizes = {name: fields[name] for name in SIZES if name in fields}
+  for name, value in sizes.items():
+    if f"{name}=" in hparams and getattr(config, name) != value:
+      raise ConfigError(
+        f"{name} is {value} in the model of --init_from: leave it out of "
+        "--hparams."
+      )
+  return dataclasses.replace(config, **sizes)
 
 
 def from_json(fields, where):

@@ -30,7 +30,7 @@ from absl import app, flags
 
 import language_model
 from lm import command, files, preparation, tf1
-from lm.text import EOS, UNKNOWN
+from lm.text import EOS
 
 
 def define_flags():
@@ -39,7 +39,7 @@ def define_flags():
   flags.DEFINE_string("export_dir", None, "The folder to make, a new one.")
 
 
-@command.main("export.py")
+@command.entry_point("export.py")
 def main(args):
   """Exports as the flags say; returns the exit status."""
   files.check_new_folder(args.export_dir, "--export_dir")
@@ -65,7 +65,7 @@ def export(models, folder):
     tf1.Graph().as_default(),
     tf1.Session() as session,
   ):
-    ids_of = _add_vocabulary(vocabulary, assets)
+    ids_of = _add_vocabulary(vocabulary, models[0].unknown, assets)
     signatures = {"next_word": _next_word(models, ids_of)}
     if EOS in vocabulary:
       signatures["score"] = _score(models, ids_of, vocabulary.index(EOS))
@@ -91,7 +91,7 @@ def export(models, folder):
   return list(signatures)
 
 
-def _add_vocabulary(vocabulary, folder):
+def _add_vocabulary(vocabulary, unknown, folder):
   """Adds the vocabulary as an asset; returns a function from words to ids."""
   path = os.path.join(folder, "vocabulary.txt")
   files.write_file(path, "".join(f"{word}\n" for word in vocabulary))
@@ -99,9 +99,9 @@ def _add_vocabulary(vocabulary, folder):
   initializer = tf1.lookup.TextFileInitializer(
     path, tf1.string, index.WHOLE_LINE, tf1.int64, index.LINE_NUMBER
   )
-  default = vocabulary.index(UNKNOWN) if UNKNOWN in vocabulary else -1
+  default = vocabulary.index(unknown) if unknown in vocabulary else -1
   table = tf1.lookup.StaticHashTable(initializer, default)
-  message = f"A word is unknown, and vocabulary.txt has no {UNKNOWN} for it."
+  message = f"A word is unknown, and vocabulary.txt has no {unknown} for it."
 
   def ids_of(words):
     ids = tf1.cast(table.lookup(words), tf1.int32)

@@ -105,9 +105,13 @@ def test_tensorflow_alone_gives_the_same_numbers(exported, tf1_models):
 
 def test_several_runs_are_one_model(call_command, runs, tmp_path):
   names, folder = [f"{runs}/a", f"{runs}/b"], tmp_path / "model"
-  assert call_command(
+  status, out, err = call_command(
     "export", f"--run={','.join(names)}", f"--export_dir={folder}"
-  ) == (0, f"Wrote {folder} with the signatures next_word and score.\n", "")
+  )
+  told = f"Wrote {folder} with the signatures next_word and score.\n"
+  assert (status, out) == (0, told)
+  for name, line in zip(names, err.splitlines(), strict=True):
+    assert line.startswith(f"Using {name}/model.ckpt-256: epoch 2, valid perp")
   check(folder, language_model.find(names, None, None))
 
 

@@ -21,8 +21,8 @@ from absl import flags
 
 import configs
 import ptb_word_lm
-from lm import checkpoints, rnn_modes, tf1, trained
-from lm.command import InputError
+from lm import checkpoints, rnn_modes, tf1, tokenize_ptb, trained
+from lm.command import InputError, tell
 
 
 class ModelError(InputError, ValueError):
@@ -47,6 +47,17 @@ def define_flags():
     None,
     "Without --run: the folder with the ptb.train.txt that the checkpoint was "
     "trained on.",
+  )
+
+
+def define_tokenize():
+  """Defines the flag that says how to find the words of a text."""
+  flags.DEFINE_enum(
+    "tokenize",
+    None,
+    ["ptb"],
+    "Turn raw English into the Penn Treebank's words: lower case, do n't for "
+    "don't, N for numbers, no punctuation.",
   )
 
 
@@ -156,7 +167,7 @@ def _add_model(config, ids, lengths, state):
 
 
 def restore(models, session):
-  """Reads the weights of the models that `add_models` added.
+  """Reads the weights of the models that `add_models` added, and says which.
 
   Raises:
     checkpoints.CheckpointError: if a checkpoint is damaged, or has other sizes.
@@ -164,6 +175,8 @@ def restore(models, session):
   """
   for number, model in enumerate(models):
     checkpoints.restore_variables(session, model.checkpoint, f"model_{number}/")
+    if about := checkpoints.describe(model.checkpoint):
+      tell(f"Using {about}")
   for variable in tf1.trainable_variables():
     _check_finite(session.run(variable))
 
@@ -190,11 +203,23 @@ class LanguageModel(contextlib.AbstractContextManager):
     unknown: the word for words outside the vocabulary, which may lack it, too.
   """
 
-  def __init__(self, models):
-    """Loads what `find` returned; raises InputError if a model is damaged."""
+  def __init__(self, models, tokenize=None):
+    """Loads what `find` returned; `tokenize` is the flag's value.
+
+    Raises:
+      InputError: if a model is damaged, or if the models' training text was
+        prepared in another way than `tokenize` says.
+    """
     self.vocabulary = models[0].vocabulary
     self.unknown = models[0].unknown
     self._preparation = models[0].preparation
+    if tokenize and self._preparation:
+      raise ModelError(
+        "The model's text was made by prepare_text.py, and its input is "
+        f"prepared in the same way: leave out --tokenize={tokenize}."
+      )
+    if tokenize:
+      self._preparation = tokenize_ptb.Tokenizer()
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
     # A step computes at most 64 MB of log-probabilities.
     self._most_words = max(16_000_000 // len(self.vocabulary), 1)

@@ -16,18 +16,35 @@ import math
 import os
 import time
 
-from absl import app, flags
+import numpy as np
+from absl import app
 
 import configs
 import reader
-from lm import checkpoints, command, device, layers, run_folder, tf1, trained
+from lm import (
+  checkpoints,
+  command,
+  device,
+  layers,
+  run_folder,
+  tf1,
+  trained,
+  training_flags,
+)
 from lm.command import refuse, tell
 from lm.passes import DivergedError, perplexity_of, state_feed
-from lm.reports import Reporter, report_result, report_start
+from lm.reports import (
+  Reporter,
+  report_best,
+  report_result,
+  report_source,
+  report_start,
+)
 from lm.rnn_modes import CELL_SCOPE, RNN_MODES, zero_state
 from lm.seeded import dropout_masks, uniform_initializer
 from lm.stop_request import StopRequest
 from lm.stream import stream_perplexity
+from lm.text import UNKNOWN
 from lm.tf_config import refuse_workers, workers_in
 from lm.workers import ALONE, find_workers
 
@@ -235,7 +252,7 @@ def run_epoch(
     verbose: whether to print ten lines on the way, if there is no bar.
     title: a name for the bar and for errors.
     progress: a checkpoints.Progress: where in the epoch to start. It is updated
-      after each step. The input must not have been read.
+      after each step. The input must be at the start of an epoch.
     on_step: called after each step with its loss (nats a word) and the wps.
     stop: checked after each step; if true, the epoch ends early.
 
@@ -296,7 +313,15 @@ def build_models(config, corpus, seed, dtype="float32", workers=ALONE):
 
 
 def train(
-  config, corpus, folder, *, seed, dtype="float32", stop=False, workers=ALONE
+  config,
+  corpus,
+  folder,
+  *,
+  seed,
+  dtype="float32",
+  stop=False,
+  workers=ALONE,
+  init_checkpoint=None,
 ):
   """Trains a model for all its epochs, then tests it; prints what it reaches.
 
@@ -309,18 +334,21 @@ def train(
     stop: checked after each step; if true, a checkpoint is written, the valid
       perplexity is printed, and the training ends.
     workers: as PTBModel takes it.
+    init_checkpoint: the checkpoint with the initial weights; None to draw them.
 
   Returns:
-    The last epoch's numbers and the test perplexity, a dictionary; None if it
-    was stopped.
+    The last epoch's numbers, the best epoch's, and the test perplexity, a
+    dictionary; None if it was stopped.
   """
   with tf1.Graph().as_default(), workers.device():
     models = build_models(config, corpus, seed, dtype, workers)
     with workers.session() as session:
       session.run(tf1.global_variables_initializer())
+      if init_checkpoint:
+        checkpoints.restore_variables(session, init_checkpoint)
       shape = [config.num_layers, 2, config.batch_size, config.hidden_size]
       progress = folder.restore(session, shape)
-      while len(progress.epochs) < config.max_max_epoch:
+      while not config.ends_after(progress.perplexities("valid")):
         if stop:
           tell(f"Stopped before epoch {progress.epoch}.")
           return None
@@ -338,7 +366,10 @@ def train(
         tell("Stopped before the test perplexity was known.")
         return None
       print(f"Test Perplexity: {perplexity:.3f}", flush=True)
+      best = progress.epochs[np.argmin(progress.perplexities("valid"))]
+      names = "epoch", "train_perplexity", "valid_perplexity"
       numbers = {**progress.epochs[-1], "test_perplexity": perplexity}
+      numbers |= {f"best_{name}": best[name] for name in names}
       folder.finish(numbers["global_step"], numbers)
   return numbers
 
@@ -415,7 +446,7 @@ def evaluate(config, corpus, checkpoint):
     with tf1.variable_scope("Model"):
       model = PTBModel(False, config, PTBInput(config, corpus.valid))
     checkpoints.restore_variables(session, checkpoint)
-    tell(f"Evaluating {checkpoint}.")
+    tell(f"Evaluating {checkpoints.describe(checkpoint) or checkpoint + '.'}")
     valid_perplexity = run_epoch(session, model, title="Valid")
     print(f"Valid Perplexity: {valid_perplexity:.3f}", flush=True)
     test_perplexity = stream_perplexity(
@@ -427,69 +458,35 @@ def evaluate(config, corpus, checkpoint):
 
 def define_flags():
   """Defines the command line's flags."""
-  string, boolean = flags.DEFINE_string, flags.DEFINE_boolean
-  string("data_path", None, "The folder with the ptb.*.txt files.")
-  flags.DEFINE_enum(
-    "model", "small", list(configs.CONFIGS), "The hyper-parameters to use."
-  )
-  help_text = "Hyper-parameters to change: max_max_epoch=1,keep_prob=0.5."
-  string("hparams", "", help_text)
-  flags.DEFINE_enum(
-    "rnn_mode",
-    None,
-    list(RNN_MODES),
-    "How to compute the LSTM. (default: basic for small, else block)",
-  )
-  boolean("use_fp16", False, "Train in 16 bits, with weights in float32.")
-  flags.DEFINE_integer(
-    "seed", 1, "Of the initial weights and the dropout masks.", 0, 2**31 - 1
-  )
-  string(
-    "save_path",
-    None,
-    "The folder for checkpoints, TensorBoard summaries and results. If it "
-    "holds the same run, that run resumes. Without it, nothing is written.",
-  )
-  flags.DEFINE_float(
-    "checkpoint_minutes", 10.0, "Minutes between checkpoints within an epoch."
-  )
-  flags.DEFINE_integer(
-    "num_gpus", None, "Train with a worker on each of so many GPUs.", 1
-  )
-  flags.DEFINE_float(
-    "wait_for_workers", 300.0, "Seconds to wait for the workers of TF_CONFIG."
-  )
-  for name in ("checkpoint_minutes", "wait_for_workers"):
-    flags.register_validator(  # NaN is not 0 or more either.
-      name, lambda value: value >= 0, f"--{name} must be 0 or more."
-    )
-  boolean("exchange_fp16", False, "Let workers exchange bfloat16 gradients.")
-  boolean("evaluate", False, "Print a checkpoint's perplexities, do not train.")
-  string(
-    "checkpoint",
-    None,
-    "The checkpoint to evaluate: last (the default), best by its valid "
-    "perplexity, or another name in --save_path; or a path, without .index.",
-  )
+  training_flags.define(list(configs.CONFIGS))
 
 
-@command.main("ptb_word_lm.py", too_large=device.MAKE_SMALLER)
+@command.entry_point("ptb_word_lm.py", too_large=device.MAKE_SMALLER)
 def main(args):
   """Trains or evaluates as the flags say; returns the exit status."""
-  return _evaluate(args) if args.evaluate else _train(args)
+  return run_evaluation(args) if args.evaluate else run_training(args)
 
 
-def _train(args):
+def run_training(args):
   """Trains as the flags say; returns the exit status."""
   addresses, index = workers_in(os.environ.get("TF_CONFIG"))
-  refuse(args, ["checkpoint"], "training, which resumes from the newest")
+  if args.init_from is None:
+    refuse(args, ["checkpoint"], "training, which resumes from the newest")
+    refuse(args, ["init_data_path"], "no --init_from")
   if args.save_path is None:
     refuse(args, ["checkpoint_minutes"], "no --save_path")
   if len(addresses) < 2:
     refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
-  config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   device.start_on_gpus(args.num_gpus, len(addresses))
-  corpus = reader.read_corpus(args.data_path)
+  config = configs.override(configs.CONFIGS[args.model](), args.hparams)
+  source, words = None, {"unknown": args.unknown_word or UNKNOWN}
+  if args.init_from is not None:
+    refuse(args, ["unknown_word"], "--init_from, which has its own")
+    data_path = args.init_data_path or args.data_path
+    source = trained.find(args.init_from, args.checkpoint, data_path)
+    config = configs.with_sizes_of(source.hparams, config, args.hparams)
+    words = {"unknown": source.unknown, "vocabulary": source.vocabulary}
+  corpus = reader.read_corpus(args.data_path, **words)
   config = dataclasses.replace(
     config,
     vocab_size=len(corpus.vocabulary),
@@ -500,8 +497,12 @@ def _train(args):
   dtype = "float32"
   if args.use_fp16:  # It loads TensorFlow, which bad input need not wait for.
     dtype = device.half_precision(config.vocab_size)
+  init_checkpoint = source and source.checkpoint
   about = run_folder.describe(
-    args.model, args.seed, dtype, config, corpus, args.exchange_fp16
+    *(args.model, args.seed, dtype, config, corpus),
+    exchange_fp16=args.exchange_fp16,
+    init_from=args.init_from,
+    init_checkpoint=init_checkpoint,
   )
   workers = find_workers(
     addresses,
@@ -523,22 +524,29 @@ def _train(args):
         report_result(args.save_path, folder.result)
       else:
         report_start(args.model, dtype, config, len(corpus.train), workers.size)
+        if source:
+          report_source(source, config, corpus.preparation)
         options = {"seed": args.seed, "dtype": dtype, "stop": stop}
-        if train(config, corpus, folder, workers=workers, **options) is None:
+        options |= {"workers": workers, "init_checkpoint": init_checkpoint}
+        result = train(config, corpus, folder, **options)
+        if result is None:
           return 128 + stop.signum
+        report_best(result, args.save_path)
     if corpus.best_perplexity is not None:
       print(f"Best reachable test perplexity: {corpus.best_perplexity:.3f}")
   return 0
 
 
-def _evaluate(args):
+def run_evaluation(args):
   """Evaluates as the flags say; returns the exit status."""
-  for_training = ["seed", "use_fp16", "checkpoint_minutes", "num_gpus"]
-  for_training += ["wait_for_workers", "exchange_fp16"]
-  refuse(args, for_training, "--evaluate")
+  for_training = ["seed", "use_fp16", "checkpoint_minutes", "wait_for_workers"]
+  for_training += ["exchange_fp16", "init_from", "init_data_path"]
+  refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
+  device.start_on_gpus(args.num_gpus, 1)
   refuse_workers("--evaluate")
   if args.save_path is not None:
-    refuse(args, ["model", "hparams", "rnn_mode"], "--evaluate --save_path")
+    of_run = ["model", "hparams", "rnn_mode", "unknown_word"]
+    refuse(args, of_run, "--evaluate --save_path")
     model = trained.of_run(args.save_path, args.checkpoint, "--save_path")
     config = configs.from_json(model.hparams, f"{args.save_path}/config.json")
   elif args.checkpoint not in (None, "", "best", "last"):
@@ -554,7 +562,9 @@ def _evaluate(args):
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
-  corpus = reader.read_corpus(args.data_path)
+  vocabulary = model.vocabulary if model.init_from else None
+  unknown = args.unknown_word or model.unknown
+  corpus = reader.read_corpus(args.data_path, unknown, vocabulary)
   model.check_vocabulary(corpus.vocabulary)
   reader.check_sizes(corpus, config.batch_size, config.num_steps)
   evaluate(config, corpus, model.checkpoint)

@@ -28,7 +28,14 @@ from absl import logging
 from lm import sample_corpus, tf1
 from lm.preparation import Preparation
 from lm.preparation import read as read_preparation
-from lm.text import EOS, DataError, check_folder, read_words, vocabulary_of
+from lm.text import (
+  EOS,
+  UNKNOWN,
+  DataError,
+  check_folder,
+  read_words,
+  vocabulary_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,36 +47,46 @@ class Corpus:
   test: np.ndarray
   vocabulary: list[str]  # vocabulary[i] is the word with id i.
   sha256: dict[str, str]  # The checksum of each file by its name.
+  unknown: str = UNKNOWN  # The word that stands for unknown words.
   # How the texts were prepared, and the best perplexity on the test text.
   preparation: Preparation | None = None
   best_perplexity: float | None = None
 
 
-def read_corpus(data_path):
+def read_corpus(data_path, unknown=UNKNOWN, vocabulary=None):
   """Returns the Corpus of the three texts in the folder data_path.
 
-  They are UTF-8, with a sentence a line and words between spaces. The training
-  text defines the vocabulary. Other words in the other two texts are dropped,
-  and a warning reports how many.
+  They are UTF-8, with a sentence a line and words between spaces. Words that
+  the vocabulary lacks are read as `unknown` if the vocabulary has that word,
+  else they are dropped. A warning reports how many.
+
+  Args:
+    data_path: the folder.
+    unknown: the word that stands for unknown words.
+    vocabulary: the words in the order of their ids; None for those of the
+      training text.
 
   Raises:
     InputError: if a file is missing, unreadable, damaged, or not UTF-8, or has
-      no word in common with the training text.
+      no word in common with the vocabulary.
   """
   check_folder(data_path)
   sha256, words = {}, {}
   for part in ("train", "valid", "test"):
     name = f"ptb.{part}.txt"
     words[part], sha256[name] = read_words(os.path.join(data_path, name))
-  vocabulary = vocabulary_of(words["train"])
+  vocabulary = vocabulary or vocabulary_of(words["train"])
+  _check_unknown(unknown, vocabulary)
   word_to_id = {word: i for i, word in enumerate(vocabulary)}
   ids = {
-    part: _to_ids(f"ptb.{part}.txt", words[part], word_to_id) for part in words
+    part: _to_ids(f"ptb.{part}.txt", text, word_to_id, unknown)
+    for part, text in words.items()
   }
   return Corpus(
     **ids,
     vocabulary=vocabulary,
     sha256=sha256,
+    unknown=unknown,
     preparation=read_preparation(data_path),
     best_perplexity=sample_corpus.best_perplexity(data_path),
   )
@@ -85,17 +102,40 @@ def ptb_raw_data(data_path=None):
   return corpus.train, corpus.valid, corpus.test, len(corpus.vocabulary)
 
 
-def _to_ids(name, words, word_to_id):
-  """Returns the ids of the words in the vocabulary, an int32 array."""
-  if not set(words) & word_to_id.keys() - {EOS}:
-    raise DataError(f"{name} has no word in common with ptb.train.txt.")
-  known = [word_to_id[word] for word in words if word in word_to_id]
-  ids = np.array(known, np.int32)
-  if len(ids) < len(words):
-    dropped = f"{len(words) - len(ids):,} of {len(words):,}"
-    logging.warning(
-      "%s: dropped %s words, which ptb.train.txt lacks.", name, dropped
+def _check_unknown(unknown, vocabulary):
+  """Raises DataError, or warns, if `unknown` cannot be meant."""
+  if unknown in vocabulary:
+    return
+  if unknown != UNKNOWN:
+    raise DataError(
+      f"--unknown_word={unknown} is not in the vocabulary: leave it out, or "
+      "name the word that stands for unknown words in the training text."
     )
+  others = ("<UNK>", "UNK", "[UNK]", "<oov>", "<OOV>", "OOV", "unk")
+  for other in (word for word in others if word in vocabulary):
+    logging.warning(
+      "The training text has no %s, but %s. If that stands for unknown words, "
+      "add --unknown_word=%s.",
+      *(unknown, other, other),
+    )
+
+
+def _to_ids(name, words, word_to_id, unknown):
+  """Returns the ids of the words, an int32 array; see `read_corpus`."""
+  if not set(words) & word_to_id.keys() - {EOS}:
+    raise DataError(f"{name} has no word in common with the training text.")
+  default = word_to_id.get(unknown, -1)
+  ids = np.array([word_to_id.get(word, default) for word in words], np.int32)
+  fate = f"read them as {unknown}"
+  if default < 0:
+    ids = ids[ids >= 0]
+    fate = (
+      f"dropped them, as it has no {unknown} either. The perplexity is that of "
+      "the other words: do not compare it with one of all words"
+    )
+  if missing := sum(word not in word_to_id for word in words):
+    number = f"{missing:,} of {len(words):,} words"
+    logging.warning("%s: the vocabulary lacks %s; %s.", name, number, fate)
   return ids
 
 

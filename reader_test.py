@@ -146,12 +146,51 @@ def test_corpus_has_what_is_known_about_the_texts(write, tmp_path):
   assert corpus.best_perplexity == 1.5
 
 
+def test_words_that_train_lacks_are_unknown_and_counted(write, caplog):
+  data_path = write("a <unk> b\na a\n", "a zebra b yak\n", "b\n")
+  with caplog.at_level("WARNING"):
+    corpus = reader.read_corpus(data_path)
+  words = [corpus.vocabulary[i] for i in corpus.valid]
+  assert words == ["a", "<unk>", "b", "<unk>", "<eos>"]
+  assert (
+    "valid.txt: the vocabulary lacks 2 of 5 words; read them as <unk>."
+    in (caplog.text)
+  )
+
+
+def test_another_word_can_stand_for_unknown_words(write, caplog):
+  data_path = write(train="a UNK b\n", valid="a zebra\n", test="b\n")
+  with caplog.at_level("WARNING"):
+    dropped = reader.read_corpus(data_path)
+  assert len(dropped.valid) == 2
+  assert "no <unk>, but UNK. If that stands for unknown words, add --" in (
+    caplog.text
+  )
+  caplog.clear()
+  corpus = reader.read_corpus(data_path, "UNK")
+  assert [corpus.vocabulary[i] for i in corpus.valid] == ["a", "UNK", "<eos>"]
+  assert corpus.unknown == "UNK" and "no <unk>" not in caplog.text
+  with pytest.raises(reader.DataError, match=r"^--unknown_word=U is"):
+    reader.read_corpus(data_path, "U")
+
+
+def test_a_given_vocabulary_is_kept(write, caplog):
+  words = ["b", "<unk>", "<eos>"]
+  data_path = write(train="a b\n", valid="b\n", test="b c b\n")
+  corpus = reader.read_corpus(data_path, vocabulary=words)
+  assert corpus.vocabulary == words
+  np.testing.assert_array_equal(corpus.train, [1, 0, 2])
+  np.testing.assert_array_equal(corpus.test, [0, 1, 0, 2])
+
+
 def test_words_that_train_lacks_are_dropped_and_counted(write, caplog):
   data_path = write(valid=" the bird saw a bird \n")
   with caplog.at_level("WARNING"):
     corpus = reader.read_corpus(data_path)
   np.testing.assert_array_equal(corpus.valid, [0, 5, 1])
-  assert "ptb.valid.txt: dropped 3 of 6 words" in caplog.text
+  assert "ptb.valid.txt: the vocabulary lacks 3 of 6 words; dropped them" in (
+    caplog.text
+  )
   assert "ptb.test.txt" not in caplog.text
 
 
@@ -181,7 +220,10 @@ def test_newlines_spaces_and_marks(write, text, words):
     ({"train": "\n\n"}, r"ptb\.train\.txt is empty"),
     ({"train": b"a \xff\n"}, r"train\.txt is not UTF-8.*0xff at offset 2"),
     ({"test": "a b\n".encode("utf-16-le")}, r"test\.txt is not UTF-8.*NUL"),
-    ({"test": "a b\n".encode("utf-16")}, r"test\.txt is not UTF-8.*0xff at"),
+    (
+      {"test": "a b\n".encode("utf-16")},
+      r"UTF-16 text.*iconv -f UTF-16 -t UTF-8",
+    ),
     ({"valid": "x y"}, r"ptb\.valid\.txt has no word in common"),
   ],
 )
@@ -196,7 +238,12 @@ def test_missing_files(write, tmp_path):
   with pytest.raises(reader.DataError, match=r"There is no folder '.*/none'"):
     read_vocabulary(str(tmp_path / "none"))
   data_path = write()
-  (tmp_path / "ptb.valid.txt").unlink()
+  (tmp_path / "ptb.valid.txt").rename(tmp_path / "wiki.valid.txt")
+  with pytest.raises(
+    reader.DataError, match=r"missing\. Rename wiki\.valid\.txt to ptb\.valid"
+  ):
+    reader.read_corpus(data_path)
+  (tmp_path / "wiki.valid.txt").unlink()
   with pytest.raises(reader.DataError, match=r"ptb\.valid\.txt is missing"):
     reader.read_corpus(data_path)
   (tmp_path / "ptb.valid.txt").mkdir()

@@ -2,14 +2,19 @@
 
   python score.py --run=runs/small --file=text.txt
   echo "the company said" | python score.py --run=runs/small --per_word
+  python score.py --run=runs/small --file=n_best.txt --ids --log_base=10 --json
 
 Each line is a sentence of its own: the model starts from a state of zeros,
 predicts the first word from <eos>, and predicts <eos> after the last. With
---carry_state the text is one stream, as in training: each word is predicted
-from all words before it, and the first word is not predicted.
+--carry_state=document it does so only where a blank line ends a document: the
+other sentences are predicted from those before them. With --carry_state the
+text is one stream, as in training: each word is predicted from all words before
+it, and the first word is not predicted.
 """
 
+import collections
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -19,7 +24,9 @@ from absl import app, flags
 
 import language_model
 from lm import command
-from lm.text import EOS, UNKNOWN, DataError, decode
+from lm.text import EOS, DataError, decode
+
+LOG = {"e": 1.0, "2": math.log(2), "10": math.log(10)}  # In nats.
 
 
 @dataclasses.dataclass
@@ -29,45 +36,89 @@ class Word:
   word: str
   id: int | None  # The id that is scored; None if the word is left out.
   unknown: bool
-  log_prob: float | None = None  # In nats; None if it was not predicted.
+  fate: str  # What an unknown word is read as, or "left out"; else "".
+  log_prob: float | None = None  # None if it was not predicted.
   rank: int | None = None  # 1 for the likeliest word.
+
+
+@dataclasses.dataclass
+class Line:
+  """A line of the text."""
+
+  text: str  # What is to be scored.
+  is_blank: bool
+  has_end: bool  # Whether a newline ended it.
+  name: str | None  # Its first field, with --ids.
+  had_marks: bool  # Whether <s> or </s> stood around the text.
+  words: list[Word] | tuple = ()
+
+
+class CarryStateParser(flags.BooleanParser):
+  """Takes "document", too."""
+
+  def parse(self, argument):
+    try:
+      return argument if argument == "document" else super().parse(argument)
+    except ValueError:
+      raise ValueError("value should be true, false or document") from None
 
 
 def define_flags():
   """Defines the command line's flags."""
   language_model.define_flags()
+  language_model.define_tokenize()
   boolean = flags.DEFINE_boolean
   help_text = "A UTF-8 text, a sentence a line; - is standard input."
   flags.DEFINE_string("file", "-", help_text)
   boolean("per_word", False, "Also print each word's log-probability and rank.")
   boolean("json", False, "Print JSON: an object for each line and the text.")
-  boolean("carry_state", False, "Read the text as one stream, as in training.")
+  boolean("ids", False, "The first field of a line is its name: not scored.")
+  flags.DEFINE_enum("log_base", "e", [*LOG], "The base of the logarithms.")
+  help_text = (
+    "Read the text as one stream, as in training; =document: as documents with "
+    "blank lines between them."
+  )
+  parser, name = CarryStateParser(), "carry_state"
+  flag = flags.Flag(parser, None, name, False, help_text, boolean=True)
+  flags.DEFINE_flag(flag)
 
 
-@command.main("score.py")
+@command.entry_point("score.py")
 def main(args):
   """Scores as the flags say; returns the exit status."""
   name = "Standard input" if args.file == "-" else args.file
-  score = score_as_stream if args.carry_state else score_each_line
+  documents = args.carry_state == "document"
+  stream = functools.partial(score_as_stream, documents=documents)
+  score = stream if args.carry_state else score_each_line
   show = show_json if args.json else show_text
-  total, number = (0.0, 0, 0), 0
+  total, number, marked = collections.Counter(), 0, 0
   with open_text(args.file) as file:
     models = language_model.find(args.run, args.checkpoint, args.data_path)
-    with language_model.LanguageModel(models) as model:
-      for number, words in enumerate(score(model, blocks_of(file, name)), 1):
-        sums = sums_of(words)
-        total = [a + b for a, b in zip(total, sums, strict=True)]
-        line = score_of({"line": number}, *sums)
-        show(line, words if args.per_word else None)
-  _, num_words, num_unknown = total
-  if num_unknown and not model.knows(UNKNOWN):
+    with language_model.LanguageModel(models, args.tokenize) as model:
+      blocks = blocks_of(file, name)
+      blocks = ([line_of(model, x, args.ids) for x in b] for b in blocks)
+      for number, line in enumerate(score(model, blocks), 1):
+        convert(line.words, args.log_base)
+        sums = sums_of(line.words)
+        total.update(sums)  # It adds.
+        marked += line.had_marks
+        where = {"line": number, **({"id": line.name} if args.ids else {})}
+        words = line.words if args.per_word else None
+        show(score_of(where, sums, args.log_base), words, args.log_base)
+  if marked:
     command.tell(
-      f"{num_unknown:,} unknown words were left out, as the vocabulary has no "
-      f"{UNKNOWN} for them."
+      f"<s> and </s> were taken off {marked:,} lines: {EOS} stands for both."
     )
-  if not num_words:
+  if total["num_left_out"]:
+    command.tell(
+      f"{total['num_left_out']:,} unknown words were left out, as the "
+      f"vocabulary has no {model.unknown} for them. This makes their lines "
+      "seem likelier: do not rank lines by it."
+    )
+  if not total["num_words"]:
     raise DataError(f"{name} has nothing to score: no word was predicted.")
-  show(score_of({"lines": number}, *total), None)
+  where = {"lines": number}
+  show(score_of(where, total, args.log_base), None, args.log_base)
   return 0
 
 
@@ -108,105 +159,168 @@ def blocks_of(file, name):
     raise DataError(f"{name} cannot be read: {e.strerror}.") from None
 
 
+def line_of(model, text, has_name):
+  """Returns the Line of a line of the file, not yet scored.
+
+  <s> and </s> around it stay if they are words of the vocabulary.
+  """
+  fields = text.split()
+  is_blank, has_end = not fields, text.endswith("\n")
+  name = fields.pop(0) if has_name and fields else None
+  size = len(fields)
+  if fields[:1] == ["<s>"] and not model.knows("<s>"):
+    del fields[0]
+  if fields[-1:] == ["</s>"] and not model.knows("</s>"):
+    del fields[-1]
+  text, had_marks = " ".join(fields), len(fields) < size
+  return Line(text, is_blank, has_end, name, had_marks)
+
+
 def score_each_line(model, blocks):
-  """Scores each line of some blocks as a sentence of its own.
+  """Scores each Line of some blocks as a sentence of its own.
 
   Yields:
-    A list of Word for each line, with <eos> at its end.
+    Each Line with its words, <eos> at their end.
 
   Raises:
     DataError: if the vocabulary has no <eos>.
   """
+  eos = [id_of_eos(model)]
+  for lines in blocks:
+    for line in lines:
+      line.words = words_of(model, line.text, True)
+    kept = [kept_of([line]) for line in lines]
+    scores = model.score_lines([eos + [w.id for w in words] for words in kept])
+    for words, score in zip(kept, scores, strict=True):
+      set_scores(words, *score)
+    yield from lines
+
+
+def score_as_stream(model, blocks, documents=False):
+  """Scores a text as one stream; yields the same as `score_each_line`.
+
+  With `documents`, a blank line ends a stream, and gets no words. Each stream
+  then starts and ends as a line does in `score_each_line`.
+  """
+  # Without an <eos> before it, the first word is not predicted.
+  start = [id_of_eos(model)] if documents else []
+  last, states = start, None  # The last id read, and the states before it.
+  for lines in blocks:
+    groups = itertools.groupby(lines, lambda x: documents and x.is_blank)
+    for is_end, group in groups:
+      if is_end:
+        last, states = start, None
+        continue
+      group = list(group)
+      for line in group:
+        line.words = words_of(model, line.text, documents or line.has_end)
+      kept = kept_of(group)
+      if kept:
+        ids = last + [word.id for word in kept]
+        *score, states = model.score_stream(ids, states)
+        set_scores(kept if last else kept[1:], *score)
+        last = ids[-1:]
+    yield from lines
+
+
+def id_of_eos(model):
+  """Returns the id of <eos>; raises DataError if the vocabulary has none."""
   if not model.knows(EOS):
     raise DataError(
       f"The model knows no {EOS}, as its training text is one line: it cannot "
       "score lines as sentences. Give --carry_state."
     )
-  eos = [model.id_of(EOS)]
-  for lines in blocks:
-    block = [words_of(model, line.rstrip("\n") + "\n") for line in lines]
-    kept = [[w for w in words if w.id is not None] for words in block]
-    scores = model.score_lines([eos + [w.id for w in words] for words in kept])
-    for words, score in zip(kept, scores, strict=True):
-      set_scores(words, *score)
-    yield from block
+  return model.id_of(EOS)
 
 
-def score_as_stream(model, blocks):
-  """Scores a text as one stream; yields the same as `score_each_line`."""
-  last, states = [], None  # The last id read, and the states before it.
-  for lines in blocks:
-    block = [words_of(model, line) for line in lines]
-    kept = [w for words in block for w in words if w.id is not None]
-    if kept:
-      ids = last + [word.id for word in kept]
-      *score, states = model.score_stream(ids, states)
-      # Nothing precedes the first word of the text, so it is not predicted.
-      set_scores(kept if last else kept[1:], *score)
-      last = ids[-1:]
-    yield from block
+def words_of(model, text, has_end):
+  """Returns the words of a text, not yet scored: a list of Word."""
+  found = []
+  for word in model.words_of(text) + [EOS] * (has_end and model.knows(EOS)):
+    is_known, id_ = model.knows(word), model.id_of(word)
+    fate = "" if is_known else "left out" if id_ is None else model.unknown
+    found.append(Word(word, id_, not is_known or word == model.unknown, fate))
+  return found
 
 
-def words_of(model, line):
-  """Returns the words of a line, not yet scored: a list of Word."""
-  words = model.words_of(line)
-  if line.endswith("\n") and model.knows(EOS):
-    words.append(EOS)
-  return [Word(w, model.id_of(w), not model.knows(w)) for w in words]
+def kept_of(lines):
+  """Returns the words of some Lines that are not left out."""
+  return [w for line in lines for w in line.words if w.id is not None]
 
 
 def set_scores(words, log_probs, ranks):
-  """Gives each Word its element of two arrays."""
+  """Gives each Word its element of two arrays; log_probs are in nats."""
   for word, log_prob, rank in zip(words, log_probs, ranks, strict=True):
     word.log_prob, word.rank = float(log_prob), int(rank)
 
 
+def convert(words, log_base):
+  """Converts the log-probabilities of scored words from nats to a base."""
+  for word in words:
+    if word.log_prob is not None:
+      word.log_prob /= LOG[log_base]
+
+
 def sums_of(words):
-  """Returns the log_prob, num_words and num_unknown of a list of Word."""
-  log_probs = [word.log_prob for word in words if word.log_prob is not None]
-  num_unknown = sum(word.unknown for word in words)
-  return math.fsum(log_probs), len(log_probs), num_unknown
-
-
-def score_of(where, log_prob, num_words, num_unknown):
-  """Returns the score of a line, {"line": number}, or of the text."""
-  try:
-    perplexity = math.exp(-log_prob / num_words)
-  except (ZeroDivisionError, OverflowError):
-    perplexity = None
+  """Returns the sums of a list of Word."""
+  scored = [word for word in words if word.log_prob is not None]
+  known = [word.log_prob for word in scored if not word.unknown]
   return {
-    **where,
-    "log_prob": log_prob,
-    "perplexity": perplexity,
-    "num_words": num_words,
-    "num_unknown": num_unknown,
+    "log_prob": math.fsum(word.log_prob for word in scored),
+    "num_words": len(scored),
+    "num_unknown": sum(word.unknown for word in words),
+    "num_left_out": sum(word.id is None for word in words),
+    "known_log_prob": math.fsum(known),
+    "num_known": len(known),
   }
 
 
-def show_text(score, words):
+def score_of(where, sums, log_base):
+  """Returns the score of a line or of the text, which `where` names."""
+  score = {**where}
+  for name, value in sums.items():
+    score[name] = value
+    if name.endswith("log_prob"):
+      num_words = sums["num_words" if name == "log_prob" else "num_known"]
+      try:
+        perplexity = math.exp(-value * LOG[log_base] / num_words)
+      except (ZeroDivisionError, OverflowError):
+        perplexity = None
+      score[name.replace("log_prob", "perplexity")] = perplexity
+  return score
+
+
+def show_text(score, words, log_base):
   """Prints a score, and a list of Word unless it is None, for people."""
   head = f"Line {score['line']}" if "line" in score else "Whole text"
-  perplexity = score["perplexity"]
-  shown = "-" if perplexity is None else f"{perplexity:.3f}"
-  print(
-    f"{head}: log-probability {score['log_prob']:.4f}, perplexity {shown}, "
-    f"{score['num_words']:,} words, {score['num_unknown']:,} unknown"
-  )
+  name = f", {score['id']}" if score.get("id") else ""
+  counts = f"{score['num_words']:,} words, {score['num_unknown']:,} unknown"
+  if score["num_left_out"]:
+    counts += f", {score['num_left_out']:,} left out"
+  if score["num_known"] < score["num_words"]:
+    counts += f", without them {likelihood(score, 'known_', log_base)}"
+  print(f"{head}{name}: {likelihood(score, '', log_base)}, {counts}")
   for word in words or ():
     log_prob = "-" if word.log_prob is None else f"{word.log_prob:.4f}"
     rank = "-" if word.rank is None else word.rank
-    fate = "left out" if word.id is None else UNKNOWN
-    mark = f" ({fate})" if word.unknown else ""
+    mark = f" ({word.fate})" if word.fate else ""
     print(f"{log_prob:>12} {rank:>8}  {word.word}{mark}")
   sys.stdout.flush()
 
 
-def show_json(score, words):
+def likelihood(score, which, log_base):
+  """Returns how likely all words are, or with "known_" the known ones."""
+  perplexity = score[f"{which}perplexity"]
+  shown = "-" if perplexity is None else f"{perplexity:.3f}"
+  base, log_prob = log_base.strip("e"), score[f"{which}log_prob"]
+  return f"log{base}-probability {log_prob:.4f}, perplexity {shown}"
+
+
+def show_json(score, words, log_base):
   """Prints the same as a JSON object."""
   if words is not None:
     names = ("word", "log_prob", "rank", "unknown")
-    words = [{name: getattr(w, name) for name in names} for w in words]
-    score = {**score, "words": words}
+    score["words"] = [{n: getattr(word, n) for n in names} for word in words]
   print(json.dumps(score, ensure_ascii=False), flush=True)
 
 

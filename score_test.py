@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from absl.flags import FLAGS, IllegalFlagValueError
 
 import language_model
 import score
@@ -33,6 +34,15 @@ def scores(call_command, tmp_path):
     return [json.loads(line) for line in out.splitlines()]
 
   return scores_of
+
+
+def lines_of(model, text, ids=False):
+  """Returns the lines of a text as a block of score.Line."""
+  return [score.line_of(model, t, ids) for t in text.splitlines(keepends=True)]
+
+
+def words_of(lines):
+  return [word for line in lines for word in line.words]
 
 
 def test_a_stream_has_the_test_perplexity_of_tensorflow_1_15(scores):
@@ -80,15 +90,17 @@ def test_each_line_is_a_sentence_of_its_own(scores):
   assert [line["num_words"] for line in stream] == [3, 3, 1, 2, 9]
 
 
-def test_a_stream_does_not_depend_on_the_blocks(model):
-  lines = ["w01 w02\n", "w03\n", "\n", "zzz w04 w05 w06\n"]
+@pytest.mark.parametrize("documents", [False, True])
+def test_a_stream_does_not_depend_on_the_blocks(model, documents):
+  text = "w01 w02\nw03\n\n\nzzz w04 w05 w06\nw07\n"
+  lines, others = lines_of(model, text), lines_of(model, text)
+  blocks = [lines], [[line] for line in others]
   together, apart = (
-    [word for words in score.score_as_stream(model, b) for word in words]
-    for b in ([lines], [[line] for line in lines])
+    words_of(score.score_as_stream(model, b, documents)) for b in blocks
   )
   for i, (one, other) in enumerate(zip(together, apart, strict=True)):
     assert (one.word, one.id, one.rank) == (other.word, other.id, other.rank)
-    if i in (0, 6):  # The first word, and zzz.
+    if one.word == "zzz" or (i == 0 and not documents):
       assert one.log_prob is other.log_prob is None
     else:
       assert one.log_prob == pytest.approx(other.log_prob, rel=1e-5)
@@ -100,19 +112,22 @@ def test_the_output_for_people(call_command, tmp_path):
   status, out, err = call_command("score", *args)
   assert status == 0
   assert err == (
-    "1 unknown words were left out, as the vocabulary has no <unk> for them.\n"
+    "1 unknown words were left out, as the vocabulary has no <unk> for them. "
+    "This makes their lines seem likelier: do not rank lines by it.\n"
   )
   # The numbers themselves may round differently on another processor.
   out = re.sub(r"-\d+\.\d{4}\b", "-1.2345", out)
   assert re.sub(r"\b\d+\.\d{3}\b", "9.9", out) == (
-    "Line 1: log-probability -1.2345, perplexity 9.9, 3 words, 1 unknown\n"
+    "Line 1: log-probability -1.2345, perplexity 9.9, 3 words, 1 unknown, "
+    "1 left out\n"
     "     -1.2345       35  w18\n"
     "           -        -  zzz (left out)\n"
     "     -1.2345        3  w08\n"
     "     -1.2345       24  <eos>\n"
     "Line 2: log-probability -1.2345, perplexity 9.9, 1 words, 0 unknown\n"
     "     -1.2345       50  <eos>\n"
-    "Whole text: log-probability -1.2345, perplexity 9.9, 4 words, 1 unknown\n"
+    "Whole text: log-probability -1.2345, perplexity 9.9, 4 words, 1 unknown, "
+    "1 left out\n"
   )
 
 
@@ -121,7 +136,7 @@ def test_unknown_words_are_left_out_if_there_is_no_unk(scores):
   expected, _ = scores("w18 w08\n", "--per_word")
   word = {"word": "zzz", "log_prob": None, "rank": None, "unknown": True}
   assert with_unknown["words"].pop(1) == word
-  assert with_unknown == {**expected, "num_unknown": 1}
+  assert with_unknown == {**expected, "num_unknown": 1, "num_left_out": 1}
 
 
 def test_text_is_prepared_as_the_training_text_was(tf1_models, capsys):
@@ -133,27 +148,176 @@ def test_text_is_prepared_as_the_training_text_was(tf1_models, capsys):
       lower_case=True, number_word="N", punctuation="split"
     ),
   )
-  lines = ["The CAT, 1,000.5 zebras:\n", "the cat , N <unk> :\n"]
+  text = "The CAT, 1,000.5 zebras:\nthe cat , N <unk> :\n"
   with language_model.LanguageModel([prepared]) as model:
-    found, expected = score.score_each_line(model, [lines])
+    blocks = [lines_of(model, text)]
+    found, expected = (x.words for x in score.score_each_line(model, blocks))
   shown = [word.word for word in found]
   assert shown == ["the", "cat", ",", "N", "zebras", ":", "<eos>"]
-  assert [word.word for word in found if word.unknown] == ["zebras"]
+  assert [word.word for word in expected if word.unknown] == ["<unk>"]
   for one, other in zip(found, expected, strict=True):
     assert (one.id, one.rank) == (other.id, other.rank)
     assert one.log_prob == pytest.approx(other.log_prob, rel=1e-5)
-  score.show_text(score.score_of({"line": 1}, *score.sums_of(found)), found)
-  assert "  zebras (<unk>)\n" in capsys.readouterr().out
+  sums = score.score_of({"line": 1}, score.sums_of(found), "e")
+  score.show_text(sums, found, "e")
+  out = capsys.readouterr().out
+  assert "7 words, 1 unknown, without them log" in out
+  assert "  zebras (<unk>)\n" in out
+  with pytest.raises(language_model.ModelError, match="out --tokenize=ptb"):
+    language_model.LanguageModel([prepared], "ptb")
 
 
 def test_a_model_without_line_ends(model, monkeypatch):
   known = {w: i for w, i in model._word_to_id.items() if w != "<eos>"}
   monkeypatch.setattr(model, "_word_to_id", known)
-  blocks = [["w01 w02\n"]]
-  with pytest.raises(DataError, match="The model knows no <eos>, as its"):
-    next(score.score_each_line(model, blocks))
-  (words,) = score.score_as_stream(model, blocks)
+  blocks = [lines_of(model, "w01 w02\n")]
+  for found in (
+    score.score_each_line(model, blocks),
+    score.score_as_stream(model, blocks, documents=True),
+  ):
+    with pytest.raises(DataError, match="The model knows no <eos>, as its"):
+      next(found)
+  words = words_of(score.score_as_stream(model, blocks))
   assert [word.word for word in words] == ["w01", "w02"]
+
+
+@pytest.fixture
+def model_with_unk(model, monkeypatch):
+  """The model with w05 as the word that stands for unknown words."""
+  monkeypatch.setattr(model, "unknown", "w05")
+  return model
+
+
+def test_sums_with_and_without_unknown_words(model_with_unk):
+  model = model_with_unk
+  lines = lines_of(model, "w01 zzz w02 w05\nw01 w05 w02 zzz\nw01\n")
+  first, second, known = score.score_each_line(model, [lines])
+  for line in (first, second):  # A literal <unk> is unknown, too.
+    log_probs = [word.log_prob for word in line.words]
+    assert [word.unknown for word in line.words] == [0, 1, 0, 1, 0]
+    sums = score.sums_of(line.words)
+    assert (sums["num_words"], sums["num_known"]) == (5, 3)
+    assert (sums["num_unknown"], sums["num_left_out"]) == (2, 0)
+    without = math.fsum(log_probs[::2])
+    assert sums["log_prob"] == pytest.approx(math.fsum(log_probs), rel=1e-12)
+    assert sums["known_log_prob"] == pytest.approx(without, rel=1e-12)
+    found = score.score_of({}, sums, "e")
+    expected = pytest.approx(math.exp(-without / 3), rel=1e-12)
+    assert found["known_perplexity"] == expected
+  assert [word.fate for word in first.words] == ["", "w05", "", "", ""]
+  found = score.score_of({}, score.sums_of(known.words), "e")
+  for name in ("log_prob", "perplexity"):
+    assert found[f"known_{name}"] == found[name]
+
+
+def test_a_line_of_unknown_words_only(model_with_unk, capsys):
+  lines = lines_of(model_with_unk, "zzz zzz zzz")
+  (line,) = score.score_as_stream(model_with_unk, [lines])
+  found = score.score_of({"line": 1}, score.sums_of(line.words), "e")
+  score.show_text(found, None, "e")
+  assert capsys.readouterr().out.endswith(
+    "2 words, 3 unknown, without them log-probability 0.0000, perplexity -\n"
+  )
+
+
+@pytest.mark.parametrize("base", ["2", "10"])
+def test_the_base_of_logarithms(scores, call_command, tmp_path, base):
+  flag, text = f"--log_base={base}", "w01 w03\nw04\n"
+  nats, others = scores(text, "--per_word"), scores(text, "--per_word", flag)
+  for line, other in zip(nats, others, strict=True):
+    for one in (line, *line.get("words", ())):
+      for name in {"log_prob", "known_log_prob"} & {*one}:
+        one[name] = pytest.approx(one[name] / math.log(int(base)), rel=1e-12)
+    for name in ("perplexity", "known_perplexity"):
+      line[name] = pytest.approx(line[name], rel=1e-12)
+    assert other == line
+  args = [*TF1_CHECKPOINT, f"--file={tmp_path / 'text'}", flag]
+  out = call_command("score", *args)[1]
+  assert out.startswith(f"Line 1: log{base}-probability -")
+
+
+def test_ids_and_marks_around_a_line_are_not_scored(
+  scores, call_command, tmp_path
+):
+  plain = scores("w01 w02\n\nw03\n\nw04 zzz")
+  text = "utt1-1 <s> w01 w02 </s>\n\n w01\tw03 </s>\nutt2\nutt3 w04 zzz"
+  named = scores(text, "--ids")
+  ids = [line.pop("id", "none") for line in named]
+  assert ids == ["utt1-1", None, "w01", "utt2", "utt3", "none"]
+  assert named == plain
+  args = [*TF1_CHECKPOINT, f"--file={tmp_path / 'text'}", "--ids"]
+  _, out, err = call_command("score", *args)
+  assert [line.partition(":")[0] for line in out.splitlines()] == [
+    "Line 1, utt1-1", "Line 2", "Line 3, w01", "Line 4, utt2", "Line 5, utt3",
+    "Whole text",
+  ]  # fmt: skip
+  marks = "<s> and </s> were taken off 2 lines: <eos> stands for both.\n"
+  assert err.startswith(marks) and err.count("\n") == 2
+
+
+@pytest.mark.parametrize(
+  ("line", "text"),
+  [
+    ("<s> w01 </s>\n", "<s> w01"),
+    ("<s> </s>", "<s>"),
+    ("w01 </s>", "w01"),
+    ("</s> w01 w02", "</s> w01 w02"),
+    ("w01 </s> w02\n", "w01 </s> w02"),
+  ],
+)
+def test_marks_stay_in_a_line_or_if_the_vocabulary_has_them(
+  model, monkeypatch, line, text
+):
+  monkeypatch.setitem(model._word_to_id, "<s>", 1)
+  (found,) = lines_of(model, line)
+  assert found.text == text
+  assert found.had_marks == (line.strip() != text)
+
+
+def test_sentences_of_a_document_are_given_those_before_them(scores):
+  text = "w01 w02\nw03 w04\n\n\nw05\nw03 w04"
+  *lines, total = scores(text, "--carry_state=document", "--per_word")
+  assert [line["num_words"] for line in lines] == [3, 3, 0, 0, 2, 3]
+  assert total["num_words"] == 11
+  assert lines[2]["perplexity"] is None and lines[2]["words"] == []
+  # It is a stream after a line end, which is given.
+  for document, found in (
+    ("w01 w02\nw03 w04\n", lines[:2]), ("w05\nw03 w04\n", lines[4:])
+  ):  # fmt: skip
+    expected = scores(f"\n{document}", "--carry_state")[1:-1]
+    for one, other in zip(expected, found, strict=True):
+      assert one["log_prob"] == pytest.approx(other["log_prob"], rel=1e-5)
+  assert lines[1]["log_prob"] != pytest.approx(lines[5]["log_prob"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+  ("args", "value"),
+  [
+    ([], False),
+    (["--carry_state"], True),
+    (["--nocarry_state"], False),
+    (["--carry_state=true"], True),
+    (["--carry_state=False"], False),
+    (["--carry_state=1"], True),
+    (["--carry_state=document"], "document"),
+  ],
+)
+def test_values_of_carry_state(call_command, monkeypatch, args, value):
+  seen = []
+  monkeypatch.setattr(score, "main", lambda _: seen.append(FLAGS.carry_state))
+  call_command("score", *args)
+  assert seen == [value]
+  message = "carry_state=documents: value should be true, false or document"
+  with pytest.raises(IllegalFlagValueError, match=message):
+    call_command("score", "--carry_state=documents")
+
+
+def test_raw_english_gets_the_words_of_ptb(call_command, tmp_path):
+  (tmp_path / "text").write_text("I don't!\n")
+  args = [*TF1_CHECKPOINT, f"--file={tmp_path / 'text'}", "--per_word"]
+  for flag, words in (([], "I don't!"), (["--tokenize=ptb"], "i do n't")):
+    out = call_command("score", *args, *flag)[1]
+    assert re.findall(r"(\S+) \(left out", out) == words.split()
 
 
 def test_a_pipe_is_answered_line_by_line():

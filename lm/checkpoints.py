@@ -15,7 +15,11 @@ the last bit, to one that was never stopped:
   learning rate               derived: from the epoch (Config.learning_rate_of)
   dropout masks               derived: from the seed and global_step alone
   place in the text           replayed: PTBInput.skip passes over `step` batches
-  config, vocabulary, seed    compared: config.json and the text, or refused
+  config, seed, type, texts   compared: config.json, as run_folder.describe has
+                              it, and vocabulary.txt; another run is refused
+
+TensorFlow, the code and the processor are not compared: with others the last
+bits may differ.
 
 Each tensor has a checksum. Two files in the folder, in TensorFlow's own format,
 name one checkpoint each: `checkpoint` the newest, `best_checkpoint` the one of
@@ -57,6 +61,10 @@ class Progress:
   def epoch(self):
     """The current epoch; the first is 1."""
     return len(self.epochs) + 1
+
+  def perplexities(self, part):
+    """Returns those of each finished epoch; `part` is "train" or "valid"."""
+    return [epoch[f"{part}_perplexity"] for epoch in self.epochs]
 
   def end_epoch(self, numbers):
     """Moves to the next epoch, which starts from a state of zeros."""
@@ -196,7 +204,7 @@ def find(folder, which):
 
   `which` is "last"; "best" by the valid perplexity, as the last one records it;
   the name of one in the run's folder; or any path. Raises CheckpointError if
-  there is none, or the last is damaged.
+  there is none, or none that is intact.
   """
   if which not in ("best", "last"):
     return which if os.path.dirname(which) else os.path.join(folder, which)
@@ -206,14 +214,47 @@ def find(folder, which):
   path = _path_of(folder, steps[-1])
   if which == "last":
     return path
-  with _reading(path):
-    text = tf1.train.load_checkpoint(path).get_tensor("progress/json")
-    best = _best_step(json.loads(text)["epochs"])
+  best = _best_step(_epochs_of(folder))
   if best is None:
     raise CheckpointError(
       f"{folder} has no best checkpoint before its first epoch ends: use last."
     )
   return _path_of(folder, best)
+
+
+def _epochs_of(folder):
+  """Returns the numbers of a run's epochs, from its newest intact checkpoint.
+
+  Raises CheckpointError if none is intact.
+  """
+  for step in reversed(steps_in(folder)):
+    path = _path_of(folder, step)
+    with contextlib.suppress(CheckpointError), _reading(path):
+      text = tf1.train.load_checkpoint(path).get_tensor("progress/json")
+      return json.loads(text)["epochs"]
+  raise CheckpointError(f"No checkpoint in {folder} can be read.")
+
+
+def describe(path):
+  """Says which epoch of its run a checkpoint is, and if another one is better.
+
+  Returns "" for a checkpoint that is alone, or whose run has no epoch yet.
+  """
+  try:
+    epochs = _epochs_of(os.path.dirname(path))
+  except CheckpointError:
+    return ""
+  names = {f"model.ckpt-{e.get('global_step')}": e for e in epochs}
+  epoch, best = names.get(os.path.basename(path)), _best_step(epochs)
+  text = "not at the end of an epoch."
+  if epoch:
+    text = f"epoch {epoch['epoch']}, valid perplexity "
+    text += f"{epoch['valid_perplexity']:.3f}."
+  better = names.get(f"model.ckpt-{best}")
+  if better and better != epoch:
+    text += f" Epoch {better['epoch']} is better, with "
+    text += f"{better['valid_perplexity']:.3f}: --checkpoint=best takes it."
+  return f"{path}: {text}" if epochs else ""
 
 
 def sizes_in(path):

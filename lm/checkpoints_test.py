@@ -234,3 +234,27 @@ def test_files_with_other_names_are_no_checkpoints(tmp_path):
   for name in ("5", "12", "12-copy", "7 (old)", "8b", ""):
     (tmp_path / f"model.ckpt-{name}.index").write_text("")
   assert checkpoints.steps_in(str(tmp_path)) == [5, 12]
+
+
+def test_a_checkpoint_is_described(run):
+  path = str(run.path)
+  assert checkpoints.describe(f"{path}/model.ckpt-7") == ""
+  epochs = []
+  for number, valid in enumerate([5.0, 9.0], 1):
+    epochs.append(epoch(number, valid))
+    run.save(number * 7, epochs)
+  best, last = (checkpoints.find(path, which) for which in ("best", "last"))
+  assert (
+    checkpoints.describe(best) == f"{best}: epoch 1, valid perplexity 5.000."
+  )
+  better = "Epoch 1 is better, with 5.000: --checkpoint=best takes it."
+  assert checkpoints.describe(last) == (
+    f"{last}: epoch 2, valid perplexity 9.000. {better}"
+  )
+  run.save(17, epochs, step=3)
+  last = checkpoints.find(path, "last")
+  assert checkpoints.describe(last) == (
+    f"{last}: not at the end of an epoch. {better}"
+  )
+  (run.path / "model.ckpt-17.index").write_bytes(b"")  # The best is found yet.
+  assert checkpoints.find(path, "best") == best

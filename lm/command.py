@@ -25,17 +25,18 @@ def refuse(args, names, where):
       raise FlagError(f"--{name} has no effect with {where}: leave it out.")
 
 
-def main(name, **options):
-  """Makes the function of a command, which takes the flags, its `main(argv)`.
+def entry_point(name, **options):
+  """Decorates a command's main function, so that absl's app.run can call it.
 
-  Arguments that are no flags follow the flags; `options` are those of `run`.
+  The function gets flags.FLAGS, parsed, and then the command line's other
+  arguments; it returns the exit status. `options` are those of `run`.
   """
 
-  def decorate(body):
-    @functools.wraps(body)
+  def decorate(function):
+    @functools.wraps(function)
     def main(argv):
-      body_ = functools.partial(body, flags.FLAGS, *argv[1:])
-      return run(name, argv, body_, **options)
+      body = functools.partial(function, flags.FLAGS, *argv[1:])
+      return run(name, argv, body, **options)
 
     return main
 
@@ -131,4 +132,4 @@ def _stop(signum, frame):
 
 def tell(sentence):
   """Prints to stderr, since stdout is for results only."""
-  print(sentence, file=sys.stderr, flush=True)
+  print(f"{sentence}\n", file=sys.stderr, end="", flush=True)  # One write.

@@ -94,8 +94,13 @@ def _read_of_group(name):
 
 
 def start_on_gpus(num_gpus, num_workers):
-  """Replaces this process by a worker on each of num_gpus GPUs, if many."""
-  if num_gpus is None:
+  """Replaces this process by a worker on each of num_gpus GPUs, if many.
+
+  With 0, TensorFlow sees no GPU. Call it before TensorFlow is used.
+  """
+  if num_gpus == 0:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+  if not num_gpus:
     return
   if num_gpus > (found := len(tf1.config.list_physical_devices("GPU"))):
     raise FlagError(

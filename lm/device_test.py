@@ -66,3 +66,12 @@ def test_what_cannot_fit_is_refused(monkeypatch):
     device.check_memory(config)
   monkeypatch.setattr(device, "has_gpu", lambda: True)
   device.check_memory(config)
+
+
+def test_no_gpu_means_none(monkeypatch):
+  """TensorFlow reads the variable when it looks for GPUs, its first use."""
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+  device.start_on_gpus(None, 1)
+  assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+  device.start_on_gpus(0, 2)
+  assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"

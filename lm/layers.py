@@ -219,7 +219,7 @@ def _products_of(variable):
   is_product = [
     op.type == "MatMul"
     and op.inputs[1] is tensor
-    and not op.get_attr("transpose_b")
+    and not (op.get_attr("transpose_a") or op.get_attr("transpose_b"))
     for op, tensor in uses
   ]
   if len(uses) < 2 or not all(is_product):

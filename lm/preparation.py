@@ -20,6 +20,8 @@ FILE_NAME = "preparation.json"
 PUNCTUATION = ("split", "drop", "keep")
 
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
+# Markers of this and other tools, such as </s>, <unk>, [MASK] and @-@.
+_MARKER = re.compile(r"(</?[^\W\d]\w*>|\[[A-Z]+\]|@[^\w\s@]@)")
 
 
 class PreparationError(InputError, ValueError):
@@ -61,13 +63,17 @@ def _pieces(choices, word):
   """Returns the words that a Preparation makes of a text without spaces.
 
   A mark inside a word stays, as in "don't", "U.S" or "well-known". So does a
-  comma or point inside a number.
+  comma or point inside a number. Markers do not change.
   """
-  fixed = (UNKNOWN, EOS, choices.number_word)
-  if choices.lower_case and word not in fixed:
+  if word == choices.number_word or _MARKER.fullmatch(word):
+    return [word]
+  parts = list(filter(None, _MARKER.split(word)))
+  if choices.punctuation != "keep" and len(parts) > 1:
+    return [piece for part in parts for piece in _pieces(choices, part)]
+  if choices.lower_case:
     word = word.lower()
   pieces = [word]
-  if choices.punctuation != "keep" and word not in fixed:
+  if choices.punctuation != "keep":
     marks = (c for c in set(word) if unicodedata.category(c)[0] in "PS")
     marks = re.escape("".join(marks))
     letters, inside = rf"[^\s{marks}]+", r"['\u2019.-]|(?<=\d),(?=\d)"

@@ -19,7 +19,9 @@ PTB = Preparation(lower_case=True, number_word="N", punctuation="split")
      "the company's profit rose N % to $ N ( u.s . ) !"),
     ({}, "well-known -- don\u2019t e-mail 10-20 3rd 1990s",
      "well-known - - don\u2019t e-mail 10-20 3rd 1990s"),
-    ({}, "N <unk> <eos> N. <UNK>", "N <unk> <eos> n . <unk>"),
+    ({}, "N <unk> <eos> N. <UNK>", "N <unk> <eos> n . <UNK>"),
+    ({}, "<s> Two @-@ way </s> 1@,@000 (A [MASK], B <Eng>.) [sic] <7>",
+     "<s> two @-@ way </s> N @,@ N ( a [MASK] , b <Eng> . ) [ sic ] < N >"),
     ({}, "  a\tb\u00a0c \n", "a b c"),
     ({}, "\u00dcber E\u0301t\u00e9 \u0939\u093f\u0928\u094d\u0926\u0940\u0964",
      "\u00fcber \u00e9t\u00e9 \u0939\u093f\u0928\u094d\u0926\u0940 \u0964"),
@@ -28,6 +30,8 @@ PTB = Preparation(lower_case=True, number_word="N", punctuation="split")
     ({}, "a,b 1,b b,1 1,2,3 4.", "a , b N , b b , N N N ."),
     ({}, " \n", ""),
     ({"punctuation": "drop"}, "(U.S.) $3.50, don't -- #!", "u.s N don't"),
+    ({"punctuation": "drop"}, "[MASK]. [Mask] <UNK>,", "[MASK] mask <UNK>"),
+    ({"punctuation": "keep"}, "@-@ [MASK] [MASK].", "@-@ [MASK] [mask]."),
     ({"punctuation": "keep"}, "The U.S., 3.50 3,50. -7 +1",
      "the u.s., N 3,50. N N"),
     ({"lower_case": False}, "The N.", "The N ."),
@@ -53,6 +57,7 @@ def test_what_is_prepared_stays_as_it_is(punctuation, number_word, lower_case):
     *"aZN1_.,'-%$<>\u0130\u00df\u0301\u093f\u2019\u3002\ufb01\u1e9e\x85 "
   ]
   pieces += ["<unk>", "<eos>", "<num>", " N ", "1,5", "\U0001f600"]
+  pieces += ["</S>", "[MASK]", "@,@"]
   for _ in range(500):
     words = choices.words_of(
       "".join(draw.choices(pieces, k=draw.randrange(12)))

@@ -1,12 +1,15 @@
 """What a run reports: how it starts, how far it is, and what it reached."""
 
+import dataclasses
 import math
 import sys
 
 import tqdm
 
-from lm import device, tf1
+from lm import device, run_folder, tf1
 from lm.command import tell
+
+PERPLEXITIES = ("train_perplexity", "valid_perplexity")
 
 
 def report_start(model, dtype, config, num_words, num_workers):
@@ -21,6 +24,35 @@ def report_start(model, dtype, config, num_words, num_workers):
     tell(f"This processor has no units for {dtype}: --use_fp16 is slower here.")
 
 
+def report_source(source, config, preparation):
+  """Says which model training starts from, and what differs from its own run.
+
+  `source` is a trained.Trained, `preparation` that of the training text.
+  """
+  tell(f"Starting from {source.checkpoint}: its weights, sizes and vocabulary.")
+  here = dataclasses.asdict(config)
+  here = {name: here[name] for name in source.hparams}
+  where = ("there", "here")
+  unlike = run_folder.differences(source.hparams, here, where)
+  if preparation != source.preparation:
+    unlike.append("the texts were prepared in different ways")
+  if unlike:
+    tell(f"Differences from its training: {'; '.join(unlike)}.")
+
+
+def report_best(result, path):
+  """Says which epoch was the best, unless it was the last."""
+  best = {n: result.get(f"best_{n}") for n in ("epoch", *PERPLEXITIES)}
+  if best["epoch"] in (None, result["epoch"]):
+    return
+  flag = " --checkpoint=best takes it." if path else ""
+  tell(
+    f"Epoch {best['epoch']} was better on valid: Train Perplexity "
+    f"{best['train_perplexity']:.3f}, Valid Perplexity "
+    f"{best['valid_perplexity']:.3f}.{flag}"
+  )
+
+
 def report_result(path, result):
   """Prints the numbers of a finished run again."""
   tell(f"The run in {path} is finished." if path else "The run is finished.")
@@ -28,6 +60,7 @@ def report_result(path, result):
     value = result[f"{part}_perplexity"]
     print(f"Epoch: {result['epoch']} {part.title()} Perplexity: {value:.3f}")
   print(f"Test Perplexity: {result['test_perplexity']:.3f}")
+  report_best(result, path)
 
 
 class Reporter:

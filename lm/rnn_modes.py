@@ -19,8 +19,11 @@ are
                            are the gates i, j, f, o
   basic_lstm_cell/bias     float32 [4H]
 
-The scope's custom getter casts them to the type of the inputs. Dropout is not a
-mode's business: PTBModel applies it between the layers.
+and no others. The kernel takes the scope's initializer, the bias is zero. The
+scope's custom getter casts both to the type of the inputs. Dropout is not a
+mode's business: PTBModel applies it to the embedded words and to what each
+layer returns. A kernel that several MatMul operations share gets its gradient
+by layers.gradients_of.
 
 To add a mode, write its function and add it to RNN_MODES.
 ptb_word_lm_test.py and lm/rnn_modes_test.py then compare it with numpy,

@@ -29,7 +29,9 @@ from lm.text import UNKNOWN
 # How the names of a run's files start, without config.json.
 _NAMES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
 # Hyper-parameters that older versions lack: they are left out when off.
-_NEWER = ("tie_embeddings", "forget_bias", "patience")
+_NEWER = {"tie_embeddings": False, "forget_bias": 0.0, "patience": 0}
+# Where a run starts and ends may change: neither alters a step of it.
+_MAY_CHANGE = ("max_max_epoch", "patience", "init_checkpoint")
 # What result.json has at least.
 _RESULT = {"epoch", "train_perplexity", "valid_perplexity", "test_perplexity"}
 
@@ -100,16 +102,21 @@ class RunFolder(NoRunFolder):
     with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
       self._folder = os.stat(path)
+    self._about = about
     words = _lines(vocabulary)
     has_run = self._check(about, words)  # A refused folder gets no lock.
     self._lock = self._locked()
+    # Another end is written only when the checkpoint is known to allow it.
+    self._has_new_end = has_run and bool(
+      differences(read_config(path)["config"], about["config"])
+    )
     if not has_run:
-      self._write("config.json", json.dumps(about, indent=2) + "\n")
+      self._write_config()
     if self._read("vocabulary.txt") != words:
       self._write("vocabulary.txt", words)
       if has_run:
         logging.warning("%s: vocabulary.txt was missing and was rebuilt.", path)
-    self.result = self._read_result()
+    self.result = None if self._has_new_end else self._read_result()
 
   def __exit__(self, *exception):
     self._lock.release()
@@ -126,6 +133,8 @@ class RunFolder(NoRunFolder):
     self._checkpoints = checkpoints.Checkpoints(self.path, state_shape)
     with self._trying_to("read the checkpoints"):
       progress, step = self._checkpoints.restore(session)
+    if self._has_new_end:
+      self._change_end(progress)
     lines = _lines(map(json.dumps, progress.epochs))
     found = self._read("epochs.jsonl")
     if step is None and found:
@@ -174,6 +183,24 @@ class RunFolder(NoRunFolder):
     self._write("result.json", json.dumps(values, indent=2) + "\n")
     self.summarize(step, "result/", values)
 
+  def _change_end(self, progress):
+    """Makes the run end after another epoch, which must not be over."""
+    limit = self._about["config"]["max_max_epoch"]
+    if progress.epoch - (progress.step == 0) > limit:
+      raise RunFolderError(
+        f"{self.path} is in epoch {progress.epoch} already: max_max_epoch="
+        f"{limit} is too small. Make it larger, or use another --save_path."
+      )
+    with (
+      self._trying_to("remove result.json"),
+      contextlib.suppress(FileNotFoundError),
+    ):
+      os.remove(os.path.join(self.path, "result.json"))
+    self._write_config()
+
+  def _write_config(self):
+    self._write("config.json", json.dumps(self._about, indent=2) + "\n")
+
   def _check(self, about, vocabulary):
     """Returns whether the folder holds this run, with something trained."""
     names = os.listdir(self.path)
@@ -181,7 +208,7 @@ class RunFolder(NoRunFolder):
       {"epochs.jsonl", "result.json"}.isdisjoint(names)
     )
     if "config.json" in names:
-      unlike = differences(read_config(self.path), about)
+      unlike = differences(read_config(self.path), about, without=_MAY_CHANGE)
       if unlike and has_run:
         raise RunFolderError(
           f"{self.path} holds another run: {'; '.join(unlike)}. Give "
@@ -258,10 +285,11 @@ class RunFolder(NoRunFolder):
       raise RunFolderError(f"{where}: {tf1.reason_of(error)}") from None
 
 
-def describe(model, seed, dtype, config, corpus, exchange_fp16=False):
+def describe(model, seed, dtype, config, corpus, **others):
   """Returns the dictionary of config.json: all that a run's numbers depend on.
 
-  `config` is a Config, `corpus` a reader.Corpus.
+  `config` is a Config, `corpus` a reader.Corpus. `others` are for a few runs
+  only: they are left out if false.
   """
   fields = dataclasses.asdict(config).items()
   about = {
@@ -273,9 +301,9 @@ def describe(model, seed, dtype, config, corpus, exchange_fp16=False):
   }
   if corpus.preparation is not None:
     about["preparation"] = dataclasses.asdict(corpus.preparation)
-  if exchange_fp16:
-    about["exchange_fp16"] = True
-  return about
+  if corpus.unknown != UNKNOWN:
+    about["unknown_word"] = corpus.unknown
+  return {**about, **{name: value for name, value in others.items() if value}}
 
 
 def check_name(path, flag="--save_path"):
@@ -314,9 +342,7 @@ def read_run(path, flag="--save_path"):
   """Reads what a run's folder, which `flag` names, says about its model.
 
   Returns:
-    (hparams, vocabulary, preparation, unknown): the "config" of config.json,
-    the words in the order of their ids, the Preparation of the text or None,
-    and the word for unknown words.
+    A dictionary: the fields of trained.Trained, without the checkpoint.
 
   Raises:
     RunFolderError: if something is missing or damaged.
@@ -337,7 +363,8 @@ def read_run(path, flag="--save_path"):
     vocabulary = pathlib.Path(name).read_text("utf-8").split("\n")[:-1]
   except (OSError, ValueError):
     raise RunFolderError(
-      f"{name} cannot be read. Without it, the run's own command rebuilds it."
+      f"{name} cannot be read. If it is missing, the command that trained the "
+      "run rebuilds it."
     ) from None
   if not len(vocabulary) == len(set(vocabulary)) == vocab_size:
     raise RunFolderError(
@@ -345,13 +372,20 @@ def read_run(path, flag="--save_path"):
       f"different words, but the model has {vocab_size:,}. Remove the file: "
       "the command that trained the run rebuilds it."
     )
-  return about["config"], vocabulary, prepared, unknown
+  return {
+    "hparams": _NEWER | about["config"],
+    "vocabulary": vocabulary,
+    "preparation": prepared,
+    "unknown": unknown,
+    "init_from": about.get("init_from"),
+  }
 
 
-def differences(there, here, where=("there", "here")):
+def differences(there, here, where=("there", "here"), without=()):
   """Returns a list of texts that say how two dictionaries differ."""
   there, here = _flat(there), _flat(here)
   names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
+  names = [n for n in names if n not in without]
   return [
     f"{name} is another text"
     if name.startswith("ptb.")

@@ -287,12 +287,22 @@ def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
 
 def test_config_json_has_what_only_some_runs_have():
   choices = dict(lower_case=True, number_word="N", punctuation="drop")
-  corpus = types.SimpleNamespace(sha256={"a": "12"}, preparation=None)
+  corpus = types.SimpleNamespace(
+    sha256={"a": "12"}, preparation=None, unknown="<unk>"
+  )
   args = ["test", 5, "float32", configs.TestConfig(), corpus]
   about = run_folder.describe(*args)
   corpus.preparation = preparation.Preparation(**choices)
-  others = {"preparation": choices, "exchange_fp16": True}
-  assert run_folder.describe(*args, True) == {**about, **others}
+  corpus.unknown = "UNK"
+  others = {"exchange_fp16": True, "init_from": "runs/a"}
+  assert run_folder.describe(*args, init_checkpoint=None, **others) == {
+    **about,
+    "preparation": choices,
+    "unknown_word": "UNK",
+    **others,
+  }
+  for name in ("tie_embeddings", "forget_bias", "patience"):
+    assert name not in about["config"]
 
 
 @pytest.mark.parametrize("about", [{"config": {}}, {**ABOUT, "preparation": 1}])

@@ -1,5 +1,6 @@
 """Reads texts as words, and numbers the words of a vocabulary."""
 
+import codecs
 import collections
 import hashlib
 import os
@@ -58,9 +59,7 @@ def read_words(path):
   try:
     content = pathlib.Path(path).read_bytes()
   except FileNotFoundError:
-    raise DataError(
-      f"{path} is missing. scripts/download_ptb.sh fetches all three ptb.*.txt."
-    ) from None
+    raise DataError(f"{path} is missing. {_advice_for(path)}") from None
   except OSError as error:
     raise DataError(f"{path} cannot be read: {error.strerror}.") from None
   words = decode(content, path).replace("\n", f" {EOS} ").split()
@@ -69,12 +68,30 @@ def read_words(path):
   return words, hashlib.sha256(content).hexdigest()
 
 
+def _advice_for(path):
+  """Says what to do about a missing ptb.*.txt."""
+  folder, name = os.path.split(path)
+  part = name.removeprefix("ptb.").removesuffix(".txt")
+  names = sorted(os.listdir(folder))
+  ends = f"{part}.txt", f"{part}.tokens"
+  if found := [name_ for name_ in names if name_.endswith(ends)]:
+    return (
+      f"Rename {found[0]} to {name}, if it has a sentence a line and words "
+      "between spaces; else prepare it by scripts/prepare_text.py."
+    )
+  return "scripts/download_ptb.sh fetches all three ptb.*.txt."
+
+
 def decode(content, name):
   """Decodes UTF-8. Line endings become newlines, byte-order marks go.
 
   Raises:
     DataError: if the bytes are not UTF-8. It calls the text by its `name`.
   """
+  if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    raise DataError(
+      f"{name} is UTF-16 text. Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"
+    )
   try:
     text = content.decode("utf-8")
   except UnicodeDecodeError as error:

@@ -27,8 +27,14 @@ def workers_in(text):
   try:
     config = json.loads(text or "{}")
     cluster, task = config.get("cluster", {}), config.get("task", {})
-    others = {*cluster, task.get("type", "worker")} - {"worker"}
-    addresses, index = cluster.get("worker", []), task.get("index")
+    kind, index = task.get("type", "worker"), task.get("index")
+    others = {*cluster, kind} - {"worker", "chief"}
+    addresses, chief = cluster.get("worker", []), cluster.get("chief", [])
+    if isinstance(addresses, list) and isinstance(chief, list):
+      # TensorFlow's strategies may call worker 0 the chief.
+      if chief and kind == "worker" and type(index) is int:
+        index += 1
+      addresses = chief + addresses
     are_valid = all(map(_is_address, addresses))
   except ValueError as error:
     raise WorkersError(f"TF_CONFIG is not JSON: {error}. {_EXAMPLE}") from None
@@ -38,14 +44,20 @@ def workers_in(text):
     return [], 0
   if others:
     raise WorkersError(
-      f"TF_CONFIG has a task '{min(others, key=str)}', but all tasks must be "
-      f"workers. {_EXAMPLE}"
+      f"TF_CONFIG has a task '{min(others, key=str)}', but this program has "
+      f"only workers, of which the chief may be the first. {_EXAMPLE}"
     )
   if not addresses or not are_valid or not isinstance(addresses, list):
     raise WorkersError(
       "TF_CONFIG must list workers as host:port, with a host's name or IPv4 "
       f"address, not {addresses}. {_EXAMPLE}"
     )
+  if len(chief) > 1 or (kind == "chief" and not (chief and index in (0, None))):
+    raise WorkersError(
+      f"TF_CONFIG must list one chief, with the index 0. {_EXAMPLE}"
+    )
+  if kind == "chief":
+    index = 0
   if len(set(addresses)) < len(addresses):
     raise WorkersError("TF_CONFIG lists one worker twice.")
   if type(index) is not int or not 0 <= index < len(addresses):

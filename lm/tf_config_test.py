@@ -7,9 +7,10 @@ import pytest
 from lm import tf_config
 
 
-def config_of(addresses, index=0, kind="worker"):
+def config_of(addresses, index=0, kind="worker", chief=None):
+  cluster = {"worker": addresses} | ({"chief": chief} if chief else {})
   task = {"type": kind, "index": index}
-  return json.dumps({"cluster": {"worker": addresses}, "task": task})
+  return json.dumps({"cluster": cluster, "task": task})
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,9 @@ def config_of(addresses, index=0, kind="worker"):
     ("{}", ([], 0)),
     (config_of(["a:65535"]), (["a:65535"], 0)),
     (config_of(["a:1", "b.c:22", "a:2"], 2), (["a:1", "b.c:22", "a:2"], 2)),
+    (config_of(["b:1"], 0, "chief", ["a:1"]), (["a:1", "b:1"], 0)),
+    (config_of(["b:1", "c:1"], 1, chief=["a:1"]), (["a:1", "b:1", "c:1"], 2)),
+    (config_of([], 0, "chief", ["a:1"]), (["a:1"], 0)),
   ],
 )
 def test_tf_config(text, expected):
@@ -55,7 +59,14 @@ def test_tf_config(text, expected):
     (config_of(["a:1", "b:1"], -1), "^TF_CONFIG says that this is worker -1"),
     (config_of(["a:1", "b:1"], "0"), "that this is worker '0' of 2: the task"),
     (config_of(["a:1", "b:1"], True), "^TF_CONFIG says that this is worker T"),
-    (config_of(["a:1"], kind="chief"), "^TF_CONFIG has a task 'chief'"),
+    (config_of(["a:1"], kind="chief"), "^TF_CONFIG must list one chief, with"),
+    (
+      config_of(["a:1"], 1, "chief", ["b:1"]),
+      "must list one chief, with the i",
+    ),
+    (config_of(["a:1"], chief=["b:1", "c:1"]), "must list one chief, with the"),
+    (config_of(["a:1"], 1, chief=["b:1"]), "says that this is worker 2 of 2"),
+    (config_of(["a:1"], kind="evaluator"), "^TF_CONFIG has a task 'evaluator'"),
     ('{"cluster": {"ps": ["a:1"]}}', "^TF_CONFIG has a task 'ps'"),
   ],
 )

@@ -5,6 +5,7 @@ TensorFlow 1.15, needs the training text beside it, for the vocabulary.
 """
 
 import dataclasses
+import os
 
 from lm import checkpoints, preparation, run_folder, text
 
@@ -20,6 +21,7 @@ class Trained:
   vocabulary: list[str]  # The words in the order of their ids.
   preparation: preparation.Preparation | None  # Of the training text, if any.
   unknown: str = text.UNKNOWN  # The word that stands for unknown words.
+  init_from: str | None = None  # The model that a run started from, if any.
 
   def check_vocabulary(self, vocabulary):
     """Raises DataError unless this is the vocabulary of the model."""
@@ -39,7 +41,22 @@ def of_run(folder, which=None, flag="--run"):
     InputError: if a file of the folder is missing or damaged.
   """
   run = run_folder.read_run(folder, flag)
-  return Trained(checkpoints.find(folder, which or "last"), *run)
+  return Trained(checkpoints.find(folder, which or "last"), **run)
+
+
+def find(name, which, data_path):
+  """Returns the Trained that --init_from names: a run or a checkpoint.
+
+  The other arguments are those of `of_run` and `of_checkpoint`.
+  """
+  if os.path.isdir(name):
+    return of_run(name, which, "--init_from")
+  if which is not None:
+    raise checkpoints.CheckpointError(
+      f"--checkpoint={which} needs a run's folder, but --init_from={name} is "
+      "none."
+    )
+  return of_checkpoint(name, data_path)
 
 
 def of_checkpoint(path, data_path):

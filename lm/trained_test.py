@@ -32,7 +32,8 @@ def test_a_run(which, name):
   about = json.loads((OLD_RUN / "config.json").read_text())
   assert trained.of_run(str(OLD_RUN), which) == trained.Trained(
     checkpoint=f"{OLD_RUN}/{name}",
-    hparams=about["config"],
+    hparams=about["config"]
+    | {"tie_embeddings": False, "forget_bias": 0.0, "patience": 0},
     vocabulary=text.read_vocabulary(str(TINY)),
     preparation=None,
   )

@@ -1,11 +1,13 @@
 """Several processes that train one model together, each on some of the rows.
 
 All run the same command. The environment variable TF_CONFIG lists them. Each
-worker reads its own rows of every batch and keeps the LSTM's state of these
-rows. In a step, TensorFlow's collective operations add up the gradients and the
-cost of all workers, so each makes the same update and all keep the same
-weights, as one process with the full batch would. The states of all rows are
-gathered only for a checkpoint. Worker 0 prints and writes.
+worker reads its own rows of every batch, takes these rows of the full batch's
+dropout masks, and keeps the LSTM's state of these rows. All start from worker
+0's weights. In a step, TensorFlow's collective operations add up the gradients
+and the cost of all workers, so each makes the same update and all keep the same
+weights, as one process with the full batch would. They also agree on when to
+stop and to save. The states of all rows are gathered only for a checkpoint.
+Worker 0 prints and writes.
 
 TensorFlow asks for no password: anyone who can connect to a worker's port can
 run code as you. Let only trusted machines reach it.

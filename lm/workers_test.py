@@ -31,7 +31,7 @@ from ptb_word_lm_test import TRACES, draw_weights, set_weights
 CONFIG = configs.SmallConfig(
   hidden_size=12, num_steps=5, keep_prob=0.6, vocab_size=50, max_max_epoch=2
 )
-# lstm_cells silences a warning, which is no matter of one thread alone.
+# lstm_cell silences a warning, which is no matter of one thread alone.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:UserWarning")
 IDS = np.random.RandomState(0).randint(0, CONFIG.vocab_size, 2000)
 

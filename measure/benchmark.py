@@ -166,7 +166,7 @@ def define_flags():
   flags.DEFINE_string("json", None, "The file to write all numbers to.")
 
 
-@command.main("benchmark.py")
+@command.entry_point("benchmark.py")
 def main(args):
   """Measures as the flags say; returns 1 if nothing could be measured."""
   if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):

@@ -87,7 +87,7 @@ def define_flags():
   flags.DEFINE_boolean("exchange_fp16", False, "See ptb_word_lm.py.")
 
 
-@command.main("benchmark_workers.py")
+@command.entry_point("benchmark_workers.py")
 def main(args):
   """Measures as the flags say; returns the exit status."""
   launch_local.enter_own_network()  # In it, nothing else is counted.

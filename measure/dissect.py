@@ -30,7 +30,7 @@ from lm import command
 KINDS = ("<unk>", "N", "<eos>", "the rest")
 
 
-@command.main("dissect.py", arguments=1)
+@command.entry_point("dissect.py", arguments=1)
 def main(_, run=None):
   """Reads standard input, prints the object; returns the exit status."""
   if not run:

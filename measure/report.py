@@ -159,7 +159,7 @@ def draw(folder, runs):
           axes.text(len(y), y[-1], f"  {model} {part} {y[-1]:.1f}", color=color)
 
 
-@command.main("report.py", arguments=1)
+@command.entry_point("report.py", arguments=1)
 def main(_, name=None):
   """Reports the folder `name`; returns the exit status."""
   folder = pathlib.Path(name or ROOT / "results")

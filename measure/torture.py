@@ -138,7 +138,7 @@ class Run:
     return f"flipped a bit in byte {place} of {path.name}"
 
 
-@command.main("torture.py")
+@command.entry_point("torture.py")
 def main(args):
   """Does what the top of this file says; returns the exit status."""
   folder, draw = pathlib.Path(tempfile.mkdtemp()), random.Random(args.seed)

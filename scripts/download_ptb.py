@@ -41,7 +41,7 @@ SOURCES = (
 TIMEOUT = 10  # Seconds without an answer until a source is given up.
 
 
-@command.main("download_ptb.sh", arguments=1)
+@command.entry_point("download_ptb.sh", arguments=1)
 def main(_, root=ROOT):
   """Downloads what is missing; returns the exit status."""
   pooch.get_logger().setLevel("WARNING")

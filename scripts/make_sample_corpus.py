@@ -17,7 +17,7 @@ def define_flags():
   flags.DEFINE_integer("train_words", 100_000, help_text, 1, 10**8)
 
 
-@command.main("make_sample_corpus.py", arguments=1)
+@command.entry_point("make_sample_corpus.py", arguments=1)
 def main(args, folder=None):
   """Makes the corpus; returns the exit status."""
   if not folder:

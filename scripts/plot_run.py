@@ -86,7 +86,7 @@ def picture(path):
       figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
-@command.main("plot_run.py", arguments=1)
+@command.entry_point("plot_run.py", arguments=1)
 def main(_, name=None):
   """Draws the run in the folder `name`; returns the exit status."""
   if not name:

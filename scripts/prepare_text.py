@@ -44,7 +44,7 @@ def define_flags():
   integer("min_count", 2, "Rarer words of the training text become <unk>.", 1)
 
 
-@command.main("prepare_text.py")
+@command.entry_point("prepare_text.py")
 def main(args):
   """Prepares a text as the flags say; returns the exit status."""
   files.check_new_folder(args.output, "--output")

@@ -92,7 +92,9 @@ def test_prints_what_the_tutorial_printed(finished):
     assert re.fullmatch(pattern, line), (line, pattern)
   assert re.fullmatch(
     r"Training the small model on .* with TensorFlow 2\.\d+\.\d+, rnn_mode "
-    r"basic, in float32: 12,825 words, 50 different ones\.\n",
+    r"basic, in float32: 12,825 words, 50 different ones\.\n"
+    rf"Epoch 1 was better on valid: Train Perplexity {number}, Valid "
+    rf"Perplexity {number}\. --checkpoint=best takes it\.\n",
     process.stderr,
   )
   assert process.returncode == 0
@@ -175,8 +177,9 @@ def test_a_finished_run_prints_its_results_again(finished, call):
   before = files_of(folder)
   found = call(DATA, SMALLER, "--seed=3", f"--save_path={folder}")
   lines = process.stdout.splitlines(keepends=True)
-  told = f"The run in {folder} is finished.\n"
-  assert found == (0, "".join(lines[-3:]), told)
+  told = [f"The run in {folder} is finished.\n"]
+  told += process.stderr.splitlines(keepends=True)[-1:]
+  assert found == (0, "".join(lines[-3:]), "".join(told))
   assert files_of(folder) == before
 
 
@@ -190,9 +193,16 @@ def test_evaluates_a_run(finished, call, which):
   if which == "best":
     epochs.sort(key=lambda epoch: -epoch["valid_perplexity"])
   step = epochs[-1]["global_step"]
-  assert (status, err) == (0, f"Evaluating {folder}/model.ckpt-{step}.\n")
-  valid, test = out.splitlines()
   perplexity = epochs[-1]["valid_perplexity"]
+  told = f"Evaluating {folder}/model.ckpt-{step}: epoch {step // 128}, valid "
+  told += f"perplexity {perplexity:.3f}."
+  if which == "last":
+    better = epochs[0]["valid_perplexity"]
+    told += (
+      f" Epoch 1 is better, with {better:.3f}: --checkpoint=best takes it."
+    )
+  assert (status, err) == (0, told + "\n")
+  valid, test = out.splitlines()
   assert valid == f"Valid Perplexity: {perplexity:.3f}"
   assert (test == process.stdout.splitlines()[-1]) == (step == 256)
   assert files_of(folder) == before
@@ -226,8 +236,8 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
     (["--save_path="], "--save_path is empty: name a folder, or leave it out"),
     (["--save_path=RUN"],
      "RUN holds another run: seed is 3 there, 1 here; num_steps is 5 there, "
-     "20 here; hidden_size is 8 there, 200 here; max_max_epoch is 2 there, 13 "
-     "here; keep_prob is 0.8 there, 1.0 here. Give --save_path another"),
+     "20 here; hidden_size is 8 there, 200 here; keep_prob is 0.8 there, 1.0 "
+     "here. Give --save_path another"),
     (["--checkpoint_minutes=5"],
      "--checkpoint_minutes has no effect with no --save_path: leave it out"),
     (["--checkpoint=best"], "--checkpoint has no effect with training, which"),
@@ -264,7 +274,7 @@ def test_bad_input_gets_one_sentence(finished, call, tmp_path, args, message):
   ("flag", "status", "message"),
   [
     ("--rnn_mode=cudnn", 1, "FATAL Flags parsing"),
-    ("--num_gpus=0", 1, "FATAL Flags parsing"),
+    ("--num_gpus=-1", 1, "FATAL Flags parsing"),
     ("--model=huge", 1, "FATAL Flags parsing"),
     ("--seed=-1", 1, "FATAL Flags parsing"),
     ("--hparams=a=1", 1, "ptb_word_lm.py: 'a' is not a field; "),

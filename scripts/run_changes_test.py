@@ -1,0 +1,290 @@
+"""Tests of runs that end elsewhere than planned, or start from another run."""
+
+import functools
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from conftest import TINY
+from lm import sample_corpus, tf1
+
+CHECKPOINT = f"{TINY}/model.ckpt-7680"
+# Training that is at its best on the valid text in its second epoch.
+HPARAMS = dict(hidden_size=8, num_steps=5, init_scale=0.3, keep_prob=0.8)
+OVERFITS = dict(learning_rate=3, lr_decay=1.0, hidden_size=40)
+SPEED = ("wps", "train_seconds")
+
+
+@pytest.fixture
+def train(call_command, caplog):
+  """Trains with these arguments; returns (exit status, stdout, stderr)."""
+
+  def train(folder, *args, data=TINY, **hparams):
+    hparams = ",".join(f"{k}={v}" for k, v in {**HPARAMS, **hparams}.items())
+    flags = [f"--data_path={data}", f"--hparams={hparams}"]
+    caplog.clear()
+    status, out, err = call_command(
+      "ptb_word_lm", *flags, f"--save_path={folder}", *args
+    )
+    return status, out, caplog.text + err
+
+  return train
+
+
+def read_json(path):
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  return [{k: v for k, v in line.items() if k not in SPEED} for line in lines]
+
+
+def reached(folder):
+  """Returns all that a finished run reached: numbers, weights and state."""
+  result = json.loads((folder / "result.json").read_text())
+  names = {"checkpoint", "best_checkpoint"}
+  found = {name: (folder / name).read_text() for name in names}
+  found["epochs"] = read_json(folder / "epochs.jsonl")
+  found["result"] = {k: v for k, v in result.items() if k not in SPEED}
+  found["config"] = json.loads((folder / "config.json").read_text())
+  reader = tf1.train.load_checkpoint(str(folder))
+  for name in reader.get_variable_to_shape_map():
+    if name != "progress/json":
+      found[name] = reader.get_tensor(name).tobytes()
+  return found
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+  """A function: training stops as if by a signal after so many steps."""
+
+  def stop_after(steps):
+    import ptb_word_lm
+
+    class Stop:
+      signum, _checks = 2, 0
+
+      def __enter__(self):
+        return self
+
+      def __exit__(self, *exception):
+        pass
+
+      def __bool__(self):
+        self._checks += 1
+        return self._checks > steps
+
+    monkeypatch.setattr(ptb_word_lm, "StopRequest", Stop)
+
+  return stop_after
+
+
+def test_a_finished_run_is_prolonged_as_if_planned(train, tmp_path):
+  assert train(tmp_path / "planned", max_max_epoch=3)[0] == 0
+  assert train(tmp_path / "prolonged", max_max_epoch=2)[0] == 0
+  status, out, err = train(tmp_path / "prolonged", max_max_epoch=3)
+  assert status == 0 and "Resuming " in err
+  assert out.startswith("Epoch: 3 Learning rate: 1.000\n")
+  assert reached(tmp_path / "prolonged") == reached(tmp_path / "planned")
+  status, out, _ = train(tmp_path / "prolonged", max_max_epoch=3)
+  assert status == 0 and out.count("\n") == 3  # It is finished.
+
+
+def test_a_run_ends_sooner(train, tmp_path, monkeypatch, stop_after):
+  assert train(tmp_path / "planned", max_max_epoch=2)[0] == 0
+  folder = tmp_path / "shortened"
+  with monkeypatch.context():
+    stop_after(150)  # Within the second epoch.
+    assert train(folder, max_max_epoch=5)[0] == 130
+  monkeypatch.undo()
+  before = {p.name: p.read_bytes() for p in folder.iterdir()}
+  status, out, err = train(folder, max_max_epoch=1)
+  assert (status, out) == (1, "") and err.endswith(
+    f"{folder} is in epoch 2 already: max_max_epoch=1 is too small. Make it "
+    "larger, or use another --save_path.\n"
+  )
+  assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+  assert train(folder, max_max_epoch=2)[0] == 0
+  assert reached(folder) == reached(tmp_path / "planned")
+  status, _, err = train(folder, max_max_epoch=1)
+  assert status == 1 and "is in epoch 3 already" in err
+
+
+def test_patience_ends_a_run_and_the_best_epoch_is_named(train, tmp_path):
+  folder = tmp_path / "run"
+  status, out, err = train(folder, max_max_epoch=9, patience=2, **OVERFITS)
+  assert status == 0
+  result = json.loads((folder / "result.json").read_text())
+  best, last = result["best_epoch"], result["epoch"]
+  assert last == best + 2 < 9
+  perplexities = [
+    epoch["valid_perplexity"] for epoch in read_json(folder / "epochs.jsonl")
+  ]
+  assert perplexities[best - 1] == min(perplexities)
+  number = r"\d+\.\d{3}"
+  sentence = (
+    f"Epoch {best} was better on valid: Train Perplexity {number}, Valid "
+    rf"Perplexity {min(perplexities):.3f}\. --checkpoint=best takes it\.\n"
+  )
+  assert re.search(sentence, err)
+  assert f"Epoch: {last} Valid" in out and f"Epoch: {last + 1}" not in out
+  status, out, err = train(folder, max_max_epoch=9, patience=2, **OVERFITS)
+  assert status == 0 and re.search(sentence, err) and out.count("\n") == 3
+  # Without it, the run goes on to its planned end.
+  status, out, _ = train(folder, max_max_epoch=last + 1, **OVERFITS)
+  assert status == 0 and f"Epoch: {last + 1} Valid" in out
+
+
+@pytest.fixture
+def corpora(tmp_path):
+  """Folders of two sample corpora of one language, the second one short."""
+  for name, seed, words in (("first", 1, 40_000), ("second", 1, 3_000)):
+    sample_corpus.write_corpus(tmp_path / name, seed, words)
+  first = (tmp_path / "first" / "ptb.valid.txt").read_bytes()
+  second = tmp_path / "second"
+  (second / "ptb.train.txt").write_bytes(first)  # Unseen by the first model.
+  (second / "source.json").unlink()
+  return tmp_path / "first", second
+
+
+def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
+  first, second = corpora
+  small = dict(hidden_size=32, num_layers=1, batch_size=10, init_scale=0.1)
+  small["keep_prob"] = 1.0
+  first_run = tmp_path / "first_run"
+  assert train(first_run, data=first, max_max_epoch=4, **small)[0] == 0
+  alone = tmp_path / "alone"
+  assert train(alone, data=second, max_max_epoch=3, **small)[0] == 0
+  tuned, again = tmp_path / "tuned", tmp_path / "again"
+  hparams = dict(small, learning_rate=0.5, max_max_epoch=3)
+  del hparams["hidden_size"], hparams["num_layers"]
+  call = functools.partial(train, data=second)
+
+  def tune(folder, *args, **more):
+    flags = [f"--init_from={first_run}", "--checkpoint=best"]
+    hparams_ = {**hparams, "hidden_size": 32, **more}
+    return call(folder, *flags, *args, **hparams_)
+
+  status, _, err = tune(tuned)
+  assert status == 0
+  assert f"Starting from {first_run}/model.ckpt-" in err
+  assert "learning_rate is 1.0 there, 0.5 here" in err
+  about = json.loads((tuned / "config.json").read_text())
+  assert about["init_from"] == str(first_run)
+  assert about["init_checkpoint"].startswith(f"{first_run}/model.ckpt-")
+  assert about["config"]["num_layers"] == 1
+  words = [(f / "vocabulary.txt").read_text() for f in (first_run, tuned)]
+  assert words[0] == words[1]
+  results = [
+    json.loads((folder / "result.json").read_text())["test_perplexity"]
+    for folder in (tuned, alone)
+  ]
+  assert results[0] < 0.8 * results[1]
+  # It resumes, is evaluated and scores.
+  assert tune(again, max_max_epoch=2)[0] == 0
+  assert tune(again)[0] == 0
+  assert reached(again) == reached(tuned)
+  status, out, _ = call_command(
+    "ptb_word_lm", "--evaluate", f"--data_path={second}", f"--save_path={tuned}"
+  )
+  assert status == 0 and f"Test Perplexity: {results[0]:.3f}" in out
+  test_text = second / "ptb.test.txt"
+  args = [f"--run={tuned}", "--carry_state", "--json", f"--file={test_text}"]
+  status, out, _ = call_command("score", *args)
+  found = json.loads(out.splitlines()[-1])["perplexity"]
+  assert found == pytest.approx(results[0], rel=1e-4)
+  status, _, err = tune(tmp_path / "no", hidden_size=16)
+  assert status == 1 and "hidden_size is 32 in the model of --init_from" in err
+  status, _, err = call(tuned, **{**small, "max_max_epoch": 3})
+  assert status == 1 and f"init_from is {first_run} there, None here" in err
+
+
+def test_a_run_starts_from_a_checkpoint_of_tensorflow_1_15(train, tmp_path):
+  args = [f"--init_from={CHECKPOINT}", f"--init_data_path={TINY}"]
+  folder = tmp_path / "run"
+  data = shutil.copytree(TINY, tmp_path / "other")
+  text = (data / "ptb.train.txt").read_text()
+  (data / "ptb.train.txt").write_text(text.replace("w01", "w02"))
+  hparams = dict(hidden_size=16, max_max_epoch=1, learning_rate=1e-9)
+  status, out, err = train(folder, *args, data=data, **hparams)
+  assert status == 0 and f"Starting from {CHECKPOINT}: its weights" in err
+  expected = json.loads((TINY / "expected.json").read_text())
+  found = float(re.search("Test Perplexity: (.*)", out)[1])
+  assert found == pytest.approx(expected["test"]["perplexity"], rel=1e-3)
+  weights = tf1.train.load_checkpoint(CHECKPOINT).get_tensor("Model/softmax_w")
+  kept = tf1.train.load_checkpoint(str(folder)).get_tensor("Model/softmax_w")
+  np.testing.assert_allclose(kept, weights, atol=1e-6)
+  for flag, message in {
+    "--init_from=/none": "There is no checkpoint /none",
+    "--checkpoint=best": "--checkpoint=best needs a run's folder, but --init",
+  }.items():
+    status, _, err = train(tmp_path / "no", *args, flag, data=data, **hparams)
+    assert status == 1 and message in err and err.count("\n") == 1
+
+
+UNK = ["the cat sat on the mat", "the dog ran to the {}"]
+UNK += ["a bird sang in the tree", "the cat and the dog ran"]
+
+
+@pytest.mark.parametrize("word", ["<unk>", "UNK", None])
+def test_a_run_and_score_agree_on_a_text_with_unknown_words(
+  train, call_command, tmp_path, word
+):
+  lines = "\n".join(UNK).format(word or "house")
+  (tmp_path / "ptb.train.txt").write_text(f"{lines}\n" * 30)
+  for part in ("valid", "test"):
+    text = "the cat zebra sat on the yak\nthe dog ran to the gnu\n" * 30
+    (tmp_path / f"ptb.{part}.txt").write_text(text)
+  hparams = dict(batch_size=2, num_steps=5, hidden_size=16, num_layers=1)
+  args = ["--unknown_word=UNK"] * (word == "UNK")
+  run = tmp_path / "run"
+  status, out, err = train(
+    run, *args, data=tmp_path, **hparams, max_max_epoch=2
+  )
+  assert status == 0
+  fate = f"read them as {word}." if word else "dropped them, as it has no <unk>"
+  assert f"test.txt: the vocabulary lacks 90 of 450 words; {fate}" in err
+  printed = float(re.search("Test Perplexity: (.*)", out)[1])
+  args = ["--carry_state", "--json", f"--file={tmp_path}/ptb.test.txt"]
+  status, out, _ = call_command("score", f"--run={run}", *args)
+  found = json.loads(out.splitlines()[-1])["perplexity"]
+  assert found == pytest.approx(printed, abs=1e-3)
+  status, out, _ = call_command(
+    "ptb_word_lm", "--evaluate", f"--save_path={run}", f"--data_path={tmp_path}"
+  )
+  assert out.splitlines()[-1] == f"Test Perplexity: {printed:.3f}"
+
+
+@pytest.mark.parametrize("rnn_mode", ["basic", "block"])
+def test_tied_embeddings_and_a_forget_bias_in_use(
+  train, call_command, tmp_path, rnn_mode
+):
+  """A run with both, and an ensemble with one without: all commands agree."""
+  options = dict(tie_embeddings="true", forget_bias=1, max_max_epoch=1)
+  runs = tmp_path / "tied", tmp_path / "plain"
+  train(runs[0], f"--rnn_mode={rnn_mode}", **options)
+  status, out, _ = train(runs[0], f"--rnn_mode={rnn_mode}", **options)
+  assert status == 0 and "softmax_w" not in str(
+    tf1.train.list_variables(str(runs[0]))
+  )
+  train(runs[1], max_max_epoch=1)
+  printed = float(re.search("Test Perplexity: (.*)", out)[1])
+  file = f"--file={TINY}/ptb.test.txt"
+
+  def score(*names):
+    args = [f"--run={','.join(map(str, names))}", "--carry_state", "--json"]
+    return json.loads(call_command("score", *args, file)[1].splitlines()[-1])
+
+  tied, plain, both = score(runs[0]), score(runs[1]), score(*runs)
+  assert tied["perplexity"] == pytest.approx(printed, abs=1e-3)
+  assert both["log_prob"] > min(tied["log_prob"], plain["log_prob"])
+  assert call_command("generate", f"--run={runs[0]}", "--num_words=5")[0] == 0
+  status, _, err = call_command(
+    "export", f"--run={runs[0]}", f"--export_dir={tmp_path}/exported"
+  )
+  assert status == 0, err
+  checkpoint = f"{runs[0]}/model.ckpt-128"
+  args = [f"--data_path={TINY}", "--evaluate", f"--checkpoint={checkpoint}"]
+  hparams = "--hparams=num_steps=5,forget_bias=1"
+  status, out, _ = call_command("ptb_word_lm", *args, hparams)
+  assert status == 0 and f"Test Perplexity: {printed:.3f}" in out
