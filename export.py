@@ -26,7 +26,7 @@ import json
 import os
 import tempfile
 
-from absl import app, flags
+from absl import flags
 
 import language_model
 from lm import command, files, preparation, tf1
@@ -167,5 +167,4 @@ def _score(models, ids_of, eos):
 
 
 if __name__ == "__main__":
-  define_flags()
-  app.run(main)
+  command.start(main, define_flags)

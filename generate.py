@@ -15,7 +15,7 @@ Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 import math
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import language_model
 from lm import command
@@ -284,5 +284,4 @@ def as_lines(words):
 
 
 if __name__ == "__main__":
-  define_flags()
-  app.run(main)
+  command.start(main, define_flags)

@@ -17,7 +17,6 @@ import os
 import time
 
 import numpy as np
-from absl import app
 
 import configs
 import reader
@@ -461,7 +460,7 @@ def define_flags():
   training_flags.define(list(configs.CONFIGS))
 
 
-@command.entry_point("ptb_word_lm.py", too_large=device.MAKE_SMALLER)
+@command.entry_point("ptb_word_lm.py", too_large=device.TOO_LARGE)
 def main(args):
   """Trains or evaluates as the flags say; returns the exit status."""
   return run_evaluation(args) if args.evaluate else run_training(args)
@@ -572,5 +571,4 @@ def run_evaluation(args):
 
 
 if __name__ == "__main__":
-  define_flags()
-  app.run(main)
+  command.start(main, define_flags)

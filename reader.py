@@ -141,6 +141,9 @@ def _to_ids(name, words, word_to_id, unknown):
 
 def epoch_size(num_words, batch_size, num_steps):
   """Returns the number of [B, T] batches in an epoch; DataError if it is 0."""
+  for name, value in (("batch_size", batch_size), ("num_steps", num_steps)):
+    if not isinstance(value, int | np.integer) or value < 1:
+      raise DataError(f"{name} must be a whole number above 0, not {value!r}.")
   # The - 1: a stream's last word is only a target, as no word follows it.
   size = (num_words // batch_size - 1) // num_steps
   if size < 1:
@@ -185,7 +188,8 @@ def ptb_producer(
     (x, y): int32 tensors [B, T], or fewer rows. y follows x by a word.
 
   Raises:
-    DataError: if there are too few words for one batch.
+    DataError: if there are too few words for one batch, if they are not whole
+      numbers, or if batch_size or num_steps is not above 0.
   """
   with tf1.name_scope(name, "PTBProducer"):
     size = epoch_size(len(raw_data), batch_size, num_steps)
@@ -208,16 +212,27 @@ def ptb_producer(
 def ptb_iterator(raw_data, batch_size, num_steps):
   """Yields the batches of one epoch, for code that feeds them itself.
 
-  They are pairs (x, y) of int32 arrays [B, T], as in `ptb_producer`.
+  They are pairs (x, y) of int32 arrays [B, T], as in `ptb_producer`, which
+  raises the same errors.
   """
+  size = epoch_size(len(raw_data), batch_size, num_steps)
   streams = _streams(raw_data, batch_size)
-  for i in range(epoch_size(len(raw_data), batch_size, num_steps)):
-    begin, end = i * num_steps, (i + 1) * num_steps
-    yield streams[:, begin:end], streams[:, begin + 1 : end + 1]
+  begins = range(0, size * num_steps, num_steps)
+  # Not by `yield`, so that an error comes at the call.
+  return (
+    (streams[:, i : i + num_steps], streams[:, i + 1 : i + num_steps + 1])
+    for i in begins
+  )
 
 
 def _streams(raw_data, batch_size):
   """Returns the ids as an int32 array [B, words of a stream]."""
-  length = len(raw_data) // batch_size
-  ids = np.asarray(raw_data, np.int32)[: batch_size * length]
+  ids = np.asarray(raw_data)
+  if ids.ndim != 1 or ids.dtype.kind not in "iu":
+    raise DataError(
+      "The ids must be whole numbers in one dimension, not an array of "
+      f"{ids.dtype} with the shape {ids.shape}."
+    )
+  length = len(ids) // batch_size
+  ids = ids[: batch_size * length].astype(np.int32)
   return ids.reshape(batch_size, length)

@@ -258,3 +258,20 @@ def test_ptb(ptb_data):
   assert len(corpus.vocabulary) == 10000
   assert corpus.vocabulary[:4] == ["the", "<unk>", "<eos>", "N"]
   assert corpus.sha256["ptb.train.txt"].startswith("fcea919f6cf8")
+
+
+@pytest.mark.parametrize(
+  ("data", "batch_size", "num_steps", "message"),
+  [
+    (IDS, 0, 3, "batch_size must be a whole number above 0, not 0"),
+    (IDS, 2, -1, "num_steps must be a whole number above 0, not -1"),
+    (IDS, 2.0, 3, "batch_size must be a whole number above 0, not 2.0"),
+    (np.array(IDS) / 2, 2, 3, "must be whole numbers in one dimension, not an"),
+    (["a"] * 17, 2, 3, "must be whole numbers in one dimension"),
+    (np.zeros([17, 17], int), 2, 3, r"array of int64 with the shape \(17, 17"),
+  ],
+)
+@pytest.mark.parametrize("make", [reader.ptb_producer, reader.ptb_iterator])
+def test_wrong_arguments(make, data, batch_size, num_steps, message):
+  with tf1.Graph().as_default(), pytest.raises(ValueError, match=message):
+    make(data, batch_size, num_steps)

@@ -20,7 +20,7 @@ import json
 import math
 import sys
 
-from absl import app, flags
+from absl import flags
 
 import language_model
 from lm import command
@@ -325,5 +325,4 @@ def show_json(score, words, log_base):
 
 
 if __name__ == "__main__":
-  define_flags()
-  app.run(main)
+  command.start(main, define_flags)

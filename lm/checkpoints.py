@@ -29,6 +29,7 @@ the epoch with the lowest valid perplexity.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -127,7 +128,7 @@ class Checkpoints:
     Without a checkpoint, these are a new Progress and None. Raises
     CheckpointError if there are checkpoints, but none is intact.
     """
-    self._steps = steps_in(self._path)
+    self._steps = _steps_to_try(self._path)
     while self._steps:
       step = self._steps[-1]
       path = _path_of(self._path, step)
@@ -177,6 +178,26 @@ def steps_in(path):
   return sorted(int(match[1]) for match in matches if match)
 
 
+def _steps_to_try(folder, warn=True):
+  """Returns the steps up to the one that the file `checkpoint` names.
+
+  So a stray file with a larger step is never taken for the last. Warns if that
+  checkpoint is not there.
+  """
+  steps = steps_in(folder)
+  try:
+    text = pathlib.Path(folder, "checkpoint").read_text("utf-8", "replace")
+  except OSError:
+    text = ""
+  match = re.search(r'^model_checkpoint_path: ".*-(\d+)"$', text, re.MULTILINE)
+  named = int(match[1]) if match else math.inf
+  found = [step for step in steps if step <= named] or steps
+  if warn and found and found[-1] != named:
+    what = "what the file `checkpoint` names is not there"
+    logging.warning("%s: %s. Taking model.ckpt-%s.", folder, what, found[-1])
+  return found
+
+
 def _path_of(folder, step):
   """Returns the path of a checkpoint, without .index."""
   return os.path.join(folder, f"model.ckpt-{step}")
@@ -208,7 +229,7 @@ def find(folder, which):
   """
   if which not in ("best", "last"):
     return which if os.path.dirname(which) else os.path.join(folder, which)
-  steps = steps_in(folder)
+  steps = _steps_to_try(folder)
   if not steps:
     raise CheckpointError(f"{folder} has no checkpoint.")
   path = _path_of(folder, steps[-1])
@@ -227,7 +248,7 @@ def _epochs_of(folder):
 
   Raises CheckpointError if none is intact.
   """
-  for step in reversed(steps_in(folder)):
+  for step in reversed(_steps_to_try(folder, warn=False)):
     path = _path_of(folder, step)
     with contextlib.suppress(CheckpointError), _reading(path):
       text = tf1.train.load_checkpoint(path).get_tensor("progress/json")

@@ -258,3 +258,21 @@ def test_a_checkpoint_is_described(run):
   )
   (run.path / "model.ckpt-17.index").write_bytes(b"")  # The best is found yet.
   assert checkpoints.find(path, "best") == best
+
+
+def test_the_last_is_what_the_file_checkpoint_names(run, caplog):
+  path = str(run.path)
+  for step in (3, 5):
+    run.save(step, step=step)
+  for file in run.path.glob("model.ckpt-3.*"):  # A stray one.
+    shutil.copy(file, run.path / file.name.replace("-3.", "-99999."))
+  assert checkpoints.find(path, "last").endswith("model.ckpt-5")
+  assert Run(run.path).restore()[0] == 5
+  assert not caplog.text
+  (run.path / "model.ckpt-5.index").unlink()
+  assert checkpoints.find(path, "last").endswith("model.ckpt-3")
+  assert "names is not there. Taking model.ckpt-3." in caplog.text
+  (run.path / "checkpoint").write_bytes(b"\xff")
+  caplog.clear()
+  assert checkpoints.find(path, "last").endswith("model.ckpt-99999")
+  assert "names is not there. Taking model.ckpt-99999." in caplog.text

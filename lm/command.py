@@ -7,7 +7,7 @@ import sys
 import threading
 import traceback
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 
 class InputError(Exception):
@@ -43,12 +43,33 @@ def entry_point(name, **options):
   return decorate
 
 
-def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
+def start(main, define_flags=None):
+  """Ends the process with the exit status of a command's `main`.
+
+  Errors on the way there, as in flags and their help, get a sentence, too.
+  """
+
+  def parse(argv):
+    try:
+      return app.parse_flags_with_usage(argv)
+    except ValueError as error:  # Of a flag that absl itself defines.
+      raise InputError(f"A flag has an impossible value: {error}.") from None
+
+  def body():
+    if define_flags:
+      define_flags()
+    app.run(main, flags_parser=parse)
+
+  name = os.path.basename(sys.argv[0])
+  sys.exit(run(name, [name], body))
+
+
+def run(name, argv, body, *, arguments=0, too_large="The memory is too small."):
   """Runs a command; returns an exit status, with a sentence for each error.
 
   The function `body` does the work and returns the exit status. absl leaves
   argv: the program and at most `arguments` others. Errors start with the
-  command's name; `too_large` says what to do if the memory is too small.
+  command's name; `too_large` is the sentence for too little memory.
   """
   if len(argv) > 1 + arguments:
     tell(f"{name}: '{argv[-1]}' is not a flag; --help lists them.")
@@ -60,7 +81,10 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
       setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
   before = handle_signals(_stop)
   try:
-    status = body()
+    try:
+      status = body()
+    except SystemExit as end:  # As after --help, or by a signal.
+      status = end.code
     sys.stdout.flush()  # Here, where an error is handled.
     return status
   except InputError as error:
@@ -82,7 +106,10 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
     if error.filename is not None:
       tell(f"{name}: {error.filename}: {error.strerror}.")
       return 1
-    # Without a file's name, the error is about stdout.
+    if isinstance(error, FileNotFoundError):
+      tell(f"{name}: the current folder does not exist any more: leave it.")
+      return 1
+    # Without a file's name, other errors are about stdout.
     if not isinstance(error, BrokenPipeError):  # As by "| head".
       tell(f"{name}: cannot print: {error.strerror}.")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,7 +118,7 @@ def run(name, argv, body, *, arguments=0, too_large="Use a smaller one."):
     is_tensorflows = type(error).__name__ == "ResourceExhaustedError"
     if not is_tensorflows and not isinstance(error, MemoryError):
       raise
-    tell(f"{name}: The model does not fit into memory. {too_large}")
+    tell(f"{name}: {too_large}")
   finally:
     for signum, handler in before.items():
       signal.signal(signum, handler)

@@ -130,7 +130,7 @@ def test_output_that_cannot_be_encoded():
     (PermissionError(13, "Permission denied", "/a"), 1,
      "try.py: /a: Permission denied.\n"),
     (OSError(28, "No space left"), 1, "try.py: cannot print: No space left.\n"),
-    (MemoryError(), 1, "try.py: The model does not fit into memory. Less.\n"),
+    (MemoryError(), 1, "try.py: Less.\n"),
     (KeyboardInterrupt(), 130, "Interrupted.\n"),
   ],
 )  # fmt: skip
@@ -151,3 +151,39 @@ def test_an_argument_that_is_no_flag(capfd):
   assert command.run("try.py", ["try.py", "x"], None) == 2
   told = "try.py: 'x' is not a flag; --help lists them.\n"
   assert capfd.readouterr() == ("", told)
+
+
+COMMANDS = ["ptb_word_lm.py", "score.py", "scripts/prepare_text.py"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--stderrthreshold=garbage", "A flag has an impossible value: --stderr"),
+    ("--logger_levels=a:b:c", "A flag has an impossible value: Unknown level"),
+  ],
+)
+def test_flags_of_absl_with_wrong_values(name, flag, message):
+  process = subprocess.run(
+    [sys.executable, ROOT / name, flag], capture_output=True, text=True
+  )
+  assert (process.returncode, process.stdout) == (1, "")
+  assert process.stderr.count("\n") == 1
+  assert process.stderr.startswith(f"{pathlib.Path(name).name}: {message}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_for_a_reader_that_leaves(name):
+  read, write = os.pipe()
+  os.close(read)
+  args = [sys.executable, ROOT / name, "--help"]
+  process = subprocess.run(args, stdout=write, stderr=subprocess.PIPE)
+  os.close(write)
+  assert (process.returncode, process.stderr) == (1, b"")
+
+
+def test_python_without_docstrings():
+  args = [sys.executable, "-OO", "-c", "from lm import tf1; tf1.Session"]
+  process = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
+  assert "InputError: Run Python without -OO" in process.stderr

@@ -12,6 +12,7 @@ from lm import tf1
 from lm.command import FlagError
 
 MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
+TOO_LARGE = f"The model does not fit into memory. {MAKE_SMALLER}"
 
 
 def name():

@@ -72,5 +72,7 @@ def check_new_folder(path, flag):
   """Raises NewFolderError if a folder of this name cannot be made."""
   if not path:
     raise NewFolderError(f"{flag} is missing: the folder to make.")
+  if "://" in path:
+    raise NewFolderError(f"{flag}={path} is not a local folder. Name one.")
   if os.path.lexists(path):
     raise NewFolderError(f"{flag}={path} exists already. Choose another name.")

@@ -12,6 +12,7 @@ result.json       the numbers of the finished run
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -30,8 +31,10 @@ from lm.text import UNKNOWN
 _NAMES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
 # Hyper-parameters that older versions lack: they are left out when off.
 _NEWER = {"tie_embeddings": False, "forget_bias": 0.0, "patience": 0}
-# Where a run starts and ends may change: neither alters a step of it.
+# Where a run starts and ends may change: neither alters a step of it. Older
+# versions wrote no checksum of the vocabulary.
 _MAY_CHANGE = ("max_max_epoch", "patience", "init_checkpoint")
+_MAY_CHANGE += ("vocabulary_sha256",)
 # What result.json has at least.
 _RESULT = {"epoch", "train_perplexity", "valid_perplexity", "test_perplexity"}
 
@@ -298,6 +301,7 @@ def describe(model, seed, dtype, config, corpus, **others):
     "dtype": dtype,
     "config": {n: v for n, v in fields if v or n not in _NEWER},
     "data_sha256": corpus.sha256,
+    "vocabulary_sha256": _sha256(_lines(corpus.vocabulary)),
   }
   if corpus.preparation is not None:
     about["preparation"] = dataclasses.asdict(corpus.preparation)
@@ -310,6 +314,8 @@ def check_name(path, flag="--save_path"):
   """Raises RunFolderError if `path`, given by `flag`, cannot be a run's."""
   if not path:
     raise RunFolderError(f"{flag} is empty: name a folder, or leave it out.")
+  if "://" in path:
+    raise RunFolderError(f"{flag}={path} is not a local folder. Name one.")
   if set("*?[\\") & set(path):
     raise RunFolderError(
       f"{flag}={path} has one of the characters * ? [ \\, which TensorFlow "
@@ -372,6 +378,13 @@ def read_run(path, flag="--save_path"):
       f"different words, but the model has {vocab_size:,}. Remove the file: "
       "the command that trained the run rebuilds it."
     )
+  checksum = _sha256(_lines(vocabulary))
+  if about.get("vocabulary_sha256", checksum) != checksum:
+    raise RunFolderError(
+      f"{name} was changed after the training: its words no longer belong to "
+      "the model's ids. Remove the file: the command that trained the run "
+      "rebuilds it."
+    )
   return {
     "hparams": _NEWER | about["config"],
     "vocabulary": vocabulary,
@@ -400,6 +413,10 @@ def _flat(values):
   for name, value in values.items():
     flat.update(value if isinstance(value, dict) else {name: value})
   return flat
+
+
+def _sha256(text):
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _lines(texts):

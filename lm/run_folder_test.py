@@ -1,6 +1,7 @@
 """Tests of run_folder.py: whose folder it is, and what is damaged in it."""
 
 import contextlib
+import hashlib
 import json
 import os
 import time
@@ -288,7 +289,7 @@ def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
 def test_config_json_has_what_only_some_runs_have():
   choices = dict(lower_case=True, number_word="N", punctuation="drop")
   corpus = types.SimpleNamespace(
-    sha256={"a": "12"}, preparation=None, unknown="<unk>"
+    sha256={"a": "12"}, vocabulary=["b"], preparation=None, unknown="<unk>"
   )
   args = ["test", 5, "float32", configs.TestConfig(), corpus]
   about = run_folder.describe(*args)
@@ -310,3 +311,26 @@ def test_an_incomplete_config_cannot_be_read(path, about):
   (path / "config.json").write_text(json.dumps(about))
   with pytest.raises(RunFolderError, match=r"config\.json is incomplete. Put"):
     run_folder.read_run(str(path))
+
+
+def test_a_changed_vocabulary_is_refused(path):
+  checksum = hashlib.sha256(VOCABULARY.encode()).hexdigest()
+  about = {**ABOUT, "vocabulary_sha256": checksum}
+  (path / "config.json").write_text(json.dumps(about))
+  words = VOCABULARY.split()
+  file = path / "vocabulary.txt"
+  # An editor on Windows writes other line ends.
+  file.write_bytes(VOCABULARY.replace("\n", "\r\n").encode())
+  assert run_folder.read_run(str(path))["vocabulary"] == words
+  for changed in (words[::-1], ["", *words[1:]], [words[0] + " ", *words[1:]]):
+    file.write_text("".join(f"{word}\n" for word in changed))
+    with pytest.raises(RunFolderError, match="was changed after the training"):
+      run_folder.read_run(str(path))
+
+
+@pytest.mark.parametrize(
+  "name", ["ram://x/run", "gs://bucket/run", "file:///x"]
+)
+def test_only_local_folders_can_hold_a_run(name):
+  with pytest.raises(RunFolderError, match="is not a local folder"):
+    open_folder(name)

@@ -15,6 +15,9 @@ is loaded:
 import contextlib
 import functools
 import os
+import sys
+
+from lm.command import InputError
 
 
 def __getattr__(name):
@@ -39,9 +42,11 @@ def reason_of(error):
 @functools.cache
 def _load():
   """Returns the module `tensorflow.compat.v1`, loaded with its RNN cells."""
-  os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+  os.environ["TF_USE_LEGACY_KERAS"] = "1"
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
   quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
+  if sys.flags.optimize > 1:
+    raise InputError("Run Python without -OO and PYTHONOPTIMIZE=2.")
   with _silent_stderr() if quiet else contextlib.nullcontext():
     try:
       import tensorflow as tf

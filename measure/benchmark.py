@@ -28,7 +28,7 @@ import sys
 import time
 
 import tqdm
-from absl import app, flags
+from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = pathlib.Path(__file__).with_name("benchmark_worker.py")
@@ -193,5 +193,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-  define_flags()
-  app.run(main)
+  command.start(main, define_flags)

@@ -18,8 +18,6 @@ import math
 import pathlib
 import sys
 
-from absl import app
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
@@ -78,4 +76,4 @@ def _summary(log_probs):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.start(main)

@@ -15,8 +15,6 @@ import re
 import statistics
 import sys
 
-from absl import app
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
@@ -178,4 +176,4 @@ def main(_, name=None):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.start(main)

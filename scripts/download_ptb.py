@@ -22,7 +22,6 @@ import urllib.request
 import filelock
 import pooch
 import tqdm
-from absl import app
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -119,4 +118,4 @@ def install(path, text):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.start(main)

@@ -103,13 +103,21 @@ for address in addresses:  # All of them reach each other.
   while socket.socket().connect_ex((other[0], int(other[1]))):
     time.sleep(0.01)
 print("met", flush=True)
-time.sleep(60)
+while True:
+  server.accept()[0].sendall(b"a worker")
 """
-  with launch(body, "-n", "2") as process:
-    port = int(process.stdout.readline())
-    assert process.stdout.readline() == "met\n"
-    with socket.socket() as sock:
-      assert sock.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+  def answer():
+    with contextlib.suppress(OSError), socket.socket() as sock:
+      sock.settimeout(5)  # Somebody else may have a port of this number.
+      sock.connect(("127.0.0.1", port))
+      return sock.recv(8)
+
+  for flags, expected in ((["--open_ports"], True), ([], False)):
+    with launch(body, "-n", "2", *flags) as process:
+      port = int(process.stdout.readline())
+      assert process.stdout.readline() == "met\n"
+      assert (answer() == b"a worker") == expected
     process.terminate()
     assert process.wait(60) == 143
 

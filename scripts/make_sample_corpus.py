@@ -3,7 +3,7 @@
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -34,5 +34,4 @@ def main(args, folder=None):
 
 
 if __name__ == "__main__":
-  define_flags()
-  app.run(main)
+  command.start(main, define_flags)

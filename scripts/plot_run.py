@@ -13,8 +13,6 @@ import json
 import pathlib
 import sys
 
-from absl import app
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -115,4 +113,4 @@ def main(_, name=None):
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.start(main)

@@ -16,7 +16,7 @@ import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import flags
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -139,5 +139,4 @@ def choose_words(lines, vocab_size, min_count):
 
 
 if __name__ == "__main__":
-  define_flags()
-  app.run(main)
+  command.start(main, define_flags)
