@@ -118,8 +118,8 @@ while True:
       port = int(process.stdout.readline())
       assert process.stdout.readline() == "met\n"
       assert (answer() == b"a worker") == expected
-    process.terminate()
-    assert process.wait(60) == 143
+      process.terminate()
+      assert process.wait(60) == 143
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
