@@ -353,6 +353,12 @@ def train(
           return None
         if not train_epoch(session, models, config, progress, folder, stop):
           return None
+      best = progress.epochs[np.argmin(progress.perplexities("valid"))]
+      if len(progress.epochs) < config.max_max_epoch:
+        tell(
+          f"No better valid perplexity since epoch {best['epoch']}: "
+          f"patience={config.patience} ends the training."
+        )
       perplexity = stream_perplexity(
         session,
         models[1],
@@ -365,7 +371,6 @@ def train(
         tell("Stopped before the test perplexity was known.")
         return None
       print(f"Test Perplexity: {perplexity:.3f}", flush=True)
-      best = progress.epochs[np.argmin(progress.perplexities("valid"))]
       names = "epoch", "train_perplexity", "valid_perplexity"
       numbers = {**progress.epochs[-1], "test_perplexity": perplexity}
       numbers |= {f"best_{name}": best[name] for name in names}
@@ -478,11 +483,14 @@ def run_training(args):
     refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
   device.start_on_gpus(args.num_gpus, len(addresses))
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
-  source, words = None, {"unknown": args.unknown_word or UNKNOWN}
+  unknown = UNKNOWN if args.unknown_word is None else args.unknown_word
+  source, words = None, {"unknown": unknown}
   if args.init_from is not None:
     refuse(args, ["unknown_word"], "--init_from, which has its own")
-    data_path = args.init_data_path or args.data_path
-    source = trained.find(args.init_from, args.checkpoint, data_path)
+    if os.path.isdir(args.init_from):
+      refuse(args, ["init_data_path"], "a run's folder in --init_from")
+    which = args.checkpoint, args.init_data_path or args.data_path
+    source = trained.find(args.init_from, *which, args.save_path)
     config = configs.with_sizes_of(source.hparams, config, args.hparams)
     words = {"unknown": source.unknown, "vocabulary": source.vocabulary}
   corpus = reader.read_corpus(args.data_path, **words)
@@ -523,7 +531,7 @@ def run_training(args):
         report_result(args.save_path, folder.result)
       else:
         report_start(args.model, dtype, config, len(corpus.train), workers.size)
-        if source:
+        if init_checkpoint:
           report_source(source, config, corpus.preparation)
         options = {"seed": args.seed, "dtype": dtype, "stop": stop}
         options |= {"workers": workers, "init_checkpoint": init_checkpoint}

@@ -104,6 +104,11 @@ def ptb_raw_data(data_path=None):
 
 def _check_unknown(unknown, vocabulary):
   """Raises DataError, or warns, if `unknown` cannot be meant."""
+  if unknown in ("", EOS):
+    raise DataError(
+      f"--unknown_word={unknown} cannot stand for unknown words: name a word "
+      "of the training text, or leave it out."
+    )
   if unknown in vocabulary:
     return
   if unknown != UNKNOWN:
@@ -130,7 +135,7 @@ def _to_ids(name, words, word_to_id, unknown):
   if default < 0:
     ids = ids[ids >= 0]
     fate = (
-      f"dropped them, as it has no {unknown} either. The perplexity is that of "
+      f"dropped them, as it has no {unknown}. The perplexity is that of "
       "the other words: do not compare it with one of all words"
     )
   if missing := sum(word not in word_to_id for word in words):

@@ -172,6 +172,11 @@ def test_another_word_can_stand_for_unknown_words(write, caplog):
   assert corpus.unknown == "UNK" and "no <unk>" not in caplog.text
   with pytest.raises(reader.DataError, match=r"^--unknown_word=U is"):
     reader.read_corpus(data_path, "U")
+  for word in ("", "<eos>"):
+    with pytest.raises(
+      reader.DataError, match="cannot stand for unknown words"
+    ):
+      reader.read_corpus(data_path, word)
 
 
 def test_a_given_vocabulary_is_kept(write, caplog):

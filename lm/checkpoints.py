@@ -299,6 +299,14 @@ def sizes_in(path):
   return {**sizes, "num_layers": len(cells)}
 
 
+def check_intact(path):
+  """Raises CheckpointError if a tensor of a checkpoint cannot be read."""
+  with _reading(path):
+    tensors = tf1.train.load_checkpoint(path)
+    for name in tensors.get_variable_to_shape_map():
+      tensors.get_tensor(name)
+
+
 def restore_variables(session, path, scope=""):
   """Reads a model's variables, those in `scope`, such as "model_0/".
 

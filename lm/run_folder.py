@@ -105,7 +105,7 @@ class RunFolder(NoRunFolder):
     with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
       self._folder = os.stat(path)
-    self._about = about
+    self._about = dict(about)
     words = _lines(vocabulary)
     has_run = self._check(about, words)  # A refused folder gets no lock.
     self._lock = self._locked()
@@ -115,6 +115,8 @@ class RunFolder(NoRunFolder):
     )
     if not has_run:
       self._write_config()
+    elif first := read_config(path).get("init_checkpoint"):
+      self._about["init_checkpoint"] = first
     if self._read("vocabulary.txt") != words:
       self._write("vocabulary.txt", words)
       if has_run:
@@ -189,10 +191,13 @@ class RunFolder(NoRunFolder):
   def _change_end(self, progress):
     """Makes the run end after another epoch, which must not be over."""
     limit = self._about["config"]["max_max_epoch"]
+    where = f"has trained {len(progress.epochs)} epochs"
+    if progress.step:
+      where = f"is in epoch {progress.epoch}"
     if progress.epoch - (progress.step == 0) > limit:
       raise RunFolderError(
-        f"{self.path} is in epoch {progress.epoch} already: max_max_epoch="
-        f"{limit} is too small. Make it larger, or use another --save_path."
+        f"{self.path} {where} already: max_max_epoch={limit} is too small. "
+        "Make it larger, or use another --save_path."
       )
     with (
       self._trying_to("remove result.json"),

@@ -4,6 +4,7 @@ A run's folder has all that is needed. A checkpoint alone, such as one of
 TensorFlow 1.15, needs the training text beside it, for the vocabulary.
 """
 
+import contextlib
 import dataclasses
 import os
 
@@ -14,7 +15,7 @@ from lm import checkpoints, preparation, run_folder, text
 class Trained:
   """A trained model on the disk."""
 
-  checkpoint: str  # The path without .index.
+  checkpoint: str | None  # The path without .index.
   # A run's hyper-parameters, as in its config.json; of a checkpoint alone only
   # hidden_size, vocab_size and num_layers. Nothing has checked their values.
   hparams: dict
@@ -44,19 +45,34 @@ def of_run(folder, which=None, flag="--run"):
   return Trained(checkpoints.find(folder, which or "last"), **run)
 
 
-def find(name, which, data_path):
+def find(name, which, data_path, save_path=None):
   """Returns the Trained that --init_from names: a run or a checkpoint.
 
-  The other arguments are those of `of_run` and `of_checkpoint`.
+  If the run in save_path began from it already, returns that run, without a
+  checkpoint: it needs the other one no more. `which` is --checkpoint, and
+  `data_path` the text of a checkpoint alone. Raises InputError if a file is
+  missing or damaged.
   """
+  with contextlib.suppress(run_folder.RunFolderError):
+    run = run_folder.read_run(save_path)
+    if run["init_from"] == name and checkpoints.steps_in(save_path):
+      return Trained(None, **run)
   if os.path.isdir(name):
-    return of_run(name, which, "--init_from")
-  if which is not None:
+    source = of_run(name, which, "--init_from")
+  elif not os.path.isfile(f"{name}.index"):
+    raise checkpoints.CheckpointError(
+      f"--init_from={name} is neither the folder of a run nor a checkpoint, "
+      f"which would have a file {name}.index."
+    )
+  elif which is not None:
     raise checkpoints.CheckpointError(
       f"--checkpoint={which} needs a run's folder, but --init_from={name} is "
       "none."
     )
-  return of_checkpoint(name, data_path)
+  else:
+    source = of_checkpoint(name, data_path)
+  checkpoints.check_intact(source.checkpoint)
+  return source
 
 
 def of_checkpoint(path, data_path):

@@ -107,7 +107,7 @@ def test_a_run_ends_sooner(train, tmp_path, monkeypatch, stop_after):
   assert train(folder, max_max_epoch=2)[0] == 0
   assert reached(folder) == reached(tmp_path / "planned")
   status, _, err = train(folder, max_max_epoch=1)
-  assert status == 1 and "is in epoch 3 already" in err
+  assert status == 1 and "has trained 2 epochs already: max_max" in err
 
 
 def test_patience_ends_a_run_and_the_best_epoch_is_named(train, tmp_path):
@@ -127,6 +127,9 @@ def test_patience_ends_a_run_and_the_best_epoch_is_named(train, tmp_path):
     rf"Perplexity {min(perplexities):.3f}\. --checkpoint=best takes it\.\n"
   )
   assert re.search(sentence, err)
+  assert (
+    f"No better valid perplexity since epoch {best}: patience=2 ends" in err
+  )
   assert f"Epoch: {last} Valid" in out and f"Epoch: {last + 1}" not in out
   status, out, err = train(folder, max_max_epoch=9, patience=2, **OVERFITS)
   assert status == 0 and re.search(sentence, err) and out.count("\n") == 3
@@ -195,6 +198,21 @@ def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
   assert found == pytest.approx(results[0], rel=1e-4)
   status, _, err = tune(tmp_path / "no", hidden_size=16)
   assert status == 1 and "hidden_size is 32 in the model of --init_from" in err
+  status, _, err = tune(tmp_path / "no", "--init_data_path=x")
+  assert status == 1 and "--init_data_path has no effect with a run's" in err
+  about = json.loads((again / "config.json").read_text())
+  shutil.move(first_run, tmp_path / "moved")  # It is not needed any more.
+  assert tune(again, max_max_epoch=4)[0] == 0
+  assert json.loads((again / "config.json").read_text()) == {
+    **about,
+    "config": {**about["config"], "max_max_epoch": 4},
+  }
+  shutil.move(tmp_path / "moved", first_run)
+  for file in first_run.glob("*.data*"):
+    file.write_bytes(file.read_bytes()[:5000])
+  status, _, err = tune(tmp_path / "no")
+  assert status == 1 and err.endswith(f"in {first_run} can be read.\n")
+  assert not (tmp_path / "no").exists()
   status, _, err = call(tuned, **{**small, "max_max_epoch": 3})
   assert status == 1 and f"init_from is {first_run} there, None here" in err
 
@@ -215,7 +233,8 @@ def test_a_run_starts_from_a_checkpoint_of_tensorflow_1_15(train, tmp_path):
   kept = tf1.train.load_checkpoint(str(folder)).get_tensor("Model/softmax_w")
   np.testing.assert_allclose(kept, weights, atol=1e-6)
   for flag, message in {
-    "--init_from=/none": "There is no checkpoint /none",
+    "--init_from=/none": "--init_from=/none is neither the folder of a run",
+    "--init_from=": "--init_from= is neither the folder of a run",
     "--checkpoint=best": "--checkpoint=best needs a run's folder, but --init",
   }.items():
     status, _, err = train(tmp_path / "no", *args, flag, data=data, **hparams)
