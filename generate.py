@@ -248,7 +248,8 @@ def _cut(probs, top_k, top_p):
   kept = probs >= ordered[count - 1]
   if surplus := np.count_nonzero(kept) - count:
     kept[np.flatnonzero(probs == ordered[count - 1])[-surplus:]] = False
-  return _normalized(probs * kept)
+  probs[~kept] = 0
+  return _normalized(probs)
 
 
 def _largest(probs, count):
