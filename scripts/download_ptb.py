@@ -49,6 +49,9 @@ def main(_, root=ROOT):
 
 def download(root):
   """Fetches the texts that are missing or wrong; returns the exit status."""
+  url = os.environ.get("PTB_URL")
+  if url and not url.startswith(("http://", "https://", "file://")):
+    raise command.InputError(f"PTB_URL={url} is no http, https or file URL.")
   folder = root.resolve() / "simple-examples" / "data"
   folder.mkdir(parents=True, exist_ok=True)
   with filelock.FileLock(folder.parent / ".lock"):
@@ -56,7 +59,6 @@ def download(root):
     if not names:
       command.tell(f"The Penn Treebank is already in {folder}")
       return 0
-    url = os.environ.get("PTB_URL")
     for source in [url] if url else SOURCES:
       command.tell(f"Fetching {source}")
       try:

@@ -59,6 +59,10 @@ def read_json(path):
     return json.loads(text, object_hook=Object)
   except ValueError as error:
     raise command.InputError(f"{path} is damaged: {error}.") from error
+  except OSError as error:
+    raise command.InputError(
+      f"{path.parent} is not the folder of a run: {path}: {error.strerror}."
+    ) from None
 
 
 @contextlib.contextmanager
