@@ -176,6 +176,7 @@ def with_sizes_of(fields, config, hparams):
   Raises ConfigError if --hparams, the text `hparams`, asks for another size.
   """
   sizes = {name: fields[name] for name in SIZES if name in fields}
+  hparams = hparams.replace(" ", "")
   for name, value in sizes.items():
     if f"{name}=" in hparams and getattr(config, name) != value:
       raise ConfigError(

@@ -16,8 +16,6 @@ import math
 import os
 import time
 
-import numpy as np
-
 import configs
 import reader
 from lm import (
@@ -353,7 +351,7 @@ def train(
           return None
         if not train_epoch(session, models, config, progress, folder, stop):
           return None
-      best = progress.epochs[np.argmin(progress.perplexities("valid"))]
+      best = checkpoints.best_of(progress.epochs)
       if len(progress.epochs) < config.max_max_epoch:
         tell(
           f"No better valid perplexity since epoch {best['epoch']}: "

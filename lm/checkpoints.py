@@ -203,10 +203,14 @@ def _path_of(folder, step):
   return os.path.join(folder, f"model.ckpt-{step}")
 
 
+def best_of(epochs):
+  """Returns the epoch with the best valid perplexity, {} if there is none."""
+  return min(epochs, key=lambda e: e["valid_perplexity"], default={})
+
+
 def _best_step(epochs):
-  """Returns the global step of the epoch with the best valid perplexity."""
-  best = min(epochs, key=lambda e: e["valid_perplexity"], default={})
-  return best.get("global_step")
+  """Returns the global step of the best epoch, None if there is none."""
+  return best_of(epochs).get("global_step")
 
 
 def _flush_to_disk(path):
@@ -266,12 +270,11 @@ def describe(path):
   except CheckpointError:
     return ""
   names = {f"model.ckpt-{e.get('global_step')}": e for e in epochs}
-  epoch, best = names.get(os.path.basename(path)), _best_step(epochs)
+  epoch, better = names.get(os.path.basename(path)), best_of(epochs)
   text = "not at the end of an epoch."
   if epoch:
     text = f"epoch {epoch['epoch']}, valid perplexity "
     text += f"{epoch['valid_perplexity']:.3f}."
-  better = names.get(f"model.ckpt-{best}")
   if better and better != epoch:
     text += f" Epoch {better['epoch']} is better, with "
     text += f"{better['valid_perplexity']:.3f}: --checkpoint=best takes it."

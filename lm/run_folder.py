@@ -109,14 +109,15 @@ class RunFolder(NoRunFolder):
     words = _lines(vocabulary)
     has_run = self._check(about, words)  # A refused folder gets no lock.
     self._lock = self._locked()
-    # Another end is written only when the checkpoint is known to allow it.
-    self._has_new_end = has_run and bool(
-      differences(read_config(path)["config"], about["config"])
-    )
-    if not has_run:
+    self._has_new_end = False
+    if has_run:
+      first = read_config(path)
+      # Another end is written only when the checkpoint is known to allow it.
+      self._has_new_end = first["config"] != about["config"]
+      if "init_checkpoint" in first:
+        self._about["init_checkpoint"] = first["init_checkpoint"]
+    else:
       self._write_config()
-    elif first := read_config(path).get("init_checkpoint"):
-      self._about["init_checkpoint"] = first
     if self._read("vocabulary.txt") != words:
       self._write("vocabulary.txt", words)
       if has_run:

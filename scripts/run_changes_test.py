@@ -198,6 +198,9 @@ def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
   assert found == pytest.approx(results[0], rel=1e-4)
   status, _, err = tune(tmp_path / "no", hidden_size=16)
   assert status == 1 and "hidden_size is 32 in the model of --init_from" in err
+  hparams_ = "--hparams=hidden_size = 16"
+  status, _, err = tune(tmp_path / "no", hparams_)
+  assert status == 1 and "hidden_size is 32 in the model of --init_from" in err
   status, _, err = tune(tmp_path / "no", "--init_data_path=x")
   assert status == 1 and "--init_data_path has no effect with a run's" in err
   about = json.loads((again / "config.json").read_text())
