@@ -21,6 +21,11 @@ B = sentences, T = words, H = hidden_size, L = num_layers, V = vocab_size. If
 several runs are averaged, each has a state: state_0, state_1, ...
 """
 
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
 import dataclasses
 import json
 import os

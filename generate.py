@@ -12,6 +12,11 @@ word is drawn from the model's distribution, given all words before it. First
 Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 """
 
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
 import math
 
 import numpy as np
@@ -20,6 +25,7 @@ from absl import flags
 import language_model
 from lm import command
 from lm.command import InputError, refuse, tell
+from lm.files import open_text
 from lm.text import EOS, decode
 
 _AT_ONCE = 100  # Prefixes that are read, and texts drawn, side by side.
@@ -78,7 +84,7 @@ def read_lines(path):
   """Returns the lines of a UTF-8 file; "-" is standard input."""
   name = "Standard input" if path == "-" else f"--prefix_file={path}"
   try:
-    with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
+    with open_text(path) as file:
       text = decode(file.read(), name)
   except OSError as e:
     raise InputError(f"{name} cannot be read: {e.strerror}.") from None

@@ -21,7 +21,7 @@ from absl import flags
 
 import configs
 import ptb_word_lm
-from lm import checkpoints, rnn_modes, tf1, tokenize_ptb, trained
+from lm import checkpoints, device, rnn_modes, tf1, tokenize_ptb, trained
 from lm.command import InputError, tell
 
 
@@ -29,11 +29,27 @@ class ModelError(InputError, ValueError):
   """Models that cannot be used, or not together."""
 
 
+class RunsParser(flags.ArgumentParser):
+  """Takes folders with commas between them, or one with a comma in its name."""
+
+  def parse(self, argument):
+    if isinstance(argument, str):
+      if os.path.isdir(argument):
+        return [argument]
+      return [name.strip() for name in argument.split(",")]
+    return argument
+
+
 def define_flags():
   """Defines the flags that name the models to use, for the calling command."""
   flags.disclaim_key_flags()  # They are its own, so that its --help lists them.
-  flags.DEFINE_list(
-    "run", None, "A run's --save_path. Several, with commas, are averaged."
+  help_text = "A run's --save_path. Several, with commas, are averaged."
+  flags.DEFINE(
+    RunsParser(),
+    "run",
+    None,
+    help_text,
+    serializer=flags.CsvListSerializer(","),
   )
   flags.DEFINE_string(
     "checkpoint",
@@ -77,7 +93,7 @@ def find(run, checkpoint, data_path):
         "Name the folder of a trained run, --run; or a --checkpoint and, as "
         "--data_path, the folder with the ptb.train.txt that it was trained on."
       )
-    return [trained.of_checkpoint(checkpoint, data_path)]
+    return _checked([trained.of_checkpoint(checkpoint, data_path)])
   if not run or not all(run):
     raise ModelError("--run has an empty name: name folders of trained runs.")
   if len(set(run)) < len(run):
@@ -95,7 +111,20 @@ def find(run, checkpoint, data_path):
           f"{run[0]} and {folder} differ in the {name} of their training "
           "texts: their probabilities cannot be averaged."
         )
+  return _checked(models)
+
+
+def _checked(models):
+  """Returns the models; raises FlagError if they certainly do not fit."""
+  words = _most_words(models[0].vocabulary)
+  advice = "Use a machine with more memory, or fewer runs."
+  device.check_memory([model.hparams for model in models], words, advice)
   return models
+
+
+def _most_words(vocabulary):
+  """Returns how many words a step may compute: 64 MB of log-probabilities."""
+  return max(16_000_000 // len(vocabulary), 1)
 
 
 def zero_states(models, batch_size):
@@ -171,14 +200,11 @@ def restore(models, session):
 
   Raises:
     checkpoints.CheckpointError: if a checkpoint is damaged, or has other sizes.
-    ModelError: if a weight is not a finite number.
   """
   for number, model in enumerate(models):
     checkpoints.restore_variables(session, model.checkpoint, f"model_{number}/")
     if about := checkpoints.describe(model.checkpoint):
       tell(f"Using {about}")
-  for variable in tf1.trainable_variables():
-    _check_finite(session.run(variable))
 
 
 def scores_of(log_probs, targets):
@@ -221,8 +247,7 @@ class LanguageModel(contextlib.AbstractContextManager):
     if tokenize:
       self._preparation = tokenize_ptb.Tokenizer()
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
-    # A step computes at most 64 MB of log-probabilities.
-    self._most_words = max(16_000_000 // len(self.vocabulary), 1)
+    self._most_words = _most_words(self.vocabulary)
     with tf1.Graph().as_default():
       self._ids = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
       self._targets = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
@@ -329,6 +354,6 @@ def _check_finite(values):
   """Raises ModelError if there is an infinity or a NaN among the values."""
   if not np.isfinite(values).all():
     raise ModelError(
-      "The model's probabilities are not finite numbers: its weights are "
-      "damaged, or its training diverged. Use another checkpoint."
+      "The model's probabilities are not finite numbers: its weights are too "
+      "large, as after a training that diverged. Use another checkpoint."
     )

@@ -8,7 +8,7 @@ import pytest
 
 import language_model
 from conftest import OLD_RUN, TINY
-from lm import tf1
+from lm import checkpoints, tf1
 from lm.testdata import lstm_numpy
 
 RANDOM = np.random.RandomState(5)
@@ -113,7 +113,7 @@ def change_vocabulary(run, change):
      "it has one more layer, Model/RNN/multi_rnn_cell/cell_1/"),
     (lambda run: (run / "vocabulary.txt").unlink(), r"txt cannot be read"),
     (lambda run: (run / "vocabulary.txt").write_bytes(b"\xff\n"),
-     r"vocabulary\.txt cannot be read"),
+     "has 1 lines with 1 different words"),
     (lambda run: change_vocabulary(run, lambda words: words[:2]),
      "has 2 lines with 2 different words, but the model has 50"),
     (lambda run: change_vocabulary(run, lambda words: words + words[:1]),
@@ -143,7 +143,8 @@ def test_weights_that_are_not_numbers(run):
       tf1.get_variable(name, initializer=value)
     session.run(tf1.global_variables_initializer())
     tf1.train.Saver().save(session, path, write_meta_graph=False)
-  with pytest.raises(language_model.ModelError, match="not finite numbers"):
+  message = "ckpt-191 is damaged or .*: Model/softmax_b has numbers that"
+  with pytest.raises(checkpoints.CheckpointError, match=message):
     language_model.LanguageModel(models)
 
 

@@ -11,6 +11,11 @@ V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
 [T, B, ...], as the unrolled steps take them.
 """
 
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
 import dataclasses
 import math
 import os
@@ -39,7 +44,7 @@ from lm.reports import (
 )
 from lm.rnn_modes import CELL_SCOPE, RNN_MODES, zero_state
 from lm.seeded import dropout_masks, uniform_initializer
-from lm.stop_request import StopRequest
+from lm.signals import StopRequest
 from lm.stream import stream_perplexity
 from lm.text import UNKNOWN
 from lm.tf_config import refuse_workers, workers_in
@@ -442,6 +447,13 @@ def train_epoch(session, models, config, progress, folder, stop):
   return is_complete
 
 
+def check_sizes(config, corpus):
+  """Raises InputError if a text is too short for a batch, or memory for all."""
+  reader.check_sizes(corpus, config.batch_size, config.num_steps)
+  words = config.batch_size * config.num_steps
+  device.check_memory([dataclasses.asdict(config)], words)
+
+
 def evaluate(config, corpus, checkpoint):
   """Prints and returns the valid and the test perplexity of a checkpoint."""
   with tf1.Graph().as_default(), tf1.Session() as session:
@@ -497,8 +509,7 @@ def run_training(args):
     vocab_size=len(corpus.vocabulary),
     rnn_mode=args.rnn_mode or config.rnn_mode,
   )
-  reader.check_sizes(corpus, config.batch_size, config.num_steps)
-  device.check_memory(config)
+  check_sizes(config, corpus)
   dtype = "float32"
   if args.use_fp16:  # It loads TensorFlow, which bad input need not wait for.
     dtype = device.half_precision(config.vocab_size)
@@ -571,7 +582,7 @@ def run_evaluation(args):
   unknown = args.unknown_word or model.unknown
   corpus = reader.read_corpus(args.data_path, unknown, vocabulary)
   model.check_vocabulary(corpus.vocabulary)
-  reader.check_sizes(corpus, config.batch_size, config.num_steps)
+  check_sizes(config, corpus)
   evaluate(config, corpus, model.checkpoint)
   return 0
 

@@ -88,7 +88,9 @@ def read_corpus(data_path, unknown=UNKNOWN, vocabulary=None):
     sha256=sha256,
     unknown=unknown,
     preparation=read_preparation(data_path),
-    best_perplexity=sample_corpus.best_perplexity(data_path),
+    best_perplexity=sample_corpus.best_perplexity(
+      data_path, sha256["ptb.test.txt"]
+    ),
   )
 
 

@@ -12,6 +12,11 @@ text is one stream, as in training: each word is predicted from all words before
 it, and the first word is not predicted.
 """
 
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
 import collections
 import dataclasses
 import functools
@@ -24,6 +29,7 @@ from absl import flags
 
 import language_model
 from lm import command
+from lm.files import open_text
 from lm.text import EOS, DataError, decode
 
 LOG = {"e": 1.0, "2": math.log(2), "10": math.log(10)}  # In nats.
@@ -92,7 +98,12 @@ def main(args):
   score = stream if args.carry_state else score_each_line
   show = show_json if args.json else show_text
   total, number, marked = collections.Counter(), 0, 0
-  with open_text(args.file) as file:
+  try:
+    file = open_text(args.file)
+  except OSError as e:
+    where = f"--file={args.file}"
+    raise DataError(f"{where} cannot be read: {e.strerror}.") from None
+  with file:
     models = language_model.find(args.run, args.checkpoint, args.data_path)
     with language_model.LanguageModel(models, args.tokenize) as model:
       blocks = blocks_of(file, name)
@@ -120,15 +131,6 @@ def main(args):
   where = {"lines": number}
   show(score_of(where, total, args.log_base), None, args.log_base)
   return 0
-
-
-def open_text(path):
-  """Opens a text to read its bytes; "-" is standard input."""
-  try:
-    file = 0 if path == "-" else path
-    return open(file, "rb", buffering=1 << 16, closefd=path != "-")
-  except OSError as e:
-    raise DataError(f"--file={path} cannot be read: {e.strerror}.") from None
 
 
 def blocks_of(file, name):

@@ -28,6 +28,7 @@ the epoch with the lowest valid perplexity.
 
 import contextlib
 import dataclasses
+import glob
 import json
 import math
 import os
@@ -39,6 +40,7 @@ from absl import logging
 
 from lm import tf1
 from lm.command import InputError
+from lm.files import read_file
 
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
 
@@ -186,9 +188,10 @@ def _steps_to_try(folder, warn=True):
   """
   steps = steps_in(folder)
   try:
-    text = pathlib.Path(folder, "checkpoint").read_text("utf-8", "replace")
+    content = read_file(os.path.join(folder, "checkpoint"))
   except OSError:
-    text = ""
+    content = b""
+  text = content.decode(errors="replace")
   match = re.search(r'^model_checkpoint_path: ".*-(\d+)"$', text, re.MULTILINE)
   named = int(match[1]) if match else math.inf
   found = [step for step in steps if step <= named] or steps
@@ -323,7 +326,10 @@ def restore_variables(session, path, scope=""):
     # Not by a Saver, which would add to the graph: that may be exported.
     tensors = tf1.train.load_checkpoint(path)
     for name, variable in variables.items():
-      variable.load(tensors.get_tensor(name), session)
+      value = tensors.get_tensor(name)
+      if not np.isfinite(value).all():
+        raise ValueError(f"{name} has numbers that are not finite.")
+      variable.load(value, session)
 
 
 def _check_shapes(path, variables):
@@ -351,6 +357,9 @@ def _reading(path):
       f"There is no checkpoint {path}: it would have a file {path}.index. Give "
       "its name without .index."
     )
+  for data in glob.iglob(f"{glob.escape(path)}.data-*"):
+    if not os.path.isfile(data):  # TensorFlow would wait for a pipe.
+      raise CheckpointError(f"{data} is not a regular file. Put back a copy.")
   try:
     yield
   except tf1.ERRORS as error:

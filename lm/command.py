@@ -4,10 +4,10 @@ import functools
 import os
 import signal
 import sys
-import threading
-import traceback
 
 from absl import app, flags, logging
+
+from lm import signals
 
 
 class InputError(Exception):
@@ -79,82 +79,62 @@ def run(name, argv, body, *, arguments=0, too_large="The memory is too small."):
     # If it is closed, as by "2>&-", the next file opened would get the output.
     if getattr(sys, stream) is None:
       setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
-  before = handle_signals(_stop)
+  before = signals.handle(signals.Stop())
   try:
+    for argument in sys.argv:
+      argument.encode()  # A UnicodeEncodeError if it is not UTF-8.
     try:
       status = body()
     except SystemExit as end:  # As after --help, or by a signal.
       status = end.code
     sys.stdout.flush()  # Here, where an error is handled.
     return status
-  except InputError as error:
-    tell(f"{name}: {error}")
-  except ImportError as error:
-    tell(
-      f"{name}: TensorFlow cannot be loaded: {error}. Is there enough memory? "
-      "Is all of requirements.txt installed (scripts/setup_venv.sh does that)?"
-    )
-  except KeyboardInterrupt:
-    tell("Interrupted.")
-    return 128 + signal.SIGINT
-  except UnicodeEncodeError as error:
-    tell(
-      f"{name}: cannot print {error.object[error.start : error.end]!a} in "
-      f"{error.encoding}: set PYTHONIOENCODING=utf-8."
-    )
-  except OSError as error:
-    if error.filename is not None:
-      tell(f"{name}: {error.filename}: {error.strerror}.")
-      return 1
-    if isinstance(error, FileNotFoundError):
-      tell(f"{name}: the current folder does not exist any more: leave it.")
-      return 1
-    # Without a file's name, other errors are about stdout.
-    if not isinstance(error, BrokenPipeError):  # As by "| head".
-      tell(f"{name}: cannot print: {error.strerror}.")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  except Exception as error:
-    # By its name, as TensorFlow may not be loaded.
-    is_tensorflows = type(error).__name__ == "ResourceExhaustedError"
-    if not is_tensorflows and not isinstance(error, MemoryError):
-      raise
-    tell(f"{name}: {too_large}")
+  except BaseException as error:
+    for signum in before:  # It ends anyway, and with one sentence.
+      signal.signal(signum, signal.SIG_IGN)
+    if isinstance(error, KeyboardInterrupt):
+      tell("Interrupted.")
+      return 128 + signal.SIGINT
+    if sentence := _sentence_for(error, too_large):
+      tell(f"{name}: {sentence}")
+    return 1
   finally:
     for signum, handler in before.items():
       signal.signal(signum, handler)
-  return 1
 
 
-def handle_signals(handler):
-  """Sets the handler of SIGINT, SIGTERM and SIGHUP; returns those before.
-
-  A signal that is ignored, as SIGHUP is under nohup, stays ignored.
-  """
-  before = {}
-  for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-    signum = getattr(signal, name, None)  # Windows has no SIGHUP.
-    if signum and signal.getsignal(signum) != signal.SIG_IGN:
-      before[signum] = signal.signal(signum, handler)
-  return before
-
-
-def _stop(signum, frame):
-  """Ends the process by an exception: it then removes half-written files."""
-  repeat = threading.Timer(0.1, os.kill, [os.getpid(), signum])
-
-  def after_stop(unraisable):
-    # Python drops an exception that is raised in a destructor: then repeat the
-    # signal. Other errors of destructors are no news at this point.
-    if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
-      repeat.start()
-
-  running = [outer.f_code for outer, _ in traceback.walk_stack(frame)]
-  if after_stop.__code__ in running:  # Python would drop it here, too.
-    return repeat.start()
-  sys.unraisablehook = after_stop
-  if signum == signal.SIGINT:
-    raise KeyboardInterrupt
-  sys.exit(128 + signum)
+def _sentence_for(error, too_large):
+  """Returns what to say about an error, if anything; raises a bug of ours."""
+  # By its name, as TensorFlow may not be loaded.
+  is_tensorflows = type(error).__name__ == "ResourceExhaustedError"
+  if is_tensorflows or isinstance(error, MemoryError):
+    return too_large
+  if isinstance(error, InputError):
+    return str(error)
+  if isinstance(error, ImportError):
+    return (
+      f"TensorFlow cannot be loaded: {error}. Is there enough memory? Is all "
+      "of requirements.txt installed (scripts/setup_venv.sh does that)?"
+    )
+  if isinstance(error, UnicodeEncodeError):
+    if error.object in sys.argv:
+      return f"the argument {error.object!a} is not UTF-8. Use another name."
+    character = error.object[error.start : error.end]
+    return (
+      f"cannot print {character!a} in {error.encoding}: set "
+      "PYTHONIOENCODING=utf-8."
+    )
+  if not isinstance(error, OSError):
+    raise error
+  if error.filename is not None:
+    return f"{error.filename}: {error.strerror}."
+  if isinstance(error, FileNotFoundError):
+    return "the current folder does not exist any more: leave it."
+  # Without a file's name, other errors are about stdout.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  if isinstance(error, BrokenPipeError):  # As by "| head".
+    return ""
+  return f"cannot print: {error.strerror}."
 
 
 def tell(sentence):

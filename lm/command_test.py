@@ -1,10 +1,11 @@
-"""Tests of command.py and stop_request.py: how every command ends."""
+"""Tests of command.py and signals.py: how every command ends."""
 
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -18,7 +19,7 @@ def run_body(body, before="", stdout=subprocess.PIPE, **environment):
   lines = "".join(f"  {line}\n" for line in body.splitlines())
   code = (
     "import os, signal, sys, time\n"
-    "from lm import command, stop_request\n"
+    "from lm import command, signals\n"
     f"{before}\n"
     f"def body():\n{lines}"
     "sys.exit(command.run('try.py', [''], body))\n"
@@ -82,7 +83,7 @@ def test_a_hangup_ends_it_unless_it_is_ignored(how, status):
 
 def test_the_second_signal_ends_a_loop_at_once():
   body = """
-with stop_request.StopRequest() as stop:
+with signals.StopRequest() as stop:
   print("ready", flush=True)
   while not stop:
     time.sleep(0.01)
@@ -90,11 +91,64 @@ with stop_request.StopRequest() as stop:
   time.sleep(60)
 """
   with run_body(body) as process:
-    for line in ("ready\n", f"stopping {signal.SIGTERM:d}\n"):
-      assert process.stdout.readline() == line
-      process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == f"stopping {signal.SIGTERM:d}\n"
+    process.send_signal(signal.SIGINT)  # Too early: it counts as the first.
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
     assert process.wait(300) == -signal.SIGTERM  # A shell calls this 143.
     assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("other", [signal.SIGINT, signal.SIGTERM])
+def test_two_signals_at_once_interrupt_no_clean_up(tmp_path, other):
+  body = f"""
+with files.new_folder("{tmp_path}/new", "--output") as made:
+  for name in range(2000):
+    files.write_file(made + "/" + str(name), "x")
+  print("ready", flush=True)
+  time.sleep(60)
+"""
+  with run_body(body, "from lm import files") as process:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    for _ in range(20):
+      process.send_signal(other)
+      time.sleep(0.002)
+    assert process.wait(300) == 128 + signal.SIGINT
+    assert process.stderr.read() == "Interrupted.\n"
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "name", ["score.py", "scripts/prepare_text.py", "measure/report.py"]
+)
+def test_an_interrupt_while_modules_are_imported(name, tmp_path):
+  (tmp_path / "absl").mkdir()  # In place of a package that takes long to load.
+  code = "import time; print('ready', flush=True); time.sleep(60)"
+  (tmp_path / "absl" / "__init__.py").write_text(code)
+  with subprocess.Popen(
+    [sys.executable, ROOT / name],
+    env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    assert process.stderr.read() == ""
+
+
+def test_a_name_that_is_not_utf_8():
+  args = [sys.executable, ROOT / "score.py", b"--run=\xff"]
+  process = subprocess.run(args, capture_output=True, text=True)
+  assert (process.returncode, process.stdout) == (1, "")
+  assert process.stderr == (
+    "score.py: the argument '--run=\\udcff' is not UTF-8. Use another name.\n"
+  )
 
 
 # Short output fails when it is flushed at the end, long output before that.

@@ -1,14 +1,10 @@
 """What the machine computes on, its memory, and which 16-bit type suits it."""
 
-import contextlib
 import os
 import pathlib
-import re
 import sys
 
-import psutil
-
-from lm import tf1
+from lm import memory, tf1
 from lm.command import FlagError
 
 MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
@@ -52,46 +48,30 @@ def has_units_for(dtype):
   return dtype == "bfloat16" and not units.isdisjoint(features)
 
 
-def check_memory(config):
-  """Raises FlagError if the model of a Config certainly exceeds the memory.
+def check_memory(models, words, advice=MAKE_SMALLER):
+  """Raises FlagError if models certainly exceed the memory, before they do.
 
-  It counts TensorFlow, weights, gradients, the gates of all steps, and logits.
+  It counts TensorFlow, the weights twice, for their gradients or for reading
+  them, and the gates and the logits of so many words at a time.
+
+  Args:
+    models: a list of dictionaries with hidden_size, num_layers and vocab_size.
+    words: the number of words.
+    advice: what to do about it, a sentence.
   """
-  size, layers = config.hidden_size, config.num_layers
-  weights = layers * 8 * size**2 + 2 * size * config.vocab_size
-  words = config.batch_size * config.num_steps
-  activations = words * (layers * 4 * size + config.vocab_size)
-  least = 500_000_000 + 4 * (2 * weights + activations)
-  free = free_memory()
+  numbers = 0
+  for model in models:
+    size, layers = model["hidden_size"], model["num_layers"]
+    matrices = 1 if model.get("tie_embeddings") else 2  # [V, H]
+    weights = layers * 8 * size**2 + matrices * size * model["vocab_size"]
+    numbers += 2 * weights + words * (layers * 4 * size + model["vocab_size"])
+  least = memory.OF_TENSORFLOW + 4 * numbers
+  free = memory.free()
   if least > free and not has_gpu():
     raise FlagError(
       f"The model needs at least {least / 1e9:.1f} GB of memory, but only "
-      f"{free / 1e9:.1f} GB are free. {MAKE_SMALLER}"
+      f"{free / 1e9:.1f} GB are free. {advice}"
     )
-
-
-def free_memory():
-  """Returns how many bytes this process can still get.
-
-  The process (RLIMIT_AS) or its control group (a container) may be limited.
-  """
-  limits = [psutil.virtual_memory().available + psutil.swap_memory().free]
-  with contextlib.suppress(AttributeError):  # Of a system without limits.
-    soft, _ = psutil.Process().rlimit(psutil.RLIMIT_AS)
-    if soft != psutil.RLIM_INFINITY:
-      # It counts addresses; TensorFlow reserves so many that it does not use.
-      limits.append(max(soft - 2_500_000_000, 0))
-  with contextlib.suppress(OSError, ValueError):  # ValueError: "max".
-    most = int(_read_of_group("memory.max"))
-    # Without the cache of files, which can be dropped.
-    used = dict(re.findall(r"(\w+) (\d+)", _read_of_group("memory.stat")))
-    limits.append(most - int(used["anon"]))
-  return min(limits)
-
-
-def _read_of_group(name):
-  """Returns a file about the process's control group, which Linux has."""
-  return pathlib.Path("/sys/fs/cgroup", name).read_text()
 
 
 def start_on_gpus(num_gpus, num_workers):
@@ -105,8 +85,8 @@ def start_on_gpus(num_gpus, num_workers):
     return
   if num_gpus > (found := len(tf1.config.list_physical_devices("GPU"))):
     raise FlagError(
-      f"--num_gpus={num_gpus} is more than the {found} that TensorFlow finds "
-      "here. Make it smaller, or leave it out."
+      f"--num_gpus={num_gpus} is more than the {found} GPUs that TensorFlow "
+      "finds here. Make it smaller, or leave it out."
     )
   if num_gpus > 1 and num_workers > 1:
     raise FlagError(
@@ -116,4 +96,4 @@ def start_on_gpus(num_gpus, num_workers):
   if num_gpus > 1:
     script = pathlib.Path(__file__).parents[1] / "scripts" / "launch_local.py"
     argv = [sys.executable, str(script), "-n", str(num_gpus), "--gpus"]
-    os.execv(sys.executable, [*argv, *sys.argv[1:], "--num_gpus=1"])
+    os.execv(sys.executable, [*argv, *sys.argv[1:]])

@@ -1,8 +1,8 @@
 """Tests of device.py."""
 
+import dataclasses
 import os
 
-import psutil
 import pytest
 
 import configs
@@ -36,36 +36,19 @@ def test_the_name_counts_the_cores_that_may_be_used():
     os.sched_setaffinity(0, cores)
 
 
-def test_free_memory_heeds_a_limit(monkeypatch):
-  assert 10**8 < device.free_memory() < 10**14
-  for limit, expected in ((10**9, 0), (2_600_000_000, 100_000_000)):
-    monkeypatch.setattr(psutil.Process, "rlimit", lambda *_, n=limit: (n, n))
-    assert device.free_memory() == expected
-
-
-def test_free_memory_heeds_a_group(monkeypatch):
-  texts = {
-    "memory.max": "9000\n",
-    "memory.stat": "anon 2000\nfile 6500\nkernel 10\n",
-  }
-  monkeypatch.setattr(device, "_read_of_group", texts.get)
-  assert device.free_memory() == 7000
-  texts["memory.max"] = "max\n"
-  assert device.free_memory() > 10**8
-
-
 def test_what_cannot_fit_is_refused(monkeypatch):
   config = configs.LargeConfig()  # 66 million weights, in float32, twice.
+  model = [dataclasses.asdict(config)]
   monkeypatch.setattr(device, "has_gpu", lambda: False)
-  monkeypatch.setattr(device, "free_memory", lambda: 1_200_000_000)
-  device.check_memory(config)
-  monkeypatch.setattr(device, "free_memory", lambda: 1_000_000_000)
+  monkeypatch.setattr(device.memory, "free", lambda: 1_200_000_000)
+  device.check_memory(model, 700)
+  monkeypatch.setattr(device.memory, "free", lambda: 1_000_000_000)
   with pytest.raises(
     command.FlagError, match=r"at least 1\.1 GB of memory, but only 1\.0 GB ar"
   ):
-    device.check_memory(config)
+    device.check_memory(model, 700)
   monkeypatch.setattr(device, "has_gpu", lambda: True)
-  device.check_memory(config)
+  device.check_memory(model, 700)
 
 
 def test_no_gpu_means_none(monkeypatch):

@@ -1,15 +1,110 @@
-"""Files and folders that are written completely or not at all."""
+"""Reads files without waiting for ever; writes them completely or not at all.
+
+All files but the texts that flags name are read here, and all are written here,
+except for TensorFlow's own.
+"""
 
 import contextlib
+import json
+import math
 import os
+import pathlib
 import secrets
 import shutil
+import stat
 
 from lm.command import InputError
+
+_MOST = 1 << 28  # The size of a small file, in bytes.
 
 
 class NewFolderError(InputError, OSError):
   """The folder exists already or cannot be made."""
+
+
+class DamagedFileError(InputError, ValueError):
+  """A file that is missing, unreadable, or not as this program wrote it."""
+
+
+def read_file(path, most=_MOST):
+  """Returns the bytes of a regular file.
+
+  Raises:
+    OSError: if it cannot be read, is something else, such as a pipe or a
+      device, for which one may wait for ever, or has more than `most` bytes.
+  """
+  status = os.stat(path)
+  if not stat.S_ISREG(status.st_mode):
+    raise OSError(0, "it is not a regular file", os.fspath(path))
+  if status.st_size > most:
+    raise OSError(0, f"it has {status.st_size:,} bytes", os.fspath(path))
+  return pathlib.Path(path).read_bytes()
+
+
+def read_json(path, check, advice, **options):
+  """Returns what `check` makes of the JSON value in a small file.
+
+  A file.jsonl has a value on each line: `check` gets them as a list. `options`
+  are those of json.loads.
+
+  Raises:
+    DamagedFileError: if the file cannot be read, if it is not JSON, or if
+      `check` fails. Its sentence ends with the advice.
+  """
+  try:
+    text = read_file(path).decode()
+    if os.fspath(path).endswith(".jsonl"):
+      text = f"[{','.join(text.splitlines())}]"
+    return check(parse_json(text, **options))
+  except OSError as error:
+    raise DamagedFileError(
+      f"{path} cannot be read: {error.strerror}. {advice}"
+    ) from None
+  except (ValueError, TypeError, KeyError, AttributeError):
+    raise DamagedFileError(
+      f"{path} is damaged or was not written by this program. {advice}"
+    ) from None
+
+
+def parse_json(text, **options):
+  """Returns a JSON value; raises ValueError for whatever is wrong with it.
+
+  So it does for numbers that are not finite or too large for a float.
+  """
+  try:
+    number = {"parse_int": _whole}
+    number |= dict.fromkeys(("parse_float", "parse_constant"), _finite)
+    return json.loads(text, **number, **options)
+  except RecursionError:
+    raise ValueError("it is nested too deeply") from None
+
+
+def _whole(text):
+  _finite(text)
+  return int(text)
+
+
+def _finite(text):
+  if not math.isfinite(number := float(text)):
+    raise ValueError(f"a number is not finite: {text[:20]}")
+  return number
+
+
+def open_text(path):
+  """Opens a text that a flag names, to read its bytes; "-" is standard input.
+
+  Raises OSError if it cannot be read, or if it is a device, which may never
+  end, other than a terminal or the empty one.
+  """
+  name, closefd = (0, False) if path == "-" else (path, True)
+  file = open(name, "rb", 1 << 16, closefd=closefd)  # noqa: SIM115
+  status = os.fstat(file.fileno())
+  is_device = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
+  is_empty = status.st_rdev == os.stat(os.devnull).st_rdev
+  if is_device and not is_empty and not file.isatty():
+    file.close()
+    raise OSError(0, "it is a device", path)
+  return file
 
 
 @contextlib.contextmanager

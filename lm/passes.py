@@ -12,7 +12,8 @@ class DivergedError(InputError, ArithmeticError):
     """Says where: in the pass `title`, after `step` of `size` steps."""
     super().__init__(
       f"{title}, step {step} of {size}: the loss is not a finite number, or "
-      "far too large. Try a smaller learning_rate, init_scale or max_grad_norm."
+      "far too large. To train, try a smaller learning_rate, init_scale or "
+      "max_grad_norm; to evaluate, another checkpoint."
     )
 
 

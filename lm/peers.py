@@ -1,7 +1,10 @@
 """Watches whether the other workers of a run are there."""
 
+import contextlib
 import socket
 import time
+
+import grpc
 
 from lm.command import tell
 from lm.tf_config import WorkersError
@@ -18,20 +21,20 @@ class Peers:
     self._others = [(i, a) for i, a in enumerate(addresses) if i != index]
 
   def wait_for_all(self, seconds):
-    """Returns when all others' ports are open; WorkersError if one is late."""
+    """Returns when all others answer; WorkersError if one is late."""
     give_up = time.monotonic() + seconds
     for index, address in self._others:
-      if why_closed(address):
+      if why_no_worker(index, address):
         tell(
           f"Worker {self._index} waits for worker {index} at {address}, for at "
           f"most {seconds:g} seconds."
         )
-      while reason := why_closed(address):
+      while reason := why_no_worker(index, address):
         if time.monotonic() > give_up:
           raise WorkersError(
             f"Worker {index} at {address} did not come within {seconds:g} "
-            f"seconds: {reason.strerror or reason}. Start all workers, with "
-            "the same list in TF_CONFIG."
+            f"seconds: {reason}. Start all workers, with the same list in "
+            "TF_CONFIG."
           )
         time.sleep(0.2)
 
@@ -50,6 +53,21 @@ class Peers:
       if isinstance(error, ConnectionError) or silence > _UNREACHABLE:
         return f"Worker {index} at {address} was lost."
     return None
+
+
+def why_no_worker(index, address):
+  """Returns why worker `index` is not there, in words; None if it is."""
+  if error := why_closed(address):
+    return error.strerror or str(error)
+  name, devices = f"/job:worker/replica:0/task:{index}/", b""
+  with (
+    grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel,
+    contextlib.suppress(grpc.RpcError),
+  ):
+    # An empty request; the answer lists the devices, which bear its name.
+    call = channel.unary_unary("/tensorflow.WorkerService/GetStatus")
+    devices = call(b"", timeout=2)
+  return None if name.encode() in devices else "another program answers there"
 
 
 def why_closed(address):

@@ -8,12 +8,12 @@ already prepared, such as ptb.test.txt of that corpus, does not change.
 
 import dataclasses
 import functools
-import json
 import os
 import re
 import unicodedata
 
 from lm.command import InputError
+from lm.files import read_json
 from lm.text import EOS, UNKNOWN
 
 FILE_NAME = "preparation.json"
@@ -25,7 +25,7 @@ _MARKER = re.compile(r"(</?[^\W\d]\w*>|\[[A-Z]+\]|@[^\w\s@]@)")
 
 
 class PreparationError(InputError, ValueError):
-  """A choice that is not possible, or a preparation.json that is damaged."""
+  """A choice that is not possible."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,16 +92,11 @@ def read(folder):
   Without one, words are whatever stands between spaces.
 
   Raises:
-    PreparationError: if preparation.json cannot be read or is damaged.
+    DamagedFileError: if preparation.json cannot be read or is damaged.
   """
   path = os.path.join(folder, FILE_NAME)
-  try:
-    with open(path, encoding="utf-8") as f:
-      return Preparation(**json.load(f)["preparation"])
-  except FileNotFoundError:
+  if not os.path.lexists(path):
     return None
-  except (OSError, ValueError, KeyError, TypeError):
-    raise PreparationError(
-      f"{path} is damaged or unreadable. If scripts/prepare_text.py made the "
-      "text, run it again, else remove the file."
-    ) from None
+  advice = "If scripts/prepare_text.py made the text, run it again, else "
+  advice += "remove the file."
+  return read_json(path, lambda v: Preparation(**v["preparation"]), advice)

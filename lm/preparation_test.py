@@ -7,6 +7,7 @@ import random
 import pytest
 
 from lm import preparation
+from lm.files import DamagedFileError
 from lm.preparation import Preparation, PreparationError
 
 PTB = Preparation(lower_case=True, number_word="N", punctuation="split")
@@ -89,5 +90,5 @@ def test_read(tmp_path):
   assert preparation.read(tmp_path) == PTB
   for text in ("", "[]", '{"preparation": {}}', '{"preparation": null}'):
     path.write_text(text)
-    with pytest.raises(PreparationError, match=r"json is damaged or unreadabl"):
+    with pytest.raises(DamagedFileError, match=r"preparation.json is damaged"):
       preparation.read(tmp_path)

@@ -14,8 +14,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
-import pathlib
 import time
 
 import filelock
@@ -23,7 +23,7 @@ from absl import logging
 
 from lm import checkpoints, preparation, tf1
 from lm.command import InputError
-from lm.files import write_file
+from lm.files import DamagedFileError, read_file, read_json, write_file
 from lm.summaries import Summaries
 from lm.text import UNKNOWN
 
@@ -237,11 +237,14 @@ class RunFolder(NoRunFolder):
 
   def _read_result(self):
     """Returns what result.json says, None if it is missing or damaged."""
-    with contextlib.suppress(ValueError, TypeError, KeyError):
-      result = json.loads(self._read("result.json") or "null")
-      if all(isinstance(result[name], int | float) for name in _RESULT):
-        return result
-    return None
+    path = os.path.join(self.path, "result.json")
+    if not os.path.lexists(path):
+      return None
+    try:
+      return read_json(path, _checked_result, "It is rebuilt.")
+    except DamagedFileError as error:
+      logging.warning("%s", error)
+      return None
 
   def _locked(self):
     """Locks the folder until the process ends; returns the lock."""
@@ -266,7 +269,7 @@ class RunFolder(NoRunFolder):
   def _read(self, name):
     """Returns the text of a file, None if it is missing."""
     try:
-      return pathlib.Path(self.path, name).read_text("utf-8", "replace")
+      return _read_text(os.path.join(self.path, name))
     except FileNotFoundError:
       return None
     except OSError as error:
@@ -334,20 +337,33 @@ def check_name(path, flag="--save_path"):
 def read_config(path):
   """Returns the dictionary of config.json in the folder `path`."""
   name = os.path.join(path, "config.json")
-  try:
-    about = json.loads(pathlib.Path(name).read_text("utf-8"))
-    if isinstance(about, dict) and isinstance(about.get("config"), dict):
-      return about
-  except OSError as error:
+  if not os.path.lexists(name):
     raise RunFolderError(
-      f"{path} is not the folder of a run: {name}: {error.strerror}."
-    ) from None
-  except ValueError:
-    pass
-  raise RunFolderError(
-    f"{name} is damaged or was not written by this program. Put back a copy, "
-    "or name another folder."
-  )
+      f"{path} is not the folder of a run: it has no config.json. Name one "
+      "that --save_path has named."
+    )
+  advice = "Put back a copy, or name another folder."
+  return read_json(name, _checked_config, advice)
+
+
+def _checked_config(about):
+  """Returns the value of a config.json; raises an error if it is not one."""
+  int(about["config"]["vocab_size"])
+  _preparation_in(about)
+  return about
+
+
+def _preparation_in(about):
+  """Returns the Preparation of the texts, None if they had none."""
+  choices = about.get("preparation")
+  return None if choices is None else preparation.Preparation(**choices)
+
+
+def _checked_result(result):
+  """Returns the value of a result.json; raises an error if it is not one."""
+  for value in [*result.values(), *(result[name] for name in _RESULT)]:
+    math.isfinite(value)  # Raises an error if it is no number.
+  return result
 
 
 def read_run(path, flag="--save_path"):
@@ -361,22 +377,14 @@ def read_run(path, flag="--save_path"):
   """
   check_name(path, flag)
   about = read_config(path)
-  try:
-    choices = about.get("preparation")
-    prepared = None if choices is None else preparation.Preparation(**choices)
-    vocab_size = int(about["config"]["vocab_size"])
-    unknown = str(about.get("unknown_word", UNKNOWN))
-  except (TypeError, ValueError, KeyError):  # A PreparationError is one.
-    raise RunFolderError(
-      f"{path}/config.json is incomplete. Put back a copy."
-    ) from None
+  vocab_size = int(about["config"]["vocab_size"])
   name = os.path.join(path, "vocabulary.txt")
   try:
-    vocabulary = pathlib.Path(name).read_text("utf-8").split("\n")[:-1]
-  except (OSError, ValueError):
+    vocabulary = _read_text(name).split("\n")[:-1]
+  except OSError as error:
     raise RunFolderError(
-      f"{name} cannot be read. If it is missing, the command that trained the "
-      "run rebuilds it."
+      f"{name} cannot be read: {error.strerror}. If it is missing, the command "
+      "that trained the run rebuilds it."
     ) from None
   if not len(vocabulary) == len(set(vocabulary)) == vocab_size:
     raise RunFolderError(
@@ -394,8 +402,8 @@ def read_run(path, flag="--save_path"):
   return {
     "hparams": _NEWER | about["config"],
     "vocabulary": vocabulary,
-    "preparation": prepared,
-    "unknown": unknown,
+    "preparation": _preparation_in(about),
+    "unknown": str(about.get("unknown_word", UNKNOWN)),
     "init_from": about.get("init_from"),
   }
 
@@ -419,6 +427,12 @@ def _flat(values):
   for name, value in values.items():
     flat.update(value if isinstance(value, dict) else {name: value})
   return flat
+
+
+def _read_text(path):
+  """Returns a file's text, as it was before an editor changed line ends."""
+  text = read_file(path).decode(errors="replace")
+  return text.replace("\r\n", "\n")
 
 
 def _sha256(text):

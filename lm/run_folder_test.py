@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 import configs
 from lm import checkpoints, preparation, run_folder, tf1
+from lm.files import DamagedFileError
 from lm.run_folder import RunFolderError
 
 WORDS = ["the", "<eos>", "é"]
@@ -160,14 +161,14 @@ def test_a_run_without_config_is_refused(tmp_path, name):
 def test_a_damaged_config_is_refused(path, text):
   (path / "config.json").write_text(text)
   before = files_of(path)
-  with pytest.raises(RunFolderError, match=r"config\.json is damag"):
+  with pytest.raises(DamagedFileError, match=r"config\.json is damag"):
     open_folder(path)
   assert files_of(path) == before
 
 
 @pytest.mark.parametrize("words", [None, "half of an"])
 def test_a_run_without_a_checkpoint_is_no_run(new, words):
-  (new / "config.json").write_text('{"seed": 2, "config": {}}')
+  (new / "config.json").write_text('{"config": {"vocab_size": 9}}')
   change(new / "vocabulary.txt", words)
   with open_folder(new):
     pass
@@ -186,15 +187,19 @@ def test_a_missing_vocabulary_is_rebuilt(path, caplog):
 
 @pytest.mark.parametrize(
   "damage", [lambda s: s, lambda s: s[:-9], lambda s: "", lambda s: "[1]",
-             lambda s: s.replace("5.0", '"5"')]
+             lambda s: s.replace("5.0", '"5"'), lambda s: "{}",
+             lambda s: s.replace("5.0", "NaN"), lambda s: "[" * 100_000,
+             lambda s: s.replace("5.0", "9" * 401)]
 )  # fmt: skip
-def test_a_damaged_result_is_none(path, damage):
+def test_a_damaged_result_is_none(path, damage, caplog):
   with restored(path) as (folder, *_):
     folder.finish(1, RESULT)
   text = (path / "result.json").read_text()
   (path / "result.json").write_text(damage(text))
   with open_folder(path) as folder:
     assert folder.result == (RESULT if damage(text) == text else None)
+  if damage(text) != text:
+    assert f"{path}/result.json is damaged" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -309,7 +314,7 @@ def test_config_json_has_what_only_some_runs_have():
 @pytest.mark.parametrize("about", [{"config": {}}, {**ABOUT, "preparation": 1}])
 def test_an_incomplete_config_cannot_be_read(path, about):
   (path / "config.json").write_text(json.dumps(about))
-  with pytest.raises(RunFolderError, match=r"config\.json is incomplete. Put"):
+  with pytest.raises(DamagedFileError, match=r"config\.json is damaged .* Put"):
     run_folder.read_run(str(path))
 
 

@@ -6,11 +6,10 @@ frequent until the sentence ends, about 22 words later. A good model remembers
 more than the previous word, which reveals neither the topic nor the position.
 """
 
-import contextlib
 import hashlib
 import json
 import math
-import pathlib
+import os
 
 import numpy as np
 
@@ -97,17 +96,17 @@ def write_corpus(folder, seed=1, train_words=100_000):
   """Writes three texts in PTB's format, and source.json; returns the latter.
 
   ptb.train.txt has at least train_words, ten times as many as the others.
-  Raises DataError if one of the files exists with other contents.
+  A folder that exists gets what is missing. Raises DataError if one of the
+  files has other contents.
   """
-  folder = pathlib.Path(folder)
   rng = np.random.RandomState(seed)  # Draws the same with every numpy.
   source = Source(rng)
-  texts, words = {}, {}
+  contents, words = {}, {}
   for part in ("train", "valid", "test"):
     size = train_words if part == "train" else max(train_words // 10, 1)
     text, best = source.sample(size, rng)
     lines = " " + " ".join(text).replace(EOS, "\n")
-    texts[folder / f"ptb.{part}.txt"] = lines.encode()
+    contents[f"ptb.{part}.txt"] = lines.encode()
     words[part] = len(text)
   bigram, unigram = source.perplexities()
   about = {
@@ -117,31 +116,40 @@ def write_corpus(folder, seed=1, train_words=100_000):
     "seed": seed,
     "vocabulary": len(source.words),
     "words": words,
-    "sha256": {p.name: hashlib.sha256(t).hexdigest() for p, t in texts.items()},
+    "sha256": {n: hashlib.sha256(c).hexdigest() for n, c in contents.items()},
   }
   source_json = f"{json.dumps(about, indent=2)}\n".encode()
   # A folder is complete when ptb.test.txt, the last file, is there.
-  texts = {folder / "source.json": source_json, **texts}
-  for path, content in texts.items():
-    if path.exists() and path.read_bytes() not in (b"", content):
+  contents = {"source.json": source_json, **contents}
+  if not os.path.lexists(folder):
+    with files.new_folder(str(folder), "DIR") as made:
+      for name, content in contents.items():
+        files.write_file(f"{made}/{name}", content)
+    return about
+  for name, content in contents.items():
+    path = os.path.join(folder, name)
+    if os.path.lexists(path) and files.read_file(path) not in (b"", content):
       raise DataError(f"{path} has other contents. Move it elsewhere.")
-  folder.mkdir(parents=True, exist_ok=True)
-  for path, content in texts.items():
-    files.write_file(path, content)
+  for name, content in contents.items():
+    files.write_file(os.path.join(folder, name), content)
   return about
 
 
-def best_perplexity(data_path):
+def best_perplexity(data_path, test_sha256):
   """Returns a perfect model's perplexity on ptb.test.txt; None if unknown.
 
-  Raises DataError if source.json is damaged or describes another test text.
+  `test_sha256` is that text's checksum. Raises InputError if source.json is
+  damaged or describes another test text.
   """
-  path = pathlib.Path(data_path, "source.json")
-  if not path.exists():
+  path = os.path.join(data_path, "source.json")
+  if not os.path.lexists(path):
     return None
-  test = path.with_name("ptb.test.txt").read_bytes()
-  with contextlib.suppress(ValueError, KeyError, TypeError):
-    about = json.loads(path.read_bytes())
-    if about["sha256"]["ptb.test.txt"] == hashlib.sha256(test).hexdigest():
-      return about["best_perplexity"]
-  raise DataError(f"{path} does not describe ptb.test.txt. Remove it.")
+  advice = "Remove it: it only says which perplexity is the best."
+
+  def best_of(about):
+    return about["sha256"]["ptb.test.txt"], float(about["best_perplexity"])
+
+  sha256, best = files.read_json(path, best_of, advice)
+  if sha256 != test_sha256:
+    raise DataError(f"{path} does not describe ptb.test.txt. {advice}")
+  return best

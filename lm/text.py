@@ -3,10 +3,11 @@
 import codecs
 import collections
 import hashlib
+import math
 import os
-import pathlib
 
 from lm.command import InputError
+from lm.files import read_file
 
 EOS = "<eos>"  # The word that stands for the end of a line.
 UNKNOWN = "<unk>"  # The word that stands for words outside the vocabulary.
@@ -57,7 +58,7 @@ def read_words(path):
     DataError: if the file is missing, unreadable, not UTF-8, or has no word.
   """
   try:
-    content = pathlib.Path(path).read_bytes()
+    content = read_file(path, math.inf)
   except FileNotFoundError:
     raise DataError(f"{path} is missing. {_advice_for(path)}") from None
   except OSError as error:

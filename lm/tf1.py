@@ -17,6 +17,7 @@ import functools
 import os
 import sys
 
+from lm import memory
 from lm.command import InputError
 
 
@@ -47,6 +48,12 @@ def _load():
   quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
   if sys.flags.optimize > 1:
     raise InputError("Run Python without -OO and PYTHONOPTIMIZE=2.")
+  if memory.free() < memory.OF_TENSORFLOW:  # It would crash while it loads.
+    raise InputError(
+      f"Only {memory.free() / 1e9:.1f} GB of memory are free, but TensorFlow "
+      f"needs {memory.OF_TENSORFLOW / 1e9:.1f} GB. End other programs, or "
+      "raise the limit (ulimit -v)."
+    )
   with _silent_stderr() if quiet else contextlib.nullcontext():
     try:
       import tensorflow as tf

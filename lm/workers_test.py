@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import http.server
 import os
 import pathlib
 import signal
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 
+import grpc
 import launch_local
 import numpy as np
 import pytest
@@ -215,7 +217,7 @@ def run_of(path, stop_after=None, stops=0):
     folder = run_folder.NoRunFolder()
     if found.index == 0:
       folder = run_folder.RunFolder(
-        str(path), {"config": {}}, corpus.vocabulary
+        str(path), {"config": {"vocab_size": 50}}, corpus.vocabulary
       )
     own = Stop(stop_after) if stop_after and found.index == stops else False
     with folder:
@@ -391,6 +393,56 @@ def test_a_worker_that_never_comes(capfd):
     workers.Workers(addresses, 0, 20, wait=0.3)
   told = "Worker 0 waits for worker 1 at 127.0.0.1:1, for at most 0.3 seconds."
   assert capfd.readouterr().err == f"{told}\n"
+
+
+class Hello(http.server.BaseHTTPRequestHandler):
+  def do_GET(self):
+    self.send_response(200)
+
+  def log_message(self, *args):
+    pass
+
+
+@pytest.mark.parametrize(
+  "kind", ["silent", "banner", "http", "grpc", "swapped"]
+)
+def test_another_program_on_the_port_of_a_worker(kind):
+  """As `python3 -m http.server 2223`, and others."""
+  with contextlib.ExitStack() as stack:
+    server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    port = server.getsockname()[1]
+    if kind == "banner":
+
+      def greet():
+        with contextlib.suppress(OSError):
+          while True:
+            with server.accept()[0] as sock:
+              sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+      threading.Thread(target=greet, daemon=True).start()
+    elif kind == "http":
+      web = http.server.HTTPServer(("127.0.0.1", 0), Hello)
+      stack.enter_context(web)
+      stack.callback(web.shutdown)
+      threading.Thread(target=web.serve_forever, daemon=True).start()
+      port = web.server_port
+    elif kind == "grpc":
+      other = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+      port = other.add_insecure_port("127.0.0.1:0")
+      other.start()
+      stack.callback(other.stop, None)
+    elif kind == "swapped":  # A worker, but number 0 of another run.
+      (port,) = launch_local.free_ports(1)
+      addresses = [f"127.0.0.1:{port}", "127.0.0.1:1"]
+      tf1.train.Server({"worker": addresses}, "worker", 0)
+    (own,) = launch_local.free_ports(1)
+    addresses = [f"127.0.0.1:{own}", f"127.0.0.1:{port}"]
+    with pytest.raises(
+      tf_config.WorkersError,
+      match=f"^Worker 1 at 127.0.0.1:{port} did not come within 0.3 seconds: "
+      "another program answers there. Start all",
+    ):
+      workers.Workers(addresses, 0, 20, wait=0.3)
 
 
 def test_workers_with_lists_of_another_length():
@@ -615,7 +667,7 @@ def test_flags_that_do_not_fit(call_command, monkeypatch):
   for flags, told in (
     (
       ["--num_gpus=2"],
-      "--num_gpus=2 is more than the 0 that TensorFlow finds",
+      "--num_gpus=2 is more than the 0 GPUs that TensorFlow finds",
     ),
     (["--exchange_fp16"], "--exchange_fp16 has no effect with a single worker"),
     (["--wait_for_workers=1"], "--wait_for_workers has no effect with a sin"),
@@ -650,7 +702,7 @@ def test_num_gpus_starts_a_worker_for_each(call_command, monkeypatch):
   ((python, command),) = started
   assert python == command[0] == sys.executable
   assert pathlib.Path(command[1]) == pathlib.Path(launch_local.__file__)
-  flags = ["--num_gpus=3", "--x", "--num_gpus=1"]  # The last one counts.
+  flags = ["--num_gpus=3", "--x"]
   assert command[2:] == ["-n", "3", "--gpus", *flags]
   started.clear()
   assert call_command("ptb_word_lm", *args, "--num_gpus=1")[0] == 0

@@ -27,12 +27,18 @@ import subprocess
 import sys
 import time
 
-import tqdm
-from absl import flags
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = pathlib.Path(__file__).with_name("benchmark_worker.py")
 sys.path.insert(0, str(ROOT))
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
+import tqdm
+from absl import flags
+
 import configs
 from lm import command, files
 from lm.command import InputError

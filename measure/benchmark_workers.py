@@ -23,11 +23,17 @@ import sys
 import tempfile
 
 import psutil
-from absl import flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
 import launch_local
+from absl import flags
 
 import configs
 from lm import command

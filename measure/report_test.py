@@ -110,7 +110,7 @@ def test_several_runs(tmp_path, capsys):
 @pytest.mark.parametrize(
   ("name", "text", "message"),
   [
-    ("epochs.jsonl", "{", "seed1/epochs.jsonl is damaged: Expecting"),
+    ("epochs.jsonl", "{", "seed1/epochs.jsonl is damaged or was not"),
     ("result.json", '{"epoch": 2}', "result.json is damaged: it has no 'tr"),
     ("valid.json", '{"in_batches": {}}', "valid.json is damaged: it has no"),
     ("result.json", None, "has no finished run"),

@@ -25,10 +25,16 @@ import sys
 import tempfile
 import time
 
-from absl import flags
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
+from absl import flags
+
 from lm import command, tf1
 from lm.command import InputError
 

@@ -19,12 +19,17 @@ import tarfile
 import tempfile
 import urllib.request
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
 import filelock
 import pooch
 import tqdm
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 from lm import command, files
 
@@ -53,24 +58,25 @@ def download(root):
   if url and not url.startswith(("http://", "https://", "file://")):
     raise command.InputError(f"PTB_URL={url} is no http, https or file URL.")
   folder = root.resolve() / "simple-examples" / "data"
-  folder.mkdir(parents=True, exist_ok=True)
-  with filelock.FileLock(folder.parent / ".lock"):
-    names = [name for name in HASHES if not is_ptb(folder / name)]
-    if not names:
-      command.tell(f"The Penn Treebank is already in {folder}")
-      return 0
-    for source in [url] if url else SOURCES:
-      command.tell(f"Fetching {source}")
-      try:
-        with tempfile.TemporaryDirectory() as cache:
-          texts = {name: fetch(source, name, cache) for name in names}
-      except (OSError, ValueError, http.client.HTTPException) as error:
-        command.tell(f"  failed: {str(error)!r}")  # A server may write it.
-        continue
+  names = [name for name in HASHES if not is_ptb(folder / name)]
+  if not names:
+    command.tell(f"The Penn Treebank is already in {folder}")
+    return 0
+  for source in [url] if url else SOURCES:
+    command.tell(f"Fetching {source}")
+    try:
+      with tempfile.TemporaryDirectory() as cache:
+        texts = {name: fetch(source, name, cache) for name in names}
+    except (OSError, ValueError, http.client.HTTPException) as error:
+      command.tell(f"  failed: {str(error)!r}")  # A server may write it.
+      continue
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder.parent / ".lock"):  # Two may come at once.
       for name, text in texts.items():
-        install(folder / name, text)
-      command.tell(f"The Penn Treebank is in {folder}")
-      return 0
+        if not is_ptb(folder / name):
+          install(folder / name, text)
+    command.tell(f"The Penn Treebank is in {folder}")
+    return 0
   command.tell(
     "No source delivered the Penn Treebank. Set PTB_URL to the http, https or "
     "file URL of simple-examples.tgz or, with a / at the end, of a folder with "

@@ -11,7 +11,6 @@ import tarfile
 import threading
 
 import download_ptb
-import filelock
 import pytest
 
 TEXTS = {  # Made up, with no word of the PTB's.
@@ -97,14 +96,9 @@ def download(tmp_path, monkeypatch, capfd):
 
 
 def test_the_three_texts_and_nothing_else(download, tmp_path):
-  lock = filelock.FileLock(download.folder.parent / ".lock")
-
-  def answer(handler):
-    with pytest.raises(filelock.Timeout):  # Other calls would wait.
-      lock.acquire(blocking=False)
-    send(handler, ARCHIVE)
-
-  with serving(answer) as url:
+  assert download(NOWHERE)[0] == 1
+  assert not os.listdir(tmp_path)
+  with serving(lambda handler: send(handler, ARCHIVE)) as url:
     url += "/simple-examples.tgz"
     told = [f"Fetching {url}", f"The Penn Treebank is in {download.folder}"]
     assert download(url) == (0, told, TEXTS)
@@ -197,10 +191,24 @@ def test_ctrl_c(download):
     assert download(url) == (130, [f"Fetching {url}", "Interrupted."], {})
 
 
-def test_the_folder_is_a_file(download):
+def test_the_folder_is_a_file(download, tmp_path):
+  (tmp_path / "x.tgz").write_bytes(ARCHIVE)
   download.root.write_bytes(b"mine")
-  told = [f"download_ptb.sh: {download.folder}: Not a directory."]
-  assert download(NOWHERE) == (1, told, {})
+  _, told, _ = download(url=f"file://{tmp_path}/x.tgz")
+  assert told[1:] == [f"download_ptb.sh: {download.folder}: Not a directory."]
+
+
+def test_what_came_meanwhile_stays(download, monkeypatch):
+  """Another download has ended before this one."""
+
+  def answer(handler):
+    place(download.root)
+    send(handler, ARCHIVE)
+
+  with serving(answer) as url:
+    url += "/simple-examples.tgz"
+    told = [f"Fetching {url}", f"The Penn Treebank is in {download.folder}"]
+    assert download(url) == (0, told, TEXTS)
 
 
 def test_the_real_ptb_and_the_real_hashes(download, monkeypatch, ptb_data):

@@ -4,7 +4,9 @@
 
 starts ptb_word_lm.py twice; all flags but the ones below go to it. Worker 0
 prints as usual; the errors and warnings of the others start with "worker 1: "
-and so on. Signals go to all workers. When one fails, all are ended.
+and so on. Signals go to all workers. When one fails, all are ended. If one was
+killed, --max_restarts=N starts all of them again, up to N times; with
+--save_path the run then resumes from its last checkpoint.
 
 Anyone who can connect to a worker's port can run code as you. So the workers
 get a network of their own, with nothing but their connections to each other;
@@ -26,10 +28,15 @@ import subprocess
 import sys
 import threading
 
-from absl import flags
-
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
+from absl import flags
 
 from lm import command
 
@@ -53,21 +60,42 @@ def _main(argv):
   if own.gpus and len(gpus) < own.n:
     raise command.InputError("CUDA_VISIBLE_DEVICES has fewer GPUs than -n.")
   own.open_ports or enter_own_network()
-  addresses = [f"127.0.0.1:{port}" for port in free_ports(own.n)]
-  workers, ended = [], queue.SimpleQueue()
-  for index in range(own.n):
+  if own.gpus:
+    others.append("--num_gpus=1")  # A worker without a GPU is refused.
+  for left in reversed(range(own.max_restarts + 1)):
+    status = _run(own.n, others, gpus if own.gpus else None)
+    if status >= 0 or not left:
+      break
+    command.tell(
+      f"launch_local.py: a worker was killed by signal {-status}. Starting all "
+      f"of them again; that can happen {left - 1} more times."
+    )
+  return 128 - status if status < 0 else status
+
+
+def _run(size, arguments, gpus):
+  """Starts the workers, and waits for them.
+
+  Returns the exit status of the first that failed; below 0, of one that was
+  killed by a signal that did not come from here. `gpus` are the GPUs that they
+  get, or None.
+  """
+  addresses = [f"127.0.0.1:{port}" for port in free_ports(size)]
+  workers, ended, passed = [], queue.SimpleQueue(), []
+  for index in range(size):
     task = {"type": "worker", "index": index}
     config = {"cluster": {"worker": addresses}, "task": task}
     env = {**os.environ, "TF_CONFIG": json.dumps(config)}
-    if own.gpus:
+    if gpus:
       env["CUDA_VISIBLE_DEVICES"] = gpus[index]
-    workers.append(_start_worker(index, own.n, others, env, ended))
+    workers.append(_start_worker(index, size, arguments, env, ended))
 
   def pass_on(signum, frame):
+    passed.append(signum)
     for worker in workers:
       worker.send_signal(signum)
 
-  command.handle_signals(pass_on)
+  before = signals.handle(pass_on)
   status = 0
   with contextlib.suppress(queue.Empty):
     for _ in workers:
@@ -75,7 +103,9 @@ def _main(argv):
       status = status or found  # Of the first that failed.
   for worker in workers:  # Those that are left.
     worker.kill()
-  return 128 - status if status < 0 else status
+  for signum, handler in before.items():
+    signal.signal(signum, handler)
+  return 128 - status if passed and status < 0 else status
 
 
 def _parse(argv):
@@ -83,6 +113,8 @@ def _parse(argv):
   own = flags.FlagValues()  # Without absl's own, which go to ptb_word_lm.py.
   most = 4 * len(os.sched_getaffinity(0))
   flags.DEFINE_integer("n", None, "How many workers.", 1, most, flag_values=own)
+  help_text = "How often to start all again after a worker was killed."
+  flags.DEFINE_integer("max_restarts", 0, help_text, 0, flag_values=own)
   define = functools.partial(flags.DEFINE_boolean, flag_values=own)
   define("open_ports", False, "Listen on all addresses of this machine.")
   define("gpus", False, "Give each worker a GPU of its own.")

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains with several workers on this machine.
 #
-#   scripts/launch_local.sh -n N [--open_ports] [FLAG...]
+#   scripts/launch_local.sh -n N [--max_restarts=N] [--open_ports] [FLAG...]
 #
 # Makes .venv and starts ptb_word_lm.py N times, with the flags; see
 # launch_local.py.

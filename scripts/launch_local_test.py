@@ -84,7 +84,7 @@ tell(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']}\\n" * lines)
     out, err = process.communicate(timeout=60)
   assert process.returncode == 0
   config, gpu, found = json.loads(out)  # Only worker 0 prints.
-  assert (gpu, found) == ("4", flags)
+  assert (gpu, found) == ("4", [*flags, "--num_gpus=1"])
   assert config["task"] == {"type": "worker", "index": 0}
   hosts = {address.split(":")[0] for address in config["cluster"]["worker"]}
   assert len(set(config["cluster"]["worker"])) == 3 and hosts == {"127.0.0.1"}
@@ -155,6 +155,50 @@ def test_one_that_fails_ends_all(launch, end, status):
     assert process.wait(30) == status
 
 
+@pytest.mark.parametrize(
+  ("max_restarts", "end", "starts", "status"),
+  [
+    (3, "os.kill(os.getpid(), signal.SIGKILL)", 3, 0),
+    (1, "os.kill(os.getpid(), signal.SIGSEGV)", 2, 139),
+    (3, "sys.exit(1)", 1, 1),
+  ],
+)
+def test_it_restarts_what_was_killed(
+  launch, tmp_path, max_restarts, end, starts, status
+):
+  """The second worker fails in its first two starts."""
+  body = f"""
+with open(sys.argv[1], "a") as file:
+  file.write(f"{{index}} {{addresses}}\\n")
+if index and sum(line[0] == "1" for line in open(sys.argv[1])) < 3:
+  {end}
+time.sleep(0.1)
+"""
+  args = [str(tmp_path / "log"), "-n", "2", f"--max_restarts={max_restarts}"]
+  with launch(body, *args, "--open_ports") as process:
+    _, err = process.communicate(timeout=60)
+  assert process.returncode == status
+  log = (tmp_path / "log").read_text().splitlines()
+  assert sum(line.startswith("1") for line in log) == starts
+  assert len({line[2:] for line in log}) == starts  # With new ports each time.
+  assert err.count("launch_local.py: a worker was killed by") == starts - 1
+
+
+def test_a_signal_stops_it_for_good(launch):
+  body = """
+tell("ready")
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+time.sleep(60)
+"""
+  args = ["-n", "2", "--open_ports", "--max_restarts=9"]
+  with launch(body, *args) as process:
+    for _ in range(2):
+      process.stderr.readline()
+    time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 143 and process.stderr.read() == ""
+
+
 def test_workers_do_not_outlive_the_launcher(launch):
   body = "tell(os.getpid())\ntime.sleep(60)\n"
   with launch(body, "-n", "2", "--open_ports") as process:
@@ -202,8 +246,9 @@ def test_cores_are_shared_out(monkeypatch):
 @needs_own_network
 def test_it_trains(tmp_path):
   flags = ["--model=test", "--hparams=num_steps=20", f"--data_path={TINY}"]
+  flags += [f"--save_path={tmp_path}", "--max_restarts=1"]
   process = subprocess.run(
-    [SCRIPT.with_suffix(".sh"), "-n", "2", *flags, f"--save_path={tmp_path}"],
+    [SCRIPT.with_suffix(".sh"), "-n", "2", *flags],
     capture_output=True,
     text=True,
   )

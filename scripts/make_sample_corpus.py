@@ -3,9 +3,14 @@
 import pathlib
 import sys
 
-from absl import flags
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
+from absl import flags
 
 from lm import command, sample_corpus
 

@@ -9,12 +9,19 @@ results. Needs matplotlib, from requirements-dev.txt.
 
 import contextlib
 import csv
-import json
+import math
+import os
 import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
 
 import download_ptb
 
@@ -42,7 +49,7 @@ def published():
 
 
 def read_json(path):
-  """Returns the object in a .json file, or the list of those in a .jsonl file.
+  """Returns the object in a .json file, or the list of those in epochs.jsonl.
 
   Raises:
     InputError: if the file is damaged, or lacks a key that is asked for later.
@@ -52,22 +59,19 @@ def read_json(path):
     def __missing__(self, key):
       raise command.InputError(f"{path} is damaged: it has no {key!r}.")
 
-  try:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".jsonl":
-      text = f"[{','.join(text.splitlines())}]"
-    return json.loads(text, object_hook=Object)
-  except ValueError as error:
-    raise command.InputError(f"{path} is damaged: {error}.") from error
-  except OSError as error:
-    raise command.InputError(
-      f"{path.parent} is not the folder of a run: {path}: {error.strerror}."
-    ) from None
+  def check(value):
+    for epoch in value if path.suffix == ".jsonl" else ():
+      all(map(math.isfinite, epoch.values()))
+    return value
+
+  advice = "Name the folder of a run, which --save_path has named."
+  return files.read_json(path, check, advice, object_hook=Object)
 
 
 @contextlib.contextmanager
 def picture(path):
   """Yields axes for perplexity by epoch; afterwards writes the SVG file."""
+  os.environ.pop("MPLBACKEND", None)  # No backend is used, right or wrong.
   try:  # Imported here, so that --help works without it.
     import matplotlib.figure
   except ImportError as error:

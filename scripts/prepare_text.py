@@ -16,9 +16,14 @@ import json
 import pathlib
 import sys
 
-from absl import flags
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from lm import signals
+
+if __name__ == "__main__":
+  signals.end_quietly()  # On Ctrl-C during these imports.
+
+from absl import flags
 
 from lm import command, files, preparation
 from lm.text import EOS, UNKNOWN, DataError, decode, vocabulary_of
@@ -103,7 +108,8 @@ def read_texts(args, choices):
     command.refuse(args, ["valid_share", "test_share"], "three texts")
   texts, sources = {}, {}
   for name, path in paths.items():
-    content = pathlib.Path(path).read_bytes()
+    with files.open_text(path) as file:
+      content = file.read()
     lines = map(choices.words_of, decode(content, path).split("\n"))
     texts[name] = list(filter(None, lines))
     if not texts[name]:
