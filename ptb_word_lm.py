@@ -547,7 +547,8 @@ def run_training(args):
         result = train(config, corpus, folder, **options)
         if result is None:
           return 128 + stop.signum
-        report_best(result, args.save_path)
+        if index == 0:
+          report_best(result, args.save_path)
     if corpus.best_perplexity is not None:
       print(f"Best reachable test perplexity: {corpus.best_perplexity:.3f}")
   return 0

@@ -91,7 +91,8 @@ def decode(content, name):
   """
   if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
     raise DataError(
-      f"{name} is UTF-16 text. Convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"
+      f"{name} is UTF-16 text. Convert it by `iconv -f UTF-16 -t UTF-8 OLD > "
+      "NEW`, or choose another."
     )
   try:
     text = content.decode("utf-8")

@@ -27,8 +27,10 @@ def __getattr__(name):
   if name == "ERRORS":
     # What TensorFlow raises for a file that it cannot read or write: its own
     # errors, but also these, depending on the part that fails.
-    own = _load().errors.OpError
-    return (own, ValueError, TypeError, IndexError, RuntimeError)
+    errors = (ValueError, TypeError, IndexError, RuntimeError)
+    if _load.cache_info().currsize:  # Else a signal may have ended its loading.
+      errors += (_load().errors.OpError,)
+    return errors
   return getattr(_load(), name)
 
 
