@@ -42,10 +42,21 @@ class Config:
   tie_embeddings: bool = False  # softmax_w is the embedding, arXiv:1608.05859.
   forget_bias: float = 0.0  # Added to the forget gate; the paper has none.
   patience: int = 0  # Epochs without a better valid perplexity; 0: no limit.
+  num_samples: int = 0  # Words that training's softmax samples; 0: all words.
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
       _check(field, getattr(self, field.name))
+
+  def check_samples(self, num_workers=1):
+    """Raises ConfigError if num_samples fits neither vocabulary nor workers."""
+    if self.num_samples and self.tie_embeddings and num_workers > 1:
+      raise ConfigError("num_samples with tie_embeddings needs one process.")
+    if self.num_samples >= self.vocab_size:
+      raise ConfigError(
+        f"num_samples={self.num_samples} must be less than the "
+        f"{self.vocab_size} words of the vocabulary; 0 takes all of them."
+      )
 
   def learning_rate_of(self, epoch):
     """Returns the learning rate of an epoch; the first epoch is 1."""
@@ -211,7 +222,7 @@ def _check(field, value):
     valid = type(value) is bool
     wanted = "true or false"
   elif field.type is int:
-    least = 0 if field.name in ("max_epoch", "patience") else 1
+    least = 0 if field.name in ("max_epoch", "patience", "num_samples") else 1
     # A graph with more layers or unrolled steps takes minutes to build.
     most = {"num_layers": 100, "num_steps": 10_000}.get(field.name, 10**6)
     valid = type(value) is int and least <= value <= most

@@ -21,7 +21,15 @@ from absl import flags
 
 import configs
 import ptb_word_lm
-from lm import checkpoints, device, rnn_modes, tf1, tokenize_ptb, trained
+from lm import (
+  checkpoints,
+  device,
+  rnn_modes,
+  softmax,
+  tf1,
+  tokenize_ptb,
+  trained,
+)
 from lm.command import InputError, tell
 
 
@@ -185,7 +193,7 @@ def _add_model(config, ids, lengths, state):
     time_major=True,
     scope="RNN",
   )  # [T, B, H]
-  softmax_w, softmax_b = ptb_word_lm.softmax_variables(config)
+  softmax_w, softmax_b = softmax.variables(config)
   outputs = tf1.transpose(outputs, [1, 0, 2])  # [B, T, H]
   rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [B * T, H]
   logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [B * T, V]

@@ -29,6 +29,7 @@ from lm import (
   device,
   layers,
   run_folder,
+  softmax,
   tf1,
   trained,
   training_flags,
@@ -103,7 +104,8 @@ class PTBModel:
     initial_state: a tuple with a pair (c, h) for each layer, each float32
       [B, H], zero unless it is fed.
     final_state: the same after T steps; feed it as the next initial_state.
-    losses: float32 [T, B], the cross-entropy of each target in nats.
+    losses: float32 [T, B], the cross-entropy of each target in nats; with
+      num_samples, in training an estimate of it.
     cost: float32, the losses summed over time and averaged over the batch.
     global_step: int64, the number of steps the variables were trained.
     lr: the learning rate (in training only, like the rest).
@@ -149,7 +151,12 @@ class PTBModel:
           xs, c, h = layer(xs, c, h, config.forget_bias)
         xs = dropout(xs, masks[number + 1])
         final_state.append(tf1.nn.rnn_cell.LSTMStateTuple(c, h))
-      self.losses = softmax_loss(config, xs, input_.targets)  # [T, B]
+      if not (is_training and config.num_samples):
+        self.losses = softmax_loss(config, xs, input_.targets, is_training)
+    if is_training and config.num_samples:
+      # Other random numbers than the dropout masks have.
+      sample_seed = tf1.stack([seed, self.global_step + (1 << 40)])
+      self.losses = softmax_loss(config, xs, input_.targets, True, sample_seed)
     self.final_state = tuple(final_state)
     # Averaged over the batch but summed over time: the paper's learning rate
     # and clipping norm are for this gradient, T times that of the mean.
@@ -161,7 +168,10 @@ class PTBModel:
       # small gradients survive; they are scaled down again in float32.
       loss_scale = 1024.0 if dtype == "float16" else 1.0
       variables = tf1.trainable_variables()
-      self.gradients = workers.gradients_of(own_cost * loss_scale, variables)
+      words = config.num_steps * own_rows
+      self.gradients = workers.gradients_of(
+        own_cost * loss_scale, variables, words
+      )
       self._add_training(variables, config.max_grad_norm, loss_scale)
 
   def _add_training(self, variables, max_grad_norm, loss_scale):
@@ -208,27 +218,20 @@ def embed(config, ids):
   return tf1.nn.embedding_lookup(embedding, tf1.transpose(ids))
 
 
-def softmax_loss(config, outputs, targets):
+def softmax_loss(config, outputs, targets, is_training, sample_seed=None):
   """Returns the cross-entropy in nats, float32 [T, B], of targets [B, T].
 
-  `outputs`, T of [B, H], are the outputs of the last layer.
+  `outputs`, T of [B, H], are the outputs of the last layer. With a seed, int64
+  [2], it is estimated from a sample of the vocabulary.
   """
-  softmax_w, softmax_b = softmax_variables(config)
   rows = tf1.concat(outputs, axis=0)  # [T * B, H]
   labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
-  losses = layers.softmax_losses(rows, softmax_w, softmax_b, labels)
-  return tf1.reshape(losses, [config.num_steps, -1])
-
-
-def softmax_variables(config):
-  """Returns softmax_w [H, V] and softmax_b [V] of the variable scope."""
-  size = [config.hidden_size, config.vocab_size]
-  if config.tie_embeddings:  # Press and Wolf 2016, section 3.
-    with tf1.variable_scope(tf1.get_variable_scope(), reuse=True):
-      softmax_w = tf1.transpose(tf1.get_variable("embedding", size[::-1]))
+  if sample_seed is not None:
+    losses = softmax.sampled_losses(config, rows, labels, sample_seed)
   else:
-    softmax_w = tf1.get_variable("softmax_w", size, tf1.float32)
-  return softmax_w, tf1.get_variable("softmax_b", size[1:], tf1.float32)
+    compute = softmax.losses if is_training else softmax.losses_in_pieces
+    losses = compute(rows, *softmax.variables(config), labels)
+  return tf1.reshape(losses, [config.num_steps, -1])
 
 
 def run_epoch(
@@ -510,6 +513,7 @@ def run_training(args):
     rnn_mode=args.rnn_mode or config.rnn_mode,
   )
   check_sizes(config, corpus)
+  config.check_samples(len(addresses))
   dtype = "float32"
   if args.use_fp16:  # It loads TensorFlow, which bad input need not wait for.
     dtype = device.half_precision(config.vocab_size)

@@ -43,6 +43,11 @@ from lm.command import InputError
 from lm.files import read_file
 
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
+# TensorFlow 1.15 has softmax_w, [H, V]. Models that sample words in training
+# have its transpose, [V, H], under another name.
+SOFTMAX_ROWS = "softmax_w_rows"
+_TRANSPOSED = {"Model/softmax_w": f"Model/{SOFTMAX_ROWS}"}
+_TRANSPOSED |= {rows: name for name, rows in _TRANSPOSED.items()}
 
 
 class CheckpointError(InputError, ValueError):
@@ -290,7 +295,7 @@ def sizes_in(path):
   Raises CheckpointError if it is not a checkpoint of such a model.
   """
   with _reading(path):
-    shapes = dict(tf1.train.list_variables(path))
+    shapes = _shapes_in(path)
   cells = {name for name in shapes if name.endswith(_KERNEL)}
   embedding = shapes.get("Model/embedding", ())
   if not cells or len(embedding) != 2:
@@ -316,8 +321,8 @@ def check_intact(path):
 def restore_variables(session, path, scope=""):
   """Reads a model's variables, those in `scope`, such as "model_0/".
 
-  Their names in the checkpoint do not have it. Raises CheckpointError if they
-  are missing there, or damaged.
+  Their names in the checkpoint do not have it. softmax_w may be its transpose
+  there. Raises CheckpointError if they are missing, or damaged.
   """
   variables = tf1.trainable_variables(scope)
   variables = {v.op.name.removeprefix(scope): v for v in variables}
@@ -326,7 +331,10 @@ def restore_variables(session, path, scope=""):
     # Not by a Saver, which would add to the graph: that may be exported.
     tensors = tf1.train.load_checkpoint(path)
     for name, variable in variables.items():
-      value = tensors.get_tensor(name)
+      is_stored = tensors.has_tensor(name)
+      stored = name if is_stored else _TRANSPOSED.get(name, name)
+      value = tensors.get_tensor(stored)
+      value = value if is_stored else value.T
       if not np.isfinite(value).all():
         raise ValueError(f"{name} has numbers that are not finite.")
       variable.load(value, session)
@@ -337,7 +345,7 @@ def _check_shapes(path, variables):
 
   It must have them all, in the same shapes, and no further layer.
   """
-  shapes = dict(tf1.train.list_variables(path))
+  shapes = _shapes_in(path)
   for name in sorted(shapes.keys() - variables.keys()):
     if name.endswith(_KERNEL):
       raise ValueError(f"it has one more layer, {name}.")
@@ -347,6 +355,15 @@ def _check_shapes(path, variables):
       raise ValueError(
         f"{name} should have the shape {expected}, but has {shapes.get(name)}."
       )
+
+
+def _shapes_in(path):
+  """Returns {name: shape} of a checkpoint's tensors; both of softmax_w's."""
+  shapes = dict(tf1.train.list_variables(path))
+  for name, transposed in _TRANSPOSED.items():
+    if name in shapes:
+      shapes.setdefault(transposed, shapes[name][::-1])
+  return shapes
 
 
 @contextlib.contextmanager

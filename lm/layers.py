@@ -1,4 +1,4 @@
-"""The LSTM layer and the softmax loss, with gradients written by hand.
+"""The LSTM layer, with gradients written by hand.
 
 TensorFlow could derive the gradients. Written by hand, one large matrix product
 replaces T small ones, and several passes over the large tensors are saved.
@@ -135,50 +135,6 @@ def cast_once(dtype):
     return tf1.cast(getter(*args, **kwargs).read_value(), dtype)
 
   return get
-
-
-def softmax_losses(rows, softmax_w, softmax_b, targets):
-  """Computes the cross-entropy of the softmax of rows softmax_w + softmax_b.
-
-  The logits [N, V] are the largest tensors of a step, so each pass over them
-  counts. The softmax is exp(logits - max) / sum. The division is never done,
-  nor in the gradient: the small factors of each product are divided instead.
-
-    loss     = log(sum) + max - logits[target]
-    d_logits = d_loss * (softmax - one_hot(target))
-             = d_loss / sum * (exp(logits - max) - sum * one_hot(target))
-
-  The rows [N, H], softmax_w [H, V] and softmax_b [V] have the same type; the
-  targets [N] are int32. Returns the losses in nats, float32 [N].
-  """
-  indices = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
-
-  @tf1.custom_gradient
-  def losses(rows, softmax_w, softmax_b):
-    logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [N, V]
-    largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
-    exps = tf1.exp(logits - largest)  # [N, V], at most 1.
-    sums = tf1.reduce_sum(tf1.cast(exps, tf1.float32), axis=1)  # [N], 1 to V.
-    target_logits = tf1.cast(tf1.gather_nd(logits, indices), tf1.float32)  # [N]
-
-    def gradient(d_losses):
-      factors = tf1.cast(d_losses / sums, rows.dtype)[:, tf1.newaxis]  # [N, 1]
-      # d_logits is factors * d_exps, [N, V].
-      # At a target, minus the sum of all others: small for a word that is
-      # nearly certain, so the difference is computed in float32.
-      target_exps = tf1.cast(tf1.gather_nd(exps, indices), tf1.float32)  # [N]
-      d_exps = tf1.tensor_scatter_nd_update(
-        exps, indices, tf1.cast(target_exps - sums, rows.dtype)
-      )
-      d_rows = factors * tf1.matmul(d_exps, softmax_w, transpose_b=True)
-      d_w = tf1.matmul(factors * rows, d_exps, transpose_a=True)  # [H, V]
-      d_b = tf1.matmul(factors, d_exps, transpose_a=True)[0]  # [V]
-      return d_rows, d_w, d_b
-
-    distances = tf1.cast(largest[:, 0], tf1.float32) - target_logits
-    return tf1.log(sums) + distances, gradient
-
-  return losses(rows, softmax_w, softmax_b)
 
 
 def gradients_of(cost, variables):

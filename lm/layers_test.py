@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lm import layers, rnn_modes, tf1
+from lm import layers, rnn_modes, softmax, tf1
 
 STEPS, BATCH, HIDDEN, VOCAB = 5, 3, 7, 11
 
@@ -75,7 +75,7 @@ def test_softmax_losses_have_tensorflows_gradients():
   shapes = [[STEPS * BATCH, HIDDEN], [HIDDEN, VOCAB], [VOCAB]]
   arrays = [random.uniform(-2, 2, shape) for shape in shapes]
   targets = random.randint(0, VOCAB, STEPS * BATCH).astype(np.int32)
-  compare(layers.softmax_losses, losses_of_tensorflow, arrays, targets)
+  compare(softmax.losses, losses_of_tensorflow, arrays, targets)
 
 
 @pytest.mark.parametrize("size", [1e-3, 90.0, 1e4])
@@ -83,7 +83,7 @@ def test_softmax_losses_of_any_size(size):
   """Logits whose exp overflows a float32; losses near 0 and far from it."""
   arrays = [[[size], [size]], [[-1.0, 0.0, 1.0]], np.zeros(3)]
   targets = np.array([0, 2], np.int32)
-  compare(layers.softmax_losses, losses_of_tensorflow, arrays, targets, least=0)
+  compare(softmax.losses, losses_of_tensorflow, arrays, targets, least=0)
 
 
 def test_the_kernel_of_an_unrolled_cell_gets_one_product():

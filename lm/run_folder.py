@@ -31,6 +31,7 @@ from lm.text import UNKNOWN
 _NAMES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
 # Hyper-parameters that older versions lack: they are left out when off.
 _NEWER = {"tie_embeddings": False, "forget_bias": 0.0, "patience": 0}
+_NEWER |= {"num_samples": 0}
 # Where a run starts and ends may change: neither alters a step of it. Older
 # versions wrote no checksum of the vocabulary.
 _MAY_CHANGE = ("max_max_epoch", "patience", "init_checkpoint")

@@ -1,6 +1,7 @@
 """Random numbers that depend on a seed and a counter, not on earlier draws."""
 
 import itertools
+import math
 
 from lm import tf1
 
@@ -48,3 +49,33 @@ def dropout_masks(config, seed_and_step, rows=slice(None)):
   uniform = tf1.random.stateless_uniform(shape, seed, alg="philox")
   kept = tf1.cast(uniform < config.keep_prob, tf1.float32)
   return tf1.unstack(kept[:, :, rows] / config.keep_prob)
+
+
+def log_uniform_sample(num_samples, vocab_size, seed):
+  """Draws distinct ids with the frequencies of Zipf's law.
+
+  Each draw has the id n with the probability log((n + 2) / (n + 1)) / log(V +
+  1), as in TensorFlow's log_uniform_candidate_sampler, until there are enough
+  distinct ones, but at most four times num_samples. That sampler has a state;
+  this sample depends on the seed alone, so that a resumed run draws the same.
+
+  Args:
+    num_samples: how many distinct ids to draw, less than V.
+    vocab_size: V.
+    seed: int64 [2].
+
+  Returns:
+    (ids, draws): int64 [S], where S is num_samples or, after the most draws,
+    less; and the number of draws that were made, a float32.
+  """
+  most = 4 * num_samples
+  uniform = tf1.random.stateless_uniform(
+    [most], seed, dtype=tf1.float64, alg="philox"
+  )
+  draws = tf1.exp(uniform * math.log(vocab_size + 1)) - 1
+  draws = tf1.minimum(tf1.cast(draws, tf1.int64), vocab_size - 1)
+  ids, numbers = tf1.unique(draws)  # In the order of the first draw of each.
+  is_enough = tf1.equal(numbers, num_samples - 1)
+  enough = 1 + tf1.argmax(tf1.cast(is_enough, tf1.int32))
+  made = tf1.where_v2(tf1.reduce_any(is_enough), enough, most)
+  return ids[:num_samples], tf1.cast(made, tf1.float32)

@@ -76,8 +76,12 @@ class OneWorker(contextlib.AbstractContextManager):
     """Returns the sum of the workers' tensors, which have the same shape."""
     return tensor
 
-  def gradients_of(self, cost, variables):
-    """Returns the gradients of the sum of the workers' costs."""
+  def gradients_of(self, cost, variables, words):
+    """Returns the gradients of the sum of the workers' costs.
+
+    A sparse gradient starts with this worker's `words` of the batch. The rest,
+    of sampled words, is of the same words for all workers.
+    """
     return layers.gradients_of(cost, variables)
 
   def all_rows(self, state):
@@ -220,17 +224,23 @@ class Workers(OneWorker):
     self._sums.add(total.name)
     return total
 
-  def gradients_of(self, cost, variables):
-    gradients = super().gradients_of(cost, variables)
-    return [self._sum_of_gradients(gradient) for gradient in gradients]
+  def gradients_of(self, cost, variables, words):
+    gradients = super().gradients_of(cost, variables, words)
+    return [self._sum_of_gradients(gradient, words) for gradient in gradients]
 
-  def _sum_of_gradients(self, gradient):
+  def _sum_of_gradients(self, gradient, words):
     """Returns the sum of the workers' gradients of one variable."""
     if isinstance(gradient, tf1.IndexedSlices):
-      # A row for each word that is read, [T * rows, H]: all workers' rows.
+      # A row for each word of the batch, [T * rows, H]: all workers' rows.
+      values, indices = gradient.values[:words], gradient.indices[:words]
+      values, indices = self._with_others(values), self._with_others(indices)
+      # And one for each sampled word. Only worker 0 says which these are.
+      samples = gradient.indices[words:]
+      samples = tf1.zeros_like(samples) if self.index else samples
+      values = tf1.concat([values, gradient.values[words:]], axis=0)
       return tf1.IndexedSlices(
-        self._sum_of_gradients(self._with_others(gradient.values)),
-        self._reduced(self._with_others(gradient.indices), "Add"),
+        self._sum_of_gradients(values, words),
+        self._reduced(tf1.concat([indices, samples], axis=0), "Add"),
         gradient.dense_shape,
       )
     sent = tf1.cast(gradient, tf1.bfloat16) if self._fp16 else gradient

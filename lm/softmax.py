@@ -1,0 +1,143 @@
+"""The softmax loss: of all words, or in training of a sample of them.
+
+Dimensions: N = rows, one for each word to predict, H = hidden_size,
+V = vocab_size, S = sampled words.
+"""
+
+import math
+
+from lm import checkpoints, tf1
+from lm.seeded import log_uniform_sample
+
+# Logits that are computed at a time where no gradient needs them: 64 MB.
+_MOST_LOGITS = 16_000_000
+
+
+def variables(config):
+  """Returns softmax_w [H, V] and softmax_b [V] of the variable scope."""
+  if config.tie_embeddings or config.num_samples:
+    return tf1.transpose(_rows_variable(config)), _bias(config)
+  size = [config.hidden_size, config.vocab_size]
+  return tf1.get_variable("softmax_w", size, tf1.float32), _bias(config)
+
+
+def _rows_variable(config):
+  """Returns the variable [V, H] of which softmax_w is the transpose."""
+  size = [config.vocab_size, config.hidden_size]
+  if not config.tie_embeddings:  # It is for sampling.
+    return tf1.get_variable(checkpoints.SOFTMAX_ROWS, size, tf1.float32)
+  with tf1.variable_scope(tf1.get_variable_scope(), reuse=True):
+    # Press and Wolf 2016, section 3.
+    return tf1.get_variable("embedding", size, tf1.float32)
+
+
+def _bias(config):
+  return tf1.get_variable("softmax_b", [config.vocab_size], tf1.float32)
+
+
+def losses_in_pieces(rows, softmax_w, softmax_b, targets):
+  """Like `losses`, in bounded memory, and without a gradient.
+
+  The number of rows must be known.
+  """
+  size, vocab_size = rows.shape[0], softmax_b.shape[0]
+  number = math.ceil(size * vocab_size / _MOST_LOGITS)
+  if number == 1:
+    return losses(rows, softmax_w, softmax_b, targets)
+  width = math.ceil(size / number)
+  surplus = [[0, number * width - size]]
+  pieces = (
+    tf1.reshape(tf1.pad(rows, [*surplus, [0, 0]]), [number, width, -1]),
+    tf1.reshape(tf1.pad(targets, surplus), [number, width]),
+  )
+  found = tf1.map_fn(
+    lambda piece: losses(piece[0], softmax_w, softmax_b, piece[1]),
+    pieces,
+    tf1.float32,
+    parallel_iterations=1,
+    back_prop=False,
+  )
+  return tf1.reshape(found, [-1])[:size]
+
+
+def losses(rows, softmax_w, softmax_b, targets):
+  """Computes the cross-entropy of the softmax of rows softmax_w + softmax_b.
+
+  The logits [N, V] are the largest tensors of a step, so each pass over them
+  counts. The softmax is exp(logits - max) / sum. The division is never done,
+  nor in the gradient: the small factors of each product are divided instead.
+
+    loss     = log(sum) + max - logits[target]
+    d_logits = d_loss * (softmax - one_hot(target))
+             = d_loss / sum * (exp(logits - max) - sum * one_hot(target))
+
+  The rows [N, H], softmax_w [H, V] and softmax_b [V] have the same type; the
+  targets [N] are int32. Returns the losses in nats, float32 [N].
+  """
+  indices = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
+
+  @tf1.custom_gradient
+  def compute(rows, softmax_w, softmax_b):
+    logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [N, V]
+    largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
+    exps = tf1.exp(logits - largest)  # [N, V], at most 1.
+    sums = tf1.reduce_sum(tf1.cast(exps, tf1.float32), axis=1)  # [N], 1 to V.
+    target_logits = tf1.cast(tf1.gather_nd(logits, indices), tf1.float32)  # [N]
+
+    def gradient(d_losses):
+      factors = tf1.cast(d_losses / sums, rows.dtype)[:, tf1.newaxis]  # [N, 1]
+      # d_logits is factors * d_exps, [N, V].
+      # At a target, minus the sum of all others: small for a word that is
+      # nearly certain, so the difference is computed in float32.
+      target_exps = tf1.cast(tf1.gather_nd(exps, indices), tf1.float32)  # [N]
+      d_exps = tf1.tensor_scatter_nd_update(
+        exps, indices, tf1.cast(target_exps - sums, rows.dtype)
+      )
+      d_rows = factors * tf1.matmul(d_exps, softmax_w, transpose_b=True)
+      d_w = tf1.matmul(factors * rows, d_exps, transpose_a=True)  # [H, V]
+      d_b = tf1.matmul(factors, d_exps, transpose_a=True)[0]  # [V]
+      return d_rows, d_w, d_b
+
+    distances = tf1.cast(largest[:, 0], tf1.float32) - target_logits
+    return tf1.log(sums) + distances, gradient
+
+  return compute(rows, softmax_w, softmax_b)
+
+
+def sampled_losses(config, rows, targets, seed):
+  """Estimates the losses from a sample of the words.
+
+  The sum over the vocabulary is estimated from the target and num_samples
+  distinct words, the same for all rows (Jean et al. 2015, arXiv:1412.2007,
+  section 3). Words with small ids are drawn more often: ids must be in the
+  order of frequency. A word's weights are a row of their variable, so that the
+  gradient has only the rows of the words in use.
+
+  Args:
+    config: a Config with num_samples above 0.
+    rows: [N, H].
+    targets: int32 [N].
+    seed: int64 [2]. The same seed draws the same sample.
+
+  Returns:
+    The losses in nats, float32 [N].
+  """
+  vocab_size = config.vocab_size
+  samples, draws = log_uniform_sample(config.num_samples, vocab_size, seed)
+
+  def expected_count(ids):
+    """Returns the probability that so many draws contain these ids."""
+    ids = tf1.cast(ids, tf1.float32)
+    share = tf1.log1p(1 / (ids + 1)) / math.log(vocab_size + 1)
+    return -tf1.expm1(draws * tf1.log1p(-share))
+
+  labels = tf1.cast(targets, tf1.int64)[:, tf1.newaxis]  # [N, 1]
+  return tf1.nn.sampled_softmax_loss(
+    weights=_rows_variable(config),
+    biases=_bias(config),
+    labels=labels,
+    inputs=tf1.cast(rows, tf1.float32),
+    num_sampled=config.num_samples,
+    num_classes=vocab_size,
+    sampled_values=(samples, expected_count(labels), expected_count(samples)),
+  )
