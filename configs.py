@@ -142,7 +142,7 @@ CONFIGS = {
 # What the weights of a model depend on.
 SIZES = ("hidden_size", "num_layers", "tie_embeddings", "forget_bias")
 _NOT_HPARAMS = {
-  "vocab_size": "follows the data",
+  "vocab_size": "follows the data; --vocab_size limits it",
   "rnn_mode": "has a flag of its own, --rnn_mode",
 }
 

@@ -128,12 +128,13 @@ def _next_word(models, ids_of):
     for zero, name in zip(zeros, names, strict=True)
   ]
   ids = ids_of(words)[:, tf1.newaxis]  # [B, 1]
-  log_probs, new_states = language_model.add_models(
+  heads, new_states = language_model.add_models(
     models, ids, tf1.ones_like(words, tf1.int32), states
   )
+  log_probs = language_model.log_probs_of(heads)  # [B, V]
   return tf1.saved_model.predict_signature_def(
     {"words": words, **dict(zip(names, states, strict=True))},
-    {"log_probs": log_probs[:, 0], **dict(zip(names, new_states, strict=True))},
+    {"log_probs": log_probs, **dict(zip(names, new_states, strict=True))},
   )
 
 
@@ -153,14 +154,14 @@ def _score(models, ids_of, eos):
   # The padding is read as <eos>, and never counted.
   ids = ids_of(tf1.where_v2(is_word, words, EOS))  # [B, T]
   ends = tf1.fill([batch_size, 1], eos)  # [B, 1]
-  log_probs, _ = language_model.add_models(
+  heads, _ = language_model.add_models(
     models,
     tf1.concat([ends, ids], axis=1),
     lengths + 1,
     language_model.zero_states(models, batch_size),
-  )  # [B, T + 1, V]
+  )
   targets = tf1.concat([ids, ends], axis=1)  # [B, T + 1]
-  log_probs, _ = language_model.scores_of(log_probs, targets)
+  log_probs, _ = language_model.scores_of(heads, targets)  # [B, T + 1]
   is_scored = tf1.sequence_mask(lengths + 1, most + 1)  # [B, T + 1]
   log_probs = tf1.where_v2(is_scored, log_probs, 0.0)
   log_prob = tf1.reduce_sum(log_probs, axis=1)  # [B]

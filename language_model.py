@@ -124,15 +124,15 @@ def find(run, checkpoint, data_path):
 
 def _checked(models):
   """Returns the models; raises FlagError if they certainly do not fit."""
-  words = _most_words(models[0].vocabulary)
+  words = most_words(len(models[0].vocabulary))
   advice = "Use a machine with more memory, or fewer runs."
   device.check_memory([model.hparams for model in models], words, advice)
   return models
 
 
-def _most_words(vocabulary):
+def most_words(vocab_size):
   """Returns how many words a step may compute: 64 MB of log-probabilities."""
-  return max(16_000_000 // len(vocabulary), 1)
+  return max(16_000_000 // vocab_size, 1)
 
 
 def zero_states(models, batch_size):
@@ -154,28 +154,22 @@ def add_models(models, ids, lengths, states):
     states: the states before the first ids, as `zero_states` returns them.
 
   Returns:
-    (log_probs, states): float32 [B, T, V], the logarithm of the probability
-    that a word follows each of the ids, in nats and averaged over the models
-    before the logarithm; it has no meaning beyond the length. And the states
-    after the last id of each row.
+    (heads, states): what `log_probs_of` takes, for B * T rows; and the states
+    after the last id of each row. Rows beyond the length have no meaning.
   """
-  found, new_states = [], []
+  heads, new_states = [], []
   for number, (model, state) in enumerate(zip(models, states, strict=True)):
     # The fields that a checkpoint alone does not have matter only in training.
     config = dataclasses.replace(configs.SmallConfig(), **model.hparams)
     with tf1.variable_scope(f"model_{number}/Model", reuse=tf1.AUTO_REUSE):
-      logits, new_state = _add_model(config, ids, lengths, state)
-    found.append(tf1.nn.log_softmax(logits))  # [B, T, V]
+      head, new_state = _add_model(config, ids, lengths, state)
+    heads.append(head)
     new_states.append(new_state)
-  if len(found) == 1:
-    return found[0], new_states
-  # Small probabilities would underflow: only their logarithms are computed.
-  log_sum = tf1.reduce_logsumexp(tf1.stack(found), axis=0)  # [B, T, V]
-  return log_sum - math.log(len(found)), new_states
+  return heads, new_states
 
 
 def _add_model(config, ids, lengths, state):
-  """Adds one model; returns its logits [B, T, V] and its new state."""
+  """Adds one model; returns its head and its new state, [B, L, 2, H]."""
   cells = [
     rnn_modes.lstm_cell(config.hidden_size, tf1.float32, config.forget_bias)
     for _ in range(config.num_layers)
@@ -193,14 +187,24 @@ def _add_model(config, ids, lengths, state):
     time_major=True,
     scope="RNN",
   )  # [T, B, H]
-  softmax_w, softmax_b = softmax.variables(config)
   outputs = tf1.transpose(outputs, [1, 0, 2])  # [B, T, H]
   rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [B * T, H]
-  logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [B * T, V]
-  shape = tf1.concat([tf1.shape(ids), [config.vocab_size]], axis=0)
   new_state = [tf1.stack(layer, axis=1) for layer in new_state]
-  # [B, T, V] and [B, L, 2, H].
-  return tf1.reshape(logits, shape), tf1.stack(new_state, axis=1)
+  return (rows, *softmax.variables(config)), tf1.stack(new_state, axis=1)
+
+
+def log_probs_of(heads):
+  """Returns the log-probabilities of the next words, float32 [N, V], in nats.
+
+  `heads` are a model's outputs [N, H], softmax_w [H, V] and softmax_b [V], for
+  each model. Probabilities are averaged before the logarithm.
+  """
+  found = [tf1.nn.log_softmax(tf1.nn.xw_plus_b(*head)) for head in heads]
+  if len(found) == 1:
+    return found[0]
+  # Small probabilities would underflow: only their logarithms are computed.
+  log_sum = tf1.reduce_logsumexp(tf1.stack(found), axis=0)  # [N, V]
+  return log_sum - math.log(len(found))
 
 
 def restore(models, session):
@@ -215,15 +219,43 @@ def restore(models, session):
       tell(f"Using {about}")
 
 
-def scores_of(log_probs, targets):
-  """Looks up the scores of words, int32 [B, T], in log_probs [B, T, V].
+def scores_of(heads, targets):
+  """Scores words, int32 [B, T], that follow the B * T rows of the heads.
+
+  The probabilities of all words are computed for few rows at a time.
 
   Returns:
     (log_probs, ranks): float32 and int32 [B, T]. The likeliest word has rank 1.
   """
-  chosen = tf1.gather(log_probs, targets, batch_dims=2)  # [B, T]
-  is_likelier = log_probs > chosen[:, :, tf1.newaxis]  # [B, T, V]
-  return chosen, 1 + tf1.reduce_sum(tf1.cast(is_likelier, tf1.int32), axis=2)
+  size, vocab_size = tf1.size(targets), heads[0][1].shape[1]
+  width = tf1.minimum(most_words(vocab_size), tf1.maximum(size, 1))
+  number = (size + width - 1) // width
+
+  def in_pieces(rows):
+    """Cuts [N, ...] into [number, width, ...], with zeros at the end."""
+    shape = rows.shape.as_list()[1:]
+    surplus = [[0, number * width - size], *[[0, 0] for _ in shape]]
+    return tf1.reshape(tf1.pad(rows, surplus), [number, width, *shape])
+
+  def score(piece):
+    words, *rows = piece
+    log_probs = log_probs_of(
+      [(row, *head[1:]) for row, head in zip(rows, heads, strict=True)]
+    )  # [width, V]
+    chosen = tf1.gather(log_probs, words, batch_dims=1)  # [width]
+    is_likelier = log_probs > chosen[:, tf1.newaxis]  # [width, V]
+    return chosen, 1 + tf1.reduce_sum(tf1.cast(is_likelier, tf1.int32), axis=1)
+
+  pieces = [tf1.reshape(targets, [-1]), *(head[0] for head in heads)]
+  found = tf1.map_fn(
+    score,
+    [in_pieces(rows) for rows in pieces],
+    (tf1.float32, tf1.int32),
+    parallel_iterations=1,
+    back_prop=False,
+  )
+  shape = tf1.shape(targets)
+  return tuple(tf1.reshape(tf1.reshape(x, [-1])[:size], shape) for x in found)
 
 
 class LanguageModel(contextlib.AbstractContextManager):
@@ -255,7 +287,7 @@ class LanguageModel(contextlib.AbstractContextManager):
     if tokenize:
       self._preparation = tokenize_ptb.Tokenizer()
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
-    self._most_words = _most_words(self.vocabulary)
+    self._most_words = most_words(len(self.vocabulary))
     with tf1.Graph().as_default():
       self._ids = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
       self._targets = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
@@ -264,10 +296,11 @@ class LanguageModel(contextlib.AbstractContextManager):
         tf1.placeholder_with_default(zeros, [None, *zeros.shape[1:]])
         for zeros in zero_states(models, tf1.size(self._lengths))
       ]
-      self._log_probs, self._new_states = add_models(
+      heads, self._new_states = add_models(
         models, self._ids, self._lengths, self._states
       )
-      self._scores = scores_of(self._log_probs, self._targets)
+      self._log_probs = log_probs_of(heads)  # [B * T, V]
+      self._scores = scores_of(heads, self._targets)
       self._session = tf1.Session()
       restore(models, self._session)
 
@@ -346,8 +379,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       self._ids: np.reshape(ids, [-1, 1]),
       self._lengths: np.ones(len(ids), np.int32),
     }
-    log_probs, states = self._run(self._log_probs, feed, states)
-    return log_probs[:, 0], states
+    return self._run(self._log_probs, feed, states)
 
   def _run(self, fetches, feed, states):
     """Runs the graph from these states; returns the values and new states."""

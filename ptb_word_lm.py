@@ -47,7 +47,6 @@ from lm.rnn_modes import CELL_SCOPE, RNN_MODES, zero_state
 from lm.seeded import dropout_masks, uniform_initializer
 from lm.signals import StopRequest
 from lm.stream import stream_perplexity
-from lm.text import UNKNOWN
 from lm.tf_config import refuse_workers, workers_in
 from lm.workers import ALONE, find_workers
 
@@ -59,7 +58,9 @@ class PTBInput:
     batch_size: B.
     num_steps: T.
     epoch_size: the number of batches in an epoch.
-    input_data: int32 [B, T], the next batch each time it is fetched.
+    index: int32, the number of the batch, the next one each time it is fetched;
+      feed it to choose the batch.
+    input_data: int32 [B, T], the batch.
     targets: int32 [B, T], the words that follow.
     rows: a slice, the rows of the batch that input_data and targets have: all B
       of them, unless several processes share the batch.
@@ -77,14 +78,11 @@ class PTBInput:
       len(data), self.batch_size, self.num_steps
     )
     self.rows = rows
-    self.input_data, self.targets = reader.ptb_producer(
-      data, self.batch_size, self.num_steps, name, rows=rows
-    )
-
-  def skip(self, session, steps):
-    """Passes over the next batches."""
-    for _ in range(steps):
-      session.run(self.input_data)
+    with tf1.name_scope(name, "PTBInput"):
+      self.index = reader.next_of(self.epoch_size)
+      self.input_data, self.targets = reader.batch_at(
+        self.index, data, self.batch_size, self.num_steps, rows
+      )
 
 
 class PTBModel:
@@ -257,7 +255,7 @@ def run_epoch(
     verbose: whether to print ten lines on the way, if there is no bar.
     title: a name for the bar and for errors.
     progress: a checkpoints.Progress: where in the epoch to start. It is updated
-      after each step. The input must be at the start of an epoch.
+      after each step.
     on_step: called after each step with its loss (nats a word) and the wps.
     stop: checked after each step; if true, the epoch ends early.
 
@@ -273,7 +271,6 @@ def run_epoch(
     fetches.update(eval_op=eval_op, grad_norm=model.grad_norm)
   size, num_steps = model.input.epoch_size, model.input.num_steps
   progress = progress or checkpoints.Progress()
-  model.input.skip(session, progress.step)
   if progress.state is None:
     progress.state = session.run(model.initial_state)
   start = time.perf_counter() - progress.seconds
@@ -282,6 +279,7 @@ def run_epoch(
       # The state is fed, not kept in a variable: one graph can then read any
       # number of streams, each from its own state.
       feed = state_feed(model.initial_state, progress.state)
+      feed[model.input.index] = step
       values = session.run(fetches, feed)
       cost = float(values["cost"])  # Summed in float64, as there are thousands.
       progress.state = values["state"]
@@ -496,17 +494,18 @@ def run_training(args):
     refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
   device.start_on_gpus(args.num_gpus, len(addresses))
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
-  unknown = UNKNOWN if args.unknown_word is None else args.unknown_word
-  source, words = None, {"unknown": unknown}
+  source = None
+  options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
   if args.init_from is not None:
-    refuse(args, ["unknown_word"], "--init_from, which has its own")
+    refuse(args, ["unknown_word", "vocab_size"], "--init_from, with its own")
     if os.path.isdir(args.init_from):
       refuse(args, ["init_data_path"], "a run's folder in --init_from")
     which = args.checkpoint, args.init_data_path or args.data_path
     source = trained.find(args.init_from, *which, args.save_path)
     config = configs.with_sizes_of(source.hparams, config, args.hparams)
-    words = {"unknown": source.unknown, "vocabulary": source.vocabulary}
-  corpus = reader.read_corpus(args.data_path, **words)
+    options = {"unknown": source.unknown, "vocabulary": source.vocabulary}
+  options["cache_dir"] = args.cache_dir
+  corpus = reader.read_corpus(args.data_path, **options)
   config = dataclasses.replace(
     config,
     vocab_size=len(corpus.vocabulary),
@@ -521,6 +520,7 @@ def run_training(args):
   about = run_folder.describe(
     *(args.model, args.seed, dtype, config, corpus),
     exchange_fp16=args.exchange_fp16,
+    vocab_limit=args.vocab_size,
     init_from=args.init_from,
     init_checkpoint=init_checkpoint,
   )
@@ -566,7 +566,7 @@ def run_evaluation(args):
   device.start_on_gpus(args.num_gpus, 1)
   refuse_workers("--evaluate")
   if args.save_path is not None:
-    of_run = ["model", "hparams", "rnn_mode", "unknown_word"]
+    of_run = ["model", "hparams", "rnn_mode", "unknown_word", "vocab_size"]
     refuse(args, of_run, "--evaluate --save_path")
     model = trained.of_run(args.save_path, args.checkpoint, "--save_path")
     config = configs.from_json(model.hparams, f"{args.save_path}/config.json")
@@ -583,9 +583,13 @@ def run_evaluation(args):
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
-  vocabulary = model.vocabulary if model.init_from else None
-  unknown = args.unknown_word or model.unknown
-  corpus = reader.read_corpus(args.data_path, unknown, vocabulary)
+  corpus = reader.read_corpus(
+    args.data_path,
+    args.unknown_word or model.unknown,
+    model.vocabulary if model.init_from else None,
+    vocab_size=args.vocab_size or model.vocab_limit,
+    cache_dir=args.cache_dir,
+  )
   model.check_vocabulary(corpus.vocabulary)
   check_sizes(config, corpus)
   evaluate(config, corpus, model.checkpoint)

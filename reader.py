@@ -20,12 +20,13 @@ Dimensions in the comments: B = batch_size, T = num_steps.
 """
 
 import dataclasses
+import hashlib
 import os
 
 import numpy as np
 from absl import logging
 
-from lm import sample_corpus, tf1
+from lm import ids_cache, sample_corpus, tf1
 from lm.preparation import Preparation
 from lm.preparation import read as read_preparation
 from lm.text import (
@@ -33,16 +34,20 @@ from lm.text import (
   UNKNOWN,
   DataError,
   check_folder,
-  read_words,
-  vocabulary_of,
+  limited,
+  read_ids,
 )
+
+_BLOCK = 1 << 22  # Words that are renumbered at a time.
+_MOST_IN_GRAPH = 1 << 26  # Bytes of ids that a graph has as a constant.
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
   """The three data sets as ids, and the words that the ids stand for."""
 
-  train: np.ndarray  # int32 [number of words], as are the next two.
+  # int32 [number of words]; those of a large text are mapped from a file.
+  train: np.ndarray
   valid: np.ndarray
   test: np.ndarray
   vocabulary: list[str]  # vocabulary[i] is the word with id i.
@@ -53,7 +58,14 @@ class Corpus:
   best_perplexity: float | None = None
 
 
-def read_corpus(data_path, unknown=UNKNOWN, vocabulary=None):
+def read_corpus(
+  data_path,
+  unknown=None,
+  vocabulary=None,
+  *,
+  vocab_size=None,
+  cache_dir=None,
+):
   """Returns the Corpus of the three texts in the folder data_path.
 
   They are UTF-8, with a sentence a line and words between spaces. Words that
@@ -62,34 +74,41 @@ def read_corpus(data_path, unknown=UNKNOWN, vocabulary=None):
 
   Args:
     data_path: the folder.
-    unknown: the word that stands for unknown words.
+    unknown: the word that stands for unknown words; None for <unk>.
     vocabulary: the words in the order of their ids; None for those of the
       training text.
+    vocab_size: how many of the training text's words to keep, the most
+      frequent; all others are read as `unknown`. None keeps them all.
+    cache_dir: the folder in which the ids of large texts are kept; None for
+      the default, "" for none.
 
   Raises:
     InputError: if a file is missing, unreadable, damaged, or not UTF-8, or has
       no word in common with the vocabulary.
   """
   check_folder(data_path)
-  sha256, words = {}, {}
-  for part in ("train", "valid", "test"):
-    name = f"ptb.{part}.txt"
-    words[part], sha256[name] = read_words(os.path.join(data_path, name))
-  vocabulary = vocabulary or vocabulary_of(words["train"])
+  unknown = UNKNOWN if unknown is None else unknown
+  cache = ids_cache.find(cache_dir, data_path)
+  names = {part: f"ptb.{part}.txt" for part in ("train", "valid", "test")}
+  texts = {
+    part: read_ids(os.path.join(data_path, name), cache)
+    for part, name in names.items()
+  }
+  counts = texts["train"].counts
+  vocabulary = vocabulary or limited(counts, vocab_size or len(counts), unknown)
   _check_unknown(unknown, vocabulary)
-  word_to_id = {word: i for i, word in enumerate(vocabulary)}
   ids = {
-    part: _to_ids(f"ptb.{part}.txt", text, word_to_id, unknown)
-    for part, text in words.items()
+    part: _to_ids(name, texts[part], vocabulary, unknown, cache)
+    for part, name in names.items()
   }
   return Corpus(
     **ids,
     vocabulary=vocabulary,
-    sha256=sha256,
+    sha256={name: texts[part].sha256 for part, name in names.items()},
     unknown=unknown,
     preparation=read_preparation(data_path),
     best_perplexity=sample_corpus.best_perplexity(
-      data_path, sha256["ptb.test.txt"]
+      data_path, texts["test"].sha256
     ),
   )
 
@@ -127,23 +146,37 @@ def _check_unknown(unknown, vocabulary):
     )
 
 
-def _to_ids(name, words, word_to_id, unknown):
-  """Returns the ids of the words, an int32 array; see `read_corpus`."""
-  if not set(words) & word_to_id.keys() - {EOS}:
+def _to_ids(name, text, vocabulary, unknown, cache):
+  """Returns the ids of a TextIds in a vocabulary, int32; see `read_corpus`."""
+  own = text.vocabulary
+  if own == vocabulary:
+    return text.ids
+  word_to_id = {word: i for i, word in enumerate(vocabulary)}
+  if own == [EOS] or not set(own) & word_to_id.keys() - {EOS}:
     raise DataError(f"{name} has no word in common with the training text.")
   default = word_to_id.get(unknown, -1)
-  ids = np.array([word_to_id.get(word, default) for word in words], np.int32)
   fate = f"read them as {unknown}"
   if default < 0:
-    ids = ids[ids >= 0]
     fate = (
       f"dropped them, as it has no {unknown}. The perplexity is that of "
       "the other words: do not compare it with one of all words"
     )
-  if missing := sum(word not in word_to_id for word in words):
-    number = f"{missing:,} of {len(words):,} words"
+  missing = sum(n for word, n in text.counts.items() if word not in word_to_id)
+  if missing:
+    number = f"{missing:,} of {len(text.ids):,} words"
     logging.warning("%s: the vocabulary lacks %s; %s.", name, number, fate)
-  return ids
+  new_ids = np.array([word_to_id.get(word, default) for word in own], np.int32)
+
+  def write(file):
+    for begin in range(0, len(text.ids), _BLOCK):
+      ids = new_ids[text.ids[begin : begin + _BLOCK]]
+      file.write(ids[ids >= 0])
+
+  if not isinstance(text.ids, np.memmap):
+    cache = ids_cache.InMemory()
+  about = "\n".join([text.sha256, unknown, *vocabulary])
+  key = hashlib.sha256(about.encode()).hexdigest()
+  return cache.get(f"ids-{key}", write)[0]
 
 
 def epoch_size(num_words, batch_size, num_steps):
@@ -200,20 +233,40 @@ def ptb_producer(
   """
   with tf1.name_scope(name, "PTBProducer"):
     size = epoch_size(len(raw_data), batch_size, num_steps)
-    indices = tf1.data.Dataset.range(size, output_type=tf1.int32).repeat()
-    # The thread that tunes pipelines once kept a finished run from ending.
-    options = tf1.data.Options()
-    options.autotune.enabled = False
-    indices = indices.with_options(options)
-    begin = tf1.data.make_one_shot_iterator(indices).get_next() * num_steps
-    streams = _streams(raw_data, batch_size)[rows]
-    shape = [len(streams), num_steps]
+    return batch_at(next_of(size), raw_data, batch_size, num_steps, rows)
+
+
+def next_of(size):
+  """Makes a tensor that counts its fetches: 0 to size - 1, and again from 0."""
+  indices = tf1.data.Dataset.range(size, output_type=tf1.int32).repeat()
+  # The thread that tunes pipelines once kept a finished run from ending.
+  options = tf1.data.Options()
+  options.autotune.enabled = False
+  indices = indices.with_options(options)
+  return tf1.data.make_one_shot_iterator(indices).get_next()
+
+
+def batch_at(index, raw_data, batch_size, num_steps, rows=slice(None)):
+  """Returns the batch of a number, an int32 tensor, as ptb_producer does.
+
+  The ids become a constant of the graph, unless there are many: then each
+  batch is read from where they are, such as a file.
+  """
+  begin = index * num_steps
+  streams = _streams(raw_data, batch_size)[rows]
+  shape = [len(streams), num_steps]
+  if streams.nbytes <= _MOST_IN_GRAPH:
     streams = tf1.constant(streams)
     x = streams[:, begin : begin + num_steps]
     y = streams[:, begin + 1 : begin + num_steps + 1]
-    x.set_shape(shape)
-    y.set_shape(shape)
-    return x, y
+  else:
+    both = tf1.numpy_function(
+      lambda n: np.array(streams[:, n : n + num_steps + 1]), [begin], tf1.int32
+    )
+    x, y = both[:, :-1], both[:, 1:]
+  x.set_shape(shape)
+  y.set_shape(shape)
+  return x, y
 
 
 def ptb_iterator(raw_data, batch_size, num_steps):
@@ -234,12 +287,12 @@ def ptb_iterator(raw_data, batch_size, num_steps):
 
 def _streams(raw_data, batch_size):
   """Returns the ids as an int32 array [B, words of a stream]."""
-  ids = np.asarray(raw_data)
+  ids = np.asanyarray(raw_data)
   if ids.ndim != 1 or ids.dtype.kind not in "iu":
     raise DataError(
       "The ids must be whole numbers in one dimension, not an array of "
       f"{ids.dtype} with the shape {ids.shape}."
     )
   length = len(ids) // batch_size
-  ids = ids[: batch_size * length].astype(np.int32)
+  ids = ids[: batch_size * length].astype(np.int32, copy=False)
   return ids.reshape(batch_size, length)

@@ -14,7 +14,7 @@ the last bit, to one that was never stopped:
   numbers of earlier epochs   saved: progress/json, "epochs"
   learning rate               derived: from the epoch (Config.learning_rate_of)
   dropout masks               derived: from the seed and global_step alone
-  place in the text           replayed: PTBInput.skip passes over `step` batches
+  place in the text           derived: `step` is the number of the next batch
   config, seed, type, texts   compared: config.json, as run_folder.describe has
                               it, and vocabulary.txt; another run is refused
 

@@ -33,12 +33,17 @@ def read_file(path, most=_MOST):
     OSError: if it cannot be read, is something else, such as a pipe or a
       device, for which one may wait for ever, or has more than `most` bytes.
   """
+  if (size := size_of(path)) > most:
+    raise OSError(0, f"it has {size:,} bytes", os.fspath(path))
+  return pathlib.Path(path).read_bytes()
+
+
+def size_of(path):
+  """Returns the size of a regular file; raises OSError if it is none."""
   status = os.stat(path)
   if not stat.S_ISREG(status.st_mode):
     raise OSError(0, "it is not a regular file", os.fspath(path))
-  if status.st_size > most:
-    raise OSError(0, f"it has {status.st_size:,} bytes", os.fspath(path))
-  return pathlib.Path(path).read_bytes()
+  return status.st_size
 
 
 def read_json(path, check, advice, **options):

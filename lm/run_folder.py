@@ -406,6 +406,7 @@ def read_run(path, flag="--save_path"):
     "preparation": _preparation_in(about),
     "unknown": str(about.get("unknown_word", UNKNOWN)),
     "init_from": about.get("init_from"),
+    "vocab_limit": about.get("vocab_limit"),
   }
 
 

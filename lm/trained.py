@@ -23,6 +23,7 @@ class Trained:
   preparation: preparation.Preparation | None  # Of the training text, if any.
   unknown: str = text.UNKNOWN  # The word that stands for unknown words.
   init_from: str | None = None  # The model that a run started from, if any.
+  vocab_limit: int | None = None  # A run's --vocab_size, if any.
 
   def check_vocabulary(self, vocabulary):
     """Raises DataError unless this is the vocabulary of the model."""

@@ -33,7 +33,8 @@ def test_a_run(which, name):
   assert trained.of_run(str(OLD_RUN), which) == trained.Trained(
     checkpoint=f"{OLD_RUN}/{name}",
     hparams=about["config"]
-    | {"tie_embeddings": False, "forget_bias": 0.0, "patience": 0},
+    | {"tie_embeddings": False, "forget_bias": 0.0}
+    | {"patience": 0, "num_samples": 0},
     vocabulary=text.read_vocabulary(str(TINY)),
     preparation=None,
   )

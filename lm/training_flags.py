@@ -21,6 +21,15 @@ def define(models):
     None,
     "The word of the texts that stands for unknown words. (default: <unk>)",
   )
+  help_text = "Keep so many of the training text's words, the most frequent; "
+  help_text += "read the others as --unknown_word. (default: keep all)"
+  flags.DEFINE_integer("vocab_size", None, help_text, 3)
+  string(
+    "cache_dir",
+    None,
+    "The folder in which the ids of large texts are kept for the next start; "
+    "empty: none. (default: .ids_cache in --data_path, if it can be written)",
+  )
   flags.DEFINE_enum(
     "rnn_mode",
     None,

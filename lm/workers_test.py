@@ -204,7 +204,9 @@ def run_of(path, stop_after=None, stops=0):
     stop_after: how many steps until a worker wants to stop.
     stops: which worker that is.
   """
-  config = dataclasses.replace(CONFIG, num_layers=1, rnn_mode="block")
+  config = dataclasses.replace(
+    CONFIG, num_layers=1, rnn_mode="block", num_samples=20
+  )
   corpus = reader.read_corpus(str(TINY))
   corpus = dataclasses.replace(  # 19 steps an epoch.
     corpus,
