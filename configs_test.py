@@ -21,7 +21,7 @@ def test_values_are_the_tutorials(name):
   values = dataclasses.astuple(configs.CONFIGS[name]())
   assert values[:12] == TUTORIAL[name]
   rnn_mode = "basic" if name == "small" else "block"
-  assert values[12:] == (rnn_mode, False, 0.0, 0)
+  assert values[12:] == (rnn_mode, False, 0.0, 0, 0)
   assert len(configs.CONFIGS) == len(TUTORIAL)
 
 

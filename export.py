@@ -70,6 +70,7 @@ def export(models, folder):
     tf1.Graph().as_default(),
     tf1.Session() as session,
   ):
+    tf1.set_random_seed(1)  # Nothing is drawn; TF_DETERMINISTIC_OPS wants it.
     ids_of = _add_vocabulary(vocabulary, models[0].unknown, assets)
     signatures = {"next_word": _next_word(models, ids_of)}
     if EOS in vocabulary:

@@ -104,7 +104,7 @@ def find(run, checkpoint, data_path):
     return _checked([trained.of_checkpoint(checkpoint, data_path)])
   if not run or not all(run):
     raise ModelError("--run has an empty name: name folders of trained runs.")
-  if len(set(run)) < len(run):
+  if len(set(map(os.path.realpath, run))) < len(run):
     raise ModelError("--run names a folder twice: leave it out once.")
   if data_path is not None:
     raise ModelError(
@@ -214,7 +214,8 @@ def restore(models, session):
     checkpoints.CheckpointError: if a checkpoint is damaged, or has other sizes.
   """
   for number, model in enumerate(models):
-    checkpoints.restore_variables(session, model.checkpoint, f"model_{number}/")
+    path, scope = model.checkpoint, f"model_{number}/"
+    checkpoints.restore_variables(session, path, scope, model.run_id)
     if about := checkpoints.describe(model.checkpoint):
       tell(f"Using {about}")
 
@@ -289,6 +290,7 @@ class LanguageModel(contextlib.AbstractContextManager):
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
     self._most_words = most_words(len(self.vocabulary))
     with tf1.Graph().as_default():
+      tf1.set_random_seed(1)  # Nothing is drawn; TF_DETERMINISTIC_OPS wants it.
       self._ids = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
       self._targets = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
       self._lengths = tf1.placeholder(tf1.int32, [None])  # [B]

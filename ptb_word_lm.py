@@ -58,8 +58,7 @@ class PTBInput:
     batch_size: B.
     num_steps: T.
     epoch_size: the number of batches in an epoch.
-    index: int32, the number of the batch, the next one each time it is fetched;
-      feed it to choose the batch.
+    index: int32, the number of the batch: the next one, unless it is fed.
     input_data: int32 [B, T], the batch.
     targets: int32 [B, T], the words that follow.
     rows: a slice, the rows of the batch that input_data and targets have: all B
@@ -102,8 +101,7 @@ class PTBModel:
     initial_state: a tuple with a pair (c, h) for each layer, each float32
       [B, H], zero unless it is fed.
     final_state: the same after T steps; feed it as the next initial_state.
-    losses: float32 [T, B], the cross-entropy of each target in nats; with
-      num_samples, in training an estimate of it.
+    losses: float32 [T, B], in nats: each target's cross-entropy or estimate.
     cost: float32, the losses summed over time and averaged over the batch.
     global_step: int64, the number of steps the variables were trained.
     lr: the learning rate (in training only, like the rest).
@@ -344,6 +342,7 @@ def train(
     dictionary; None if it was stopped.
   """
   with tf1.Graph().as_default(), workers.device():
+    tf1.set_random_seed(seed)  # For TF_DETERMINISTIC_OPS: all draws are seeded.
     models = build_models(config, corpus, seed, dtype, workers)
     with workers.session() as session:
       session.run(tf1.global_variables_initializer())
@@ -449,18 +448,19 @@ def train_epoch(session, models, config, progress, folder, stop):
 
 
 def check_sizes(config, corpus):
-  """Raises InputError if a text is too short for a batch, or memory for all."""
+  """Raises InputError if a text or the memory is too small."""
   reader.check_sizes(corpus, config.batch_size, config.num_steps)
   words = config.batch_size * config.num_steps
   device.check_memory([dataclasses.asdict(config)], words)
 
 
-def evaluate(config, corpus, checkpoint):
+def evaluate(config, corpus, checkpoint, run_id=None):
   """Prints and returns the valid and the test perplexity of a checkpoint."""
   with tf1.Graph().as_default(), tf1.Session() as session:
+    tf1.set_random_seed(1)
     with tf1.variable_scope("Model"):
       model = PTBModel(False, config, PTBInput(config, corpus.valid))
-    checkpoints.restore_variables(session, checkpoint)
+    checkpoints.restore_variables(session, checkpoint, run_id=run_id)
     tell(f"Evaluating {checkpoints.describe(checkpoint) or checkpoint + '.'}")
     valid_perplexity = run_epoch(session, model, title="Valid")
     print(f"Valid Perplexity: {valid_perplexity:.3f}", flush=True)
@@ -592,7 +592,7 @@ def run_evaluation(args):
   )
   model.check_vocabulary(corpus.vocabulary)
   check_sizes(config, corpus)
-  evaluate(config, corpus, model.checkpoint)
+  evaluate(config, corpus, model.checkpoint, model.run_id)
   return 0
 
 

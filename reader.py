@@ -182,7 +182,8 @@ def _to_ids(name, text, vocabulary, unknown, cache):
 def epoch_size(num_words, batch_size, num_steps):
   """Returns the number of [B, T] batches in an epoch; DataError if it is 0."""
   for name, value in (("batch_size", batch_size), ("num_steps", num_steps)):
-    if not isinstance(value, int | np.integer) or value < 1:
+    is_whole = isinstance(value, int | np.integer) and value is not True
+    if not is_whole or value < 1:
       raise DataError(f"{name} must be a whole number above 0, not {value!r}.")
   # The - 1: a stream's last word is only a target, as no word follows it.
   size = (num_words // batch_size - 1) // num_steps
@@ -293,6 +294,9 @@ def _streams(raw_data, batch_size):
       "The ids must be whole numbers in one dimension, not an array of "
       f"{ids.dtype} with the shape {ids.shape}."
     )
+  is_checked = isinstance(ids, np.memmap) or not len(ids)  # Our file is right.
+  if not is_checked and not 0 <= ids.min() <= ids.max() < 2**31:
+    raise DataError("The ids must be from 0 to 2,147,483,647.")
   length = len(ids) // batch_size
   ids = ids[: batch_size * length].astype(np.int32, copy=False)
   return ids.reshape(batch_size, length)

@@ -280,3 +280,11 @@ def test_ptb(ptb_data):
 def test_wrong_arguments(make, data, batch_size, num_steps, message):
   with tf1.Graph().as_default(), pytest.raises(ValueError, match=message):
     make(data, batch_size, num_steps)
+
+
+def test_ids_that_no_int32_holds():
+  for ids in ([2**40] * 50, np.full(50, 2**63, np.uint64), [-1] * 50):
+    with pytest.raises(reader.DataError, match="ids must be from 0 to 2,147"):
+      reader.ptb_iterator(ids, 2, 5)
+  with pytest.raises(reader.DataError, match="batch_size must be a whole num"):
+    reader.ptb_producer(IDS, True, 3)

@@ -87,8 +87,12 @@ class Checkpoints:
   Create it when the graph has all of its variables.
   """
 
-  def __init__(self, path, state_shape):
-    """Adds the variables that hold a Progress, with this shape of its state."""
+  def __init__(self, path, state_shape, run_id=None):
+    """Adds the variables that hold a Progress, with this shape of its state.
+
+    Checkpoints with another run_id, a text, are refused.
+    """
+    self._run_id = run_id
     self._path = os.path.abspath(path)
     self._steps = []  # The steps of the newest checkpoints, as far as intact.
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
@@ -109,7 +113,7 @@ class Checkpoints:
     """
     if step in self._steps:
       return  # The same moment: never overwrite an intact file.
-    rest = dataclasses.asdict(progress)
+    rest = {"run_id": self._run_id, **dataclasses.asdict(progress)}
     state = rest.pop("state")
     zeros = np.zeros(self._state.shape)
     self._state.load(zeros if state is None else np.asarray(state), session)
@@ -143,8 +147,10 @@ class Checkpoints:
         with _reading(path):
           _check_shapes(path, self._variables)
           self._saver.restore(session, path)
-          state, text = session.run([self._state, self._json])
-          progress = Progress(**json.loads(text))
+          rest = _check_owner(path, self._run_id)
+          state = session.run(self._state)
+          rest.pop("run_id", None)
+          progress = Progress(**rest)
       except CheckpointError as error:
         logging.warning("%s Trying the one before it.", error)
         self._steps.pop()
@@ -173,7 +179,8 @@ class Checkpoints:
     """Removes unfinished checkpoints, and those whose step is unwanted."""
     for name in os.listdir(self._path):
       match = re.fullmatch(r"model\.ckpt-(\d+)\..*", name)
-      if match and (is_unwanted(int(match[1])) or ".tempstate" in name):
+      is_half = ".tempstate" in name or "checkpoint.tmp" in name
+      if is_half or (match and is_unwanted(int(match[1]))):
         with contextlib.suppress(OSError):
           os.remove(os.path.join(self._path, name))
 
@@ -191,19 +198,23 @@ def _steps_to_try(folder, warn=True):
   So a stray file with a larger step is never taken for the last. Warns if that
   checkpoint is not there.
   """
-  steps = steps_in(folder)
-  try:
-    content = read_file(os.path.join(folder, "checkpoint"))
-  except OSError:
-    content = b""
-  text = content.decode(errors="replace")
-  match = re.search(r'^model_checkpoint_path: ".*-(\d+)"$', text, re.MULTILINE)
-  named = int(match[1]) if match else math.inf
+  steps, named = steps_in(folder), _step_named_in(folder, "checkpoint")
   found = [step for step in steps if step <= named] or steps
   if warn and found and found[-1] != named:
-    what = "what the file `checkpoint` names is not there"
+    what = "the file `checkpoint` names no checkpoint that is there"
     logging.warning("%s: %s. Taking model.ckpt-%s.", folder, what, found[-1])
   return found
+
+
+def _step_named_in(folder, filename):
+  """Returns the step of the checkpoint that a file names, else infinity."""
+  try:
+    content = read_file(os.path.join(folder, filename))
+  except OSError:
+    return math.inf
+  text = content.decode(errors="replace")
+  match = re.search(r'^model_checkpoint_path: ".*-(\d+)"$', text, re.MULTILINE)
+  return int(match[1]) if match else math.inf
 
 
 def _path_of(folder, step):
@@ -235,9 +246,9 @@ def _flush_to_disk(path):
 def find(folder, which):
   """Returns the path of a checkpoint, which need not exist if it is named.
 
-  `which` is "last"; "best" by the valid perplexity, as the last one records it;
-  the name of one in the run's folder; or any path. Raises CheckpointError if
-  there is none, or none that is intact.
+  `which` is "last"; "best" by the valid perplexity, as the last one records it
+  or, if that is damaged, the file `best_checkpoint`; the name of one in the
+  run's folder; or any path. Raises CheckpointError if there is none.
   """
   if which not in ("best", "last"):
     return which if os.path.dirname(which) else os.path.join(folder, which)
@@ -247,7 +258,13 @@ def find(folder, which):
   path = _path_of(folder, steps[-1])
   if which == "last":
     return path
-  best = _best_step(_epochs_of(folder))
+  try:
+    best = _best_step(_epochs_of(folder))
+  except CheckpointError as error:
+    best = _step_named_in(folder, "best_checkpoint")
+    if best == math.inf:
+      raise
+    logging.warning("%s Taking what `best_checkpoint` names.", error)
   if best is None:
     raise CheckpointError(
       f"{folder} has no best checkpoint before its first epoch ends: use last."
@@ -256,16 +273,16 @@ def find(folder, which):
 
 
 def _epochs_of(folder):
-  """Returns the numbers of a run's epochs, from its newest intact checkpoint.
+  """Returns the numbers of a run's epochs, from its newest checkpoint.
 
-  Raises CheckpointError if none is intact.
+  Raises CheckpointError if there is none, or if it is damaged.
   """
-  for step in reversed(_steps_to_try(folder, warn=False)):
-    path = _path_of(folder, step)
-    with contextlib.suppress(CheckpointError), _reading(path):
-      text = tf1.train.load_checkpoint(path).get_tensor("progress/json")
-      return json.loads(text)["epochs"]
-  raise CheckpointError(f"No checkpoint in {folder} can be read.")
+  steps = _steps_to_try(folder, warn=False)
+  if not steps:
+    raise CheckpointError(f"{folder} has no checkpoint.")
+  path = _path_of(folder, steps[-1])
+  with _reading(path):
+    return _check_owner(path).get("epochs", [])
 
 
 def describe(path):
@@ -310,19 +327,21 @@ def sizes_in(path):
   return {**sizes, "num_layers": len(cells)}
 
 
-def check_intact(path):
-  """Raises CheckpointError if a tensor of a checkpoint cannot be read."""
+def check_intact(path, run_id=None):
+  """Raises CheckpointError if a checkpoint is damaged or of another run."""
   with _reading(path):
+    _check_owner(path, run_id)
     tensors = tf1.train.load_checkpoint(path)
     for name in tensors.get_variable_to_shape_map():
       tensors.get_tensor(name)
 
 
-def restore_variables(session, path, scope=""):
+def restore_variables(session, path, scope="", run_id=None):
   """Reads a model's variables, those in `scope`, such as "model_0/".
 
   Their names in the checkpoint do not have it. softmax_w may be its transpose
-  there. Raises CheckpointError if they are missing, or damaged.
+  there. Raises CheckpointError if they are missing or damaged, or if the
+  checkpoint is of a run with another run_id.
   """
   variables = tf1.trainable_variables(scope)
   variables = {v.op.name.removeprefix(scope): v for v in variables}
@@ -330,6 +349,7 @@ def restore_variables(session, path, scope=""):
     _check_shapes(path, variables)
     # Not by a Saver, which would add to the graph: that may be exported.
     tensors = tf1.train.load_checkpoint(path)
+    _check_owner(path, run_id)
     for name, variable in variables.items():
       is_stored = tensors.has_tensor(name)
       stored = name if is_stored else _TRANSPOSED.get(name, name)
@@ -355,6 +375,25 @@ def _check_shapes(path, variables):
       raise ValueError(
         f"{name} should have the shape {expected}, but has {shapes.get(name)}."
       )
+
+
+def _check_owner(path, run_id=None):
+  """Returns the JSON in a run's checkpoint, {} if it is not a run's.
+
+  Raises ValueError if it has the name of another checkpoint, or if it is of a
+  run with another run_id. Older versions wrote none.
+  """
+  tensors = tf1.train.load_checkpoint(path)
+  if not tensors.has_tensor("progress/json"):
+    return {}
+  step = re.fullmatch(r"model\.ckpt-(\d+)", os.path.basename(path))
+  own = int(tensors.get_tensor("global_step"))
+  if step and own != int(step[1]):
+    raise ValueError(f"it is model.ckpt-{own}, under another name.")
+  rest = json.loads(tensors.get_tensor("progress/json"))
+  if run_id and rest.get("run_id", run_id) not in (None, run_id):
+    raise ValueError("it is of a run with another config.json.")
+  return rest
 
 
 def _shapes_in(path):

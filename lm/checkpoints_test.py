@@ -17,14 +17,16 @@ WEIGHTS = np.arange(60, dtype=np.float32).reshape(3, 20)
 class Run:
   """A session with a weight and global_step, and its checkpoints."""
 
-  def __init__(self, path):
+  def __init__(self, path, run_id=None):
     self.path = path
     self.graph = tf1.Graph()
     with self.graph.as_default():
-      tf1.train.get_or_create_global_step()
+      self.step = tf1.train.get_or_create_global_step()
       self.weight = tf1.get_variable("Model/w", [3, 20])
       tf1.Variable(1.0, collections=["local_variables"], name="learning_rate")
-      self.checkpoints = checkpoints.Checkpoints(str(path), [1, 2, 3, 4])
+      self.checkpoints = checkpoints.Checkpoints(
+        str(path), [1, 2, 3, 4], run_id
+      )
       self.session = tf1.Session()
       self.session.run(tf1.global_variables_initializer())
 
@@ -32,6 +34,7 @@ class Run:
     """Saves weights that depend on the step."""
     progress = checkpoints.Progress(epochs=list(epochs), **fields)
     with self.graph.as_default():
+      self.step.load(global_step, self.session)
       self.weight.load(WEIGHTS + global_step, self.session)
       self.checkpoints.save(self.session, global_step, progress)
 
@@ -230,13 +233,33 @@ def test_sizes_and_weights_of_other_checkpoints(run):
       checkpoints.restore_variables(session, path)
 
 
+def test_a_checkpoint_of_another_run_or_name_is_refused(run, tmp_path):
+  run.save(5, step=5)
+  for file in run.path.glob("model.ckpt-5.*"):
+    shutil.copy(file, run.path / file.name.replace("-5.", "-6."))
+  path = str(run.path / "model.ckpt-6")
+  with pytest.raises(checkpoints.CheckpointError, match="under another name"):
+    checkpoints.check_intact(path)
+  other = Run(tmp_path / "other", "other run")
+  other.path.mkdir()
+  other.save(5, step=5)
+  path = str(other.path / "model.ckpt-5")
+  checkpoints.check_intact(path, "other run")
+  checkpoints.check_intact(path)  # Of whatever run it is.
+  with pytest.raises(checkpoints.CheckpointError, match="with another config"):
+    checkpoints.check_intact(path, "this run")
+  with pytest.raises(checkpoints.CheckpointError, match="No checkpoint in"):
+    Run(other.path, "this run").restore()
+  checkpoints.check_intact(str(run.path / "model.ckpt-5"), "this run")
+
+
 def test_files_with_other_names_are_no_checkpoints(tmp_path):
   for name in ("5", "12", "12-copy", "7 (old)", "8b", ""):
     (tmp_path / f"model.ckpt-{name}.index").write_text("")
   assert checkpoints.steps_in(str(tmp_path)) == [5, 12]
 
 
-def test_a_checkpoint_is_described(run):
+def test_a_checkpoint_is_described(run, caplog):
   path = str(run.path)
   assert checkpoints.describe(f"{path}/model.ckpt-7") == ""
   epochs = []
@@ -258,6 +281,10 @@ def test_a_checkpoint_is_described(run):
   )
   (run.path / "model.ckpt-17.index").write_bytes(b"")  # The best is found yet.
   assert checkpoints.find(path, "best") == best
+  assert "Taking what `best_checkpoint` names" in caplog.text
+  (run.path / "best_checkpoint").unlink()
+  with pytest.raises(checkpoints.CheckpointError, match="-17 is damaged"):
+    checkpoints.find(path, "best")
 
 
 def test_the_last_is_what_the_file_checkpoint_names(run, caplog):
@@ -271,8 +298,8 @@ def test_the_last_is_what_the_file_checkpoint_names(run, caplog):
   assert not caplog.text
   (run.path / "model.ckpt-5.index").unlink()
   assert checkpoints.find(path, "last").endswith("model.ckpt-3")
-  assert "names is not there. Taking model.ckpt-3." in caplog.text
+  assert "that is there. Taking model.ckpt-3." in caplog.text
   (run.path / "checkpoint").write_bytes(b"\xff")
   caplog.clear()
   assert checkpoints.find(path, "last").endswith("model.ckpt-99999")
-  assert "names is not there. Taking model.ckpt-99999." in caplog.text
+  assert "that is there. Taking model.ckpt-99999." in caplog.text

@@ -123,6 +123,8 @@ def new_file(path):
     raise OSError(0, "it is not a regular file", path)
   temporary = path + ".tmp"
   try:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(temporary)  # Of a process that was killed, or a pipe.
     yield temporary
     with open(temporary, "rb+") as f:
       os.fsync(f.fileno())

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import time
 
@@ -23,7 +22,13 @@ from absl import logging
 
 from lm import checkpoints, preparation, tf1
 from lm.command import InputError
-from lm.files import DamagedFileError, read_file, read_json, write_file
+from lm.files import (
+  DamagedFileError,
+  parse_json,
+  read_file,
+  read_json,
+  write_file,
+)
 from lm.summaries import Summaries
 from lm.text import UNKNOWN
 
@@ -137,7 +142,9 @@ class RunFolder(NoRunFolder):
     Raises:
       checkpoints.CheckpointError: if there are checkpoints, but none is intact.
     """
-    self._checkpoints = checkpoints.Checkpoints(self.path, state_shape)
+    self._checkpoints = checkpoints.Checkpoints(
+      self.path, state_shape, id_of(self._about)
+    )
     with self._trying_to("read the checkpoints"):
       progress, step = self._checkpoints.restore(session)
     if self._has_new_end:
@@ -242,10 +249,17 @@ class RunFolder(NoRunFolder):
     if not os.path.lexists(path):
       return None
     try:
-      return read_json(path, _checked_result, "It is rebuilt.")
+      result = read_json(path, _checked_result, "It is rebuilt.")
+      lines = (self._read("epochs.jsonl") or "{}\n").splitlines()
+      epoch = parse_json(lines[-1])
+      if any(epoch[name] != result.get(name) for name in epoch):
+        raise DamagedFileError(f"{path} is of another run. It is rebuilt.")
+      return result
     except DamagedFileError as error:
       logging.warning("%s", error)
-      return None
+    except (ValueError, TypeError):
+      pass  # Of epochs.jsonl: that is said when it is rebuilt.
+    return None
 
   def _locked(self):
     """Locks the folder until the process ends; returns the lock."""
@@ -338,11 +352,15 @@ def check_name(path, flag="--save_path"):
 def read_config(path):
   """Returns the dictionary of config.json in the folder `path`."""
   name = os.path.join(path, "config.json")
-  if not os.path.lexists(name):
+  try:
+    os.lstat(name)
+  except (FileNotFoundError, NotADirectoryError):
     raise RunFolderError(
       f"{path} is not the folder of a run: it has no config.json. Name one "
       "that --save_path has named."
-    )
+    ) from None
+  except OSError:
+    pass  # The next line says why.
   advice = "Put back a copy, or name another folder."
   return read_json(name, _checked_config, advice)
 
@@ -362,9 +380,16 @@ def _preparation_in(about):
 
 def _checked_result(result):
   """Returns the value of a result.json; raises an error if it is not one."""
-  for value in [*result.values(), *(result[name] for name in _RESULT)]:
-    math.isfinite(value)  # Raises an error if it is no number.
+  numbers = [*result.values(), *(result[name] for name in _RESULT)]
+  if not all(type(n) in (int, float) and n >= 0 for n in numbers):
+    raise ValueError
   return result
+
+
+def id_of(about):
+  """Returns a text that differs for two runs with other config.json."""
+  fixed = {n: v for n, v in _flat(about).items() if n not in _MAY_CHANGE}
+  return _sha256(json.dumps(fixed, sort_keys=True))
 
 
 def read_run(path, flag="--save_path"):
@@ -407,6 +432,7 @@ def read_run(path, flag="--save_path"):
     "unknown": str(about.get("unknown_word", UNKNOWN)),
     "init_from": about.get("init_from"),
     "vocab_limit": about.get("vocab_limit"),
+    "run_id": id_of(about),
   }
 
 

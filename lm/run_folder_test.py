@@ -43,9 +43,17 @@ def restored(path):
     tf1.Graph().as_default(),
     tf1.Session() as session,
   ):
-    tf1.train.get_or_create_global_step()
+    step = tf1.train.get_or_create_global_step()
     session.run(tf1.global_variables_initializer())
-    yield folder, session, folder.restore(session, [1, 2, 3, 4])
+    progress = folder.restore(session, [1, 2, 3, 4])
+    save = folder.save
+
+    def save_step(session, number, progress):
+      step.load(number, session)
+      save(session, number, progress)
+
+    folder.save = save_step
+    yield folder, session, progress
 
 
 def files_of(path):
@@ -85,6 +93,29 @@ def test_a_new_folder(new):
   with open_folder(new):
     pass
   check_new_folder(new)
+
+
+def test_a_result_of_another_run_is_none(path, caplog):
+  with restored(path) as (folder, *_):
+    folder.finish(1, {**RESULT, "global_step": 9})
+  line = {"epoch": 2, "valid_perplexity": 5.0, "global_step": 9}
+  for changes, is_own in (({}, True), ({"valid_perplexity": 5.1}, False)):
+    (path / "epochs.jsonl").write_text(json.dumps(line | changes) + "\n")
+    with open_folder(path) as folder:
+      assert (folder.result is not None) == is_own
+  assert "result.json is of another run" in caplog.text
+
+
+def test_what_lies_under_a_temporary_name_does_no_harm(path):
+  """A pipe would be waited for; a link would lead to a file of others."""
+  victim = path.parent / "victim"
+  victim.write_text("precious")
+  for make in (os.mkfifo, lambda p: p.symlink_to(victim)):
+    make(path / "result.json.tmp")
+    with restored(path) as (folder, *_):
+      folder.finish(1, RESULT)
+    assert json.loads((path / "result.json").read_text()) == RESULT
+  assert victim.read_text() == "precious"
 
 
 def test_without_a_folder_nothing_is_kept():

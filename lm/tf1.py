@@ -52,8 +52,8 @@ def _load():
     raise InputError("Run Python without -OO and PYTHONOPTIMIZE=2.")
   if memory.free() < memory.OF_TENSORFLOW:  # It would crash while it loads.
     raise InputError(
-      f"Only {memory.free() / 1e9:.1f} GB of memory are free, but TensorFlow "
-      f"needs {memory.OF_TENSORFLOW / 1e9:.1f} GB. End other programs, or "
+      f"Only {memory.free() / 1e6:.0f} MB of memory are free, but TensorFlow "
+      f"needs {memory.OF_TENSORFLOW / 1e6:.0f} MB. End other programs, or "
       "raise the limit (ulimit -v)."
     )
   with _silent_stderr() if quiet else contextlib.nullcontext():

@@ -71,7 +71,9 @@ def workers_in(text):
 def refuse_workers(what):
   """Raises WorkersError if TF_CONFIG lists several workers, for `what`."""
   if len(workers_in(os.environ.get("TF_CONFIG"))[0]) > 1:
-    raise WorkersError(f"{what} needs one process: start it without TF_CONFIG.")
+    raise WorkersError(
+      f"{what} needs one process: start it alone, without TF_CONFIG."
+    )
 
 
 def _is_address(text):

@@ -24,6 +24,7 @@ class Trained:
   unknown: str = text.UNKNOWN  # The word that stands for unknown words.
   init_from: str | None = None  # The model that a run started from, if any.
   vocab_limit: int | None = None  # A run's --vocab_size, if any.
+  run_id: str | None = None  # Which run the checkpoint must be of, if known.
 
   def check_vocabulary(self, vocabulary):
     """Raises DataError unless this is the vocabulary of the model."""
@@ -43,7 +44,10 @@ def of_run(folder, which=None, flag="--run"):
     InputError: if a file of the folder is missing or damaged.
   """
   run = run_folder.read_run(folder, flag)
-  return Trained(checkpoints.find(folder, which or "last"), **run)
+  path = checkpoints.find(folder, which or "last")
+  if os.path.dirname(path) != folder:  # It may be any run's.
+    run["run_id"] = None
+  return Trained(path, **run)
 
 
 def find(name, which, data_path, save_path=None):
@@ -72,7 +76,7 @@ def find(name, which, data_path, save_path=None):
     )
   else:
     source = of_checkpoint(name, data_path)
-  checkpoints.check_intact(source.checkpoint)
+  checkpoints.check_intact(source.checkpoint, source.run_id)
   return source
 
 

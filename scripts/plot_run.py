@@ -114,7 +114,8 @@ def main(_, name=None):
         if row[part] and style:
           label = f"{part}, {row['source']}: {row[part]}"
           axes.axhline(float(row[part]), color=color, ls=style, label=label)
-    axes.set_title(f"The {model} model, {dtype}, seed {seed}")
+    title = f"The {model} model, {dtype}, seed {seed}"
+    axes.set_title(title, parse_math=False)
     axes.legend()
   print(folder / "perplexity.svg")
   return 0
