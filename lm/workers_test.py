@@ -681,8 +681,8 @@ def test_flags_that_do_not_fit(call_command, monkeypatch):
   status, out, err = call_command(*args, "--evaluate", "--checkpoint=x")
   assert (status, out) == (1, "")
   assert err == (
-    "ptb_word_lm.py: --evaluate needs one process: start it without "
-    "TF_CONFIG.\n"
+    "ptb_word_lm.py: --evaluate needs one process: start it alone, "
+    "without TF_CONFIG.\n"
   )
   monkeypatch.setenv("TF_CONFIG", "{")
   status, out, err = call_command(*args)

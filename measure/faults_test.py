@@ -1,0 +1,120 @@
+"""Tests of faults.py: it notices bad answers, and some of its cases."""
+
+import random
+import signal
+
+import faults
+import pytest
+
+GOOD = faults.Answer(1, "", "score.py: It is damaged. Remove it.\n", 1.0)
+USUAL = faults.Answer(0, "perplexity 5.0\n", "", 1.0)
+USUAL.files = {"out/ids": "1"}
+FILES = {"run/config.json": "1", "run/model.ckpt-1.index": "2"}
+TRACEBACK = "Traceback (most recent call last):\nKeyError: 'a'."
+
+
+def faults_of(kind="run", name="score", after=FILES, streams="", **answer):
+  case = faults.Case(kind, name, "", streams=streams)
+  found = faults.Answer(**{**vars(GOOD), **answer})
+  return faults.faults_of(case, found, USUAL, FILES, after)
+
+
+@pytest.mark.parametrize(
+  ("answer", "fault"),
+  [
+    (dict(), None),
+    (dict(status=0, out="perplexity 5.0\n"), None),
+    (dict(status=0, out="perplexity 6.0\n", err="Taking another.\n"), None),
+    (dict(streams="2>&-", err=""), None),
+    (dict(status=None), "it hangs"),
+    (dict(status=-6), "its exit status"),
+    (dict(status=134), "its exit status"),
+    (dict(err=TRACEBACK), "a traceback"),
+    (dict(err="Fatal Python error: Aborted."), "a traceback"),
+    (dict(err=""), "no sentence"),
+    (dict(err="oops\n"), "no sentence"),
+    (dict(err="It is so.\n" * 9), "too many lines"),
+    (dict(status=0, out="perplexity 6.0\n", err=""), "other numbers, and no w"),
+    (dict(after={**FILES, "run/x.tmp": "3"}), "it leaves run/x.tmp"),
+    (dict(after={**FILES, ".making-1/x": "3"}), "it leaves .making-1/x"),
+    (dict(after={**FILES, "out/half": "3"}), "it leaves an incomplete folder"),
+    (dict(after={**FILES, "run/config.json": "0"}), "it changes run/config.js"),
+    (dict(after={}), "it changes run/config.json"),
+    (dict(name="train", after={}), "it loses all checkpoints"),
+  ],
+)
+def test_bad_answers_are_noticed(answer, fault):
+  found = faults_of(**answer)
+  assert len(found) == (fault is not None), found
+  if fault:
+    assert found[0].startswith(fault)
+
+
+def test_a_signal_is_a_good_end():
+  case = faults.Case("signal", "score", "", signals=(signal.SIGTERM,))
+  for status in (-15, 143, 0, 1):
+    answer = faults.Answer(status, "", "", 1.0)
+    assert not faults.faults_of(case, answer, USUAL, FILES, FILES)
+  assert faults.faults_of(
+    case, faults.Answer(139, "", "", 1.0), USUAL, FILES, FILES
+  )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("base")
+  faults.make_base(folder)
+  return folder
+
+
+@pytest.mark.parametrize("name", ["evaluate", "score", "generate", "export"])
+@pytest.mark.parametrize("kilobytes", [400_000, 1_600_000, 2_000_000])
+def test_too_little_memory(base, name, kilobytes):
+  case = faults.Case("limit", name, "", limit=f"ulimit -v {kilobytes};")
+  answer, found = faults.try_case(case, base, USUAL)
+  assert not found and answer.status == 1
+  assert "MB of memory are free, but TensorFlow needs 500 MB" in answer.err
+
+
+@pytest.mark.parametrize(
+  ("name", "args", "message"),
+  [
+    ("start", "--save_path=gs://x/y", "is not a local folder"),
+    ("export", "--export_dir=ram://x", "is not a local folder"),
+    ("plot", "--nonesuch", "Unknown command line flag 'nonesuch'"),
+    ("score", "--file=/dev/zero", "it is a device"),
+    ("prepare", "--text=/dev/zero", "it is a device"),
+    ("workers", "--gpus", "--num_gpus=1 is more than the 0 GPUs"),
+  ],
+)
+def test_flags(base, name, args, message):
+  case = faults.Case("flag", name, "", args=(args,))
+  answer, found = faults.try_case(case, base, USUAL)
+  assert not found and answer.status in (1, 2) and message in answer.err
+
+
+@pytest.mark.parametrize("what", ["is a pipe", "is an endless device"])
+@pytest.mark.parametrize(
+  ("user", "name"),
+  [
+    ("score", "run/config.json"),
+    ("score", "run/vocabulary.txt"),
+    ("start", "text/ptb.valid.txt"),
+    ("start", "text/preparation.json"),
+    ("plot", "run/epochs.jsonl"),
+  ],
+)
+def test_files_that_one_could_wait_for(base, user, name, what):
+  def change(folder):
+    faults.damage_file(name, faults.DAMAGES[what], True, folder)
+
+  case = faults.Case(name.partition("/")[0], user, what, change=change)
+  answer, found = faults.try_case(case, base, USUAL)
+  assert not found and answer.status == 1
+  assert f"{name} cannot be read: it is not a regular file" in answer.err
+
+
+def test_cases_are_drawn_for_all_commands(base):
+  found = faults.cases(random.Random(1), base)
+  assert {case.name for case in found} == {*faults.COMMANDS}
+  assert len(found) > 1500
