@@ -17,6 +17,7 @@ Cases are drawn at random from some hundred more. Each that is not answered well
 is printed, then their number. The exit status is 1 if there are any.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -366,14 +367,18 @@ def main(args):
         raise command.InputError(f"{name} does not work: {answer.err}")
     chosen = [c for c in cases(draw, base) if args.only in f"{c.name} {c.what}"]
     chosen = chosen[: args.cases]
-    bad = 0
+    ends, bad = collections.Counter(), 0
     tried = pool.map(lambda c: try_case(c, base, usual[c.name]), chosen)
     for case, (answer, faults) in zip(chosen, tried, strict=True):
+      bad += bool(faults)
+      ends[case.kind, answer.status and "refused"] += 1
       if faults or args.verbose:
-        bad += bool(faults)
         what = f"{case.name}, {case.what}: {'; '.join(faults) or 'good'}"
         said = " / ".join(answer.err.split("\n"))[-600:]
         print(f"{what}\n  status {answer.status}: {said}", flush=True)
+  for kind in sorted({case.kind for case in chosen}):
+    number, ended = sum(c.kind == kind for c in chosen), ends[kind, 0]
+    print(f"{kind}: {number}, of which {ended} did no harm (status 0)")
   print(f"{len(chosen)} cases, of which {bad} were not answered well.")
   return int(bad > 0)
 
