@@ -66,7 +66,8 @@ class IdsCache(InMemory):
           path = os.path.join(folder, key)
           return _read(path) or _make(path, write, is_locked)
       except OSError as error:
-        logging.warning("The cache %s is not used: %s", folder, error)
+        reason = str(error.strerror or error).rstrip(".")
+        logging.warning("The cache %s is not used: %s.", folder, reason)
     return super().get(key, write)
 
 

@@ -106,6 +106,15 @@ def test_a_result_of_another_run_is_none(path, caplog):
   assert "result.json is of another run" in caplog.text
 
 
+def test_summaries_that_cannot_be_written(path):
+  with restored(path) as (folder, *_):
+    folder._summaries._file = tf1.io.TFRecordWriter("/dev/full")
+    message = "^Cannot write the summaries of --save_path="
+    for _ in range(2):
+      with pytest.raises(RunFolderError, match=message):
+        folder.summarize(1, "train/", {"loss": 1.0})
+
+
 def test_what_lies_under_a_temporary_name_does_no_harm(path):
   """A pipe would be waited for; a link would lead to a file of others."""
   victim = path.parent / "victim"

@@ -16,6 +16,7 @@ EOS = "<eos>"  # The word that stands for the end of a line.
 UNKNOWN = "<unk>"  # The word that stands for words outside the vocabulary.
 _SMALL = 20_000_000  # A text of fewer bytes is read in less than two seconds.
 _BLOCK = 1 << 24  # Bytes of ids that are renumbered at a time.
+_LONGEST = 50_000_000  # Bytes of a word; a file of another kind may have none.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,7 @@ def read_ids(path, cache):
   """
   try:
     size = files.size_of(path)
+    next(_texts_in(path), None)  # What is no text at all is noticed at once.
     sha256 = ids_cache.sha256_of(path)
     if size < _SMALL:
       cache = ids_cache.InMemory()
@@ -169,6 +171,10 @@ def _texts_in(path):
     end = 1 + max(content.rfind(b"\n"), content.rfind(b" "))
     if block is None:
       end = len(content)
+    elif not end and len(content) > _LONGEST:
+      raise DataError(
+        f"{path} has no space or newline in {_LONGEST:,} bytes: it is no text."
+      )
     content, rest = content[:end], content[end:]
     if content:
       yield content, decode(content, path, begin)

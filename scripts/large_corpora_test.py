@@ -1,6 +1,7 @@
 """Tests of large texts and vocabularies: from the first start to the export."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -64,6 +65,14 @@ def test_an_error_in_a_late_block_names_its_place(tmp_path, monkeypatch):
     text.read_ids(str(path), text.ids_cache.InMemory())
   path.write_bytes(b"a b c d\n" * 10 + "é".encode("utf-16"))
   with pytest.raises(text.DataError, match="not UTF-8"):
+    text.read_ids(str(path), text.ids_cache.InMemory())
+
+
+def test_what_is_no_text_is_noticed_at_once(tmp_path):
+  path = tmp_path / "text"
+  path.touch()
+  os.truncate(path, 1 << 40)  # A terabyte, of which nothing is on the disk.
+  with pytest.raises(text.DataError, match="no space or newline in 50,000,000"):
     text.read_ids(str(path), text.ids_cache.InMemory())
 
 
