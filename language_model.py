@@ -251,9 +251,8 @@ def scores_of(heads, targets):
   found = tf1.map_fn(
     score,
     [in_pieces(rows) for rows in pieces],
-    (tf1.float32, tf1.int32),
+    fn_output_signature=(tf1.float32, tf1.int32),
     parallel_iterations=1,
-    back_prop=False,
   )
   shape = tf1.shape(targets)
   return tuple(tf1.reshape(tf1.reshape(x, [-1])[:size], shape) for x in found)

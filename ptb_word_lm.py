@@ -57,12 +57,11 @@ class PTBInput:
   Attributes:
     batch_size: B.
     num_steps: T.
-    epoch_size: the number of batches in an epoch.
+    epoch_size: the number of batches.
     index: int32, the number of the batch: the next one, unless it is fed.
     input_data: int32 [B, T], the batch.
     targets: int32 [B, T], the words that follow.
-    rows: a slice, the rows of the batch that input_data and targets have: all B
-      of them, unless several processes share the batch.
+    rows: a slice, the rows of the batch that this process has.
   """
 
   def __init__(self, config, data, name=None, *, rows=slice(None)):
@@ -164,9 +163,8 @@ class PTBModel:
       # small gradients survive; they are scaled down again in float32.
       loss_scale = 1024.0 if dtype == "float16" else 1.0
       variables = tf1.trainable_variables()
-      words = config.num_steps * own_rows
       self.gradients = workers.gradients_of(
-        own_cost * loss_scale, variables, words
+        own_cost * loss_scale, variables, config.num_steps * own_rows
       )
       self._add_training(variables, config.max_grad_norm, loss_scale)
 
@@ -189,8 +187,9 @@ class PTBModel:
     # does the same without a pass over them.
     factor = max_grad_norm / tf1.maximum(self.grad_norm, max_grad_norm)
     sgd = tf1.train.GradientDescentOptimizer(self.lr * factor / loss_scale)
+    gradients = map(layers.with_distinct_rows, self.gradients)
     self.train_op = sgd.apply_gradients(
-      zip(self.gradients, variables, strict=True), self.global_step
+      zip(gradients, variables, strict=True), self.global_step
     )
 
   def assign_lr(self, session, lr_value):
@@ -571,7 +570,8 @@ def run_evaluation(args):
     model = trained.of_run(args.save_path, args.checkpoint, "--save_path")
     config = configs.from_json(model.hparams, f"{args.save_path}/config.json")
   elif args.checkpoint not in (None, "", "best", "last"):
-    model = trained.of_checkpoint(args.checkpoint, args.data_path)
+    text = args.data_path, args.vocab_size, args.cache_dir
+    model = trained.of_checkpoint(args.checkpoint, *text)
     config = configs.override(
       configs.CONFIGS[args.model](),
       args.hparams,

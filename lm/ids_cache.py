@@ -4,7 +4,7 @@ An entry is a folder of its own, named by a key that says what it was computed
 from: so a text that has changed is never taken for the old one. It has
 
   ids         int32s, one for each word, as numpy writes them
-  about.json  the checksum of ids, and a value that belongs to them
+  about.json  a value that belongs to them, and the checksums of both
 
 It is written completely or not at all, and can be removed at any time.
 """
@@ -25,6 +25,7 @@ from absl import logging
 
 from lm import files
 
+_FORMAT = "1"  # Another one if the same key gets other contents.
 _BLOCK = 1 << 22  # Bytes that are read at a time.
 
 
@@ -56,7 +57,8 @@ class IdsCache(InMemory):
     self._folders = folders
 
   def get(self, key, write):
-    for folder in self._folders:
+    key = f"{key}-{_FORMAT}"
+    for folder in self._folders:  # Most of the time it is there.
       if found := _read(os.path.join(folder, key)):
         return found
     for folder in self._folders:
@@ -66,7 +68,7 @@ class IdsCache(InMemory):
           path = os.path.join(folder, key)
           return _read(path) or _make(path, write, is_locked)
       except OSError as error:
-        reason = str(error.strerror or error).rstrip(".")
+        reason = error.strerror or str(error).rpartition(": ")[2].rstrip(".")
         logging.warning("The cache %s is not used: %s.", folder, reason)
     return super().get(key, write)
 
@@ -113,13 +115,18 @@ def _read(path):
   try:
     text = files.read_file(f"{path}/about.json", math.inf)
     about = files.parse_json(text)
-    if about["ids_sha256"] == sha256_of(f"{path}/ids"):
+    if about == _about(path, about["value"]):
       return np.memmap(f"{path}/ids", np.int32, "r"), about["value"]
   except (OSError, ValueError, TypeError, KeyError):
     pass
-  logging.warning("The cache %s was damaged: it is rebuilt.", path)
-  shutil.rmtree(path, ignore_errors=True)
   return None
+
+
+def _about(path, value):
+  """Returns what about.json has of an entry with this value."""
+  hashed = hashlib.sha256(json.dumps(value).encode()).hexdigest()
+  sha256 = {"ids": sha256_of(f"{path}/ids"), "value": hashed}
+  return {"sha256": sha256, "value": value}
 
 
 def _make(path, write, is_locked):
@@ -127,10 +134,14 @@ def _make(path, write, is_locked):
   if is_locked:  # Nobody else works here: these are of processes that died.
     for folder in glob.glob(f"{glob.escape(os.path.dirname(path))}/.making-*"):
       shutil.rmtree(folder, ignore_errors=True)
-  with files.new_folder(path, "the cache ") as made:
+  if os.path.lexists(path):
+    logging.warning("The cache %s is damaged: it is rebuilt.", path)
+    is_folder = os.path.isdir(path) and not os.path.islink(path)
+    (shutil.rmtree if is_folder else os.remove)(path)
+  with files.new_folder(path, "the cache") as made:
     with open(f"{made}/ids", "w+b") as file:
       value = write(file)
-    about = {"ids_sha256": sha256_of(f"{made}/ids"), "value": value}
+    about = _about(made, value)
     files.write_file(f"{made}/about.json", json.dumps(about))
   return np.memmap(f"{path}/ids", np.int32, "r"), value
 

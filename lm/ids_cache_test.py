@@ -48,7 +48,7 @@ def test_an_entry_is_computed_once(tmp_path):
   with pytest.raises(AssertionError, match="once more"):
     cache.get("other", refuse)
   names = sorted(os.listdir(tmp_path / "new" / "cache"))
-  assert names == [".lock", "key"]
+  assert names == [".lock", "key-1"]
 
 
 @pytest.mark.parametrize("name", ["ids", "about.json"])
@@ -60,26 +60,35 @@ def test_an_entry_is_computed_once(tmp_path):
     lambda content: content[:9] + b"\xff" + content[10:],
     lambda content: None,
     lambda content: b"{}",
+    lambda content: content.replace(b'"a": 1', b'"a": 2') + b" ",
   ],
 )
 def test_a_damaged_entry_is_rebuilt(tmp_path, name, damage, caplog):
   cache = ids_cache.find(str(tmp_path), "data")
   cache.get("key", write)
-  path = tmp_path / "key" / name
+  path = tmp_path / "key-1" / name
   content = damage(path.read_bytes())
   path.unlink()
   if content is not None:
     path.write_bytes(content)
   check(cache.get("key", write))
-  assert f"The cache {tmp_path}/key was damaged: it is rebuilt." in caplog.text
+  assert f"The cache {tmp_path}/key-1 is damaged: it is rebuilt." in caplog.text
   check(cache.get("key", refuse))
+
+
+def test_a_file_in_place_of_an_entry_is_replaced(tmp_path, caplog):
+  (tmp_path / "key-1").write_text("a file")
+  cache = ids_cache.find(str(tmp_path), "data")
+  check(cache.get("key", write))
+  check(cache.get("key", refuse))
+  assert "is damaged: it is rebuilt" in caplog.text
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
   (tmp_path / ".making-0123").mkdir()
   (tmp_path / ".making-0123" / "ids").write_bytes(b"half")
   ids_cache.find(str(tmp_path), "data").get("key", write)
-  assert sorted(os.listdir(tmp_path)) == [".lock", "key"]
+  assert sorted(os.listdir(tmp_path)) == [".lock", "key-1"]
 
 
 def test_where_it_lies(tmp_path, monkeypatch, caplog):
@@ -88,15 +97,15 @@ def test_where_it_lies(tmp_path, monkeypatch, caplog):
   data.mkdir()
   monkeypatch.setenv("XDG_CACHE_HOME", str(own))
   check(ids_cache.find(None, str(data)).get("a", write))
-  assert (data / ".ids_cache" / "a").is_dir() and not own.exists()
+  assert (data / ".ids_cache" / "a-1").is_dir() and not own.exists()
   monkeypatch.setattr(os, "access", lambda path, mode: False)
   check(ids_cache.find(None, str(data)).get("a", refuse))
   check(ids_cache.find(None, str(data)).get("b", write))
-  assert (own / "ptb_word_lm" / "b").is_dir() and not caplog.text
+  assert (own / "ptb_word_lm" / "b-1").is_dir() and not caplog.text
   shutil.rmtree(own)
   own.write_text("no folder")
   check(ids_cache.find(None, str(data)).get("c", write))
-  assert (data / ".ids_cache" / "c").is_dir()
+  assert (data / ".ids_cache" / "c-1").is_dir()
   check(ids_cache.find(f"{own}/x", str(data)).get("d", write))
   assert f"The cache {own}/x is not used: " in caplog.text
 

@@ -166,6 +166,24 @@ def gradients_of(cost, variables):
   return gradients
 
 
+def with_distinct_rows(gradient):
+  """Adds up the rows of a sparse gradient that belong to the same word.
+
+  TensorFlow applies 1,024 rows or more in several threads: those of one word in
+  any order, so that the last bits of their sum would vary from run to run.
+  """
+  if not isinstance(gradient, tf1.IndexedSlices):
+    return gradient
+  size = gradient.indices.shape[0]
+  if size is not None and size < 1024:
+    return gradient
+  indices, positions = tf1.unique(gradient.indices)
+  values = tf1.unsorted_segment_sum(
+    gradient.values, positions, tf1.size(indices)
+  )
+  return tf1.IndexedSlices(values, indices, gradient.dense_shape)
+
+
 def _products_of(variable):
   """Returns the products x W with this variable W, if it has no other uses.
 

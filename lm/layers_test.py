@@ -56,6 +56,22 @@ def compare(function, reference, arrays, *rest, least=1e-3):
     np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [1023, 1024, 5000])
+def test_many_rows_of_a_word_have_one_sum(size):
+  random = np.random.RandomState(1)
+  ids, values = random.randint(0, 30, size), random.rand(size, 3)
+  with tf1.Graph().as_default(), tf1.Session() as session:
+    slices = tf1.IndexedSlices(tf1.constant(values), tf1.constant(ids), [30, 3])
+    found = layers.with_distinct_rows(slices)
+    dense = session.run(tf1.convert_to_tensor(found))
+    indices = session.run(found.indices)
+  expected = np.zeros([30, 3])
+  np.add.at(expected, ids, values)
+  np.testing.assert_allclose(dense, expected, rtol=1e-9)
+  assert len(indices) == (size if size < 1024 else len(set(ids)))
+  assert layers.with_distinct_rows("dense") == "dense"
+
+
 def test_lstm_layer_has_tensorflows_gradients():
   """Of the outputs and the last state, with respect to all inputs."""
   random = np.random.RandomState(0)

@@ -3,6 +3,8 @@
 import itertools
 import math
 
+import numpy as np
+
 from lm import tf1
 
 
@@ -51,24 +53,38 @@ def dropout_masks(config, seed_and_step, rows=slice(None)):
   return tf1.unstack(kept[:, :, rows] / config.keep_prob)
 
 
+def draws_for(num_samples, vocab_size):
+  """Returns a number of draws that certainly have so many distinct ids.
+
+  It is the least of four times num_samples, or twice as much, and so on.
+  """
+  share = np.log1p(1 / np.arange(1, vocab_size + 1)) / np.log(vocab_size + 1)
+  draws = 4 * num_samples
+  while True:
+    drawn = -np.expm1(draws * np.log1p(-share))  # How likely each id is drawn.
+    deviation = math.sqrt((drawn * (1 - drawn)).sum())
+    if drawn.sum() - 8 * deviation >= num_samples:
+      return draws
+    draws *= 2
+
+
 def log_uniform_sample(num_samples, vocab_size, seed):
   """Draws distinct ids with the frequencies of Zipf's law.
 
   Each draw has the id n with the probability log((n + 2) / (n + 1)) / log(V +
   1), as in TensorFlow's log_uniform_candidate_sampler, until there are enough
-  distinct ones, but at most four times num_samples. That sampler has a state;
-  this sample depends on the seed alone, so that a resumed run draws the same.
+  distinct ones. That sampler has a state; this sample depends on the seed
+  alone, so that a resumed run draws the same.
 
   Args:
-    num_samples: how many distinct ids to draw, less than V.
+    num_samples: S, how many distinct ids to draw, less than V.
     vocab_size: V.
     seed: int64 [2].
 
   Returns:
-    (ids, draws): int64 [S], where S is num_samples or, after the most draws,
-    less; and the number of draws that were made, a float32.
+    (ids, draws): int64 [S], and the number of draws that were made, a float32.
   """
-  most = 4 * num_samples
+  most = draws_for(num_samples, vocab_size)
   uniform = tf1.random.stateless_uniform(
     [most], seed, dtype=tf1.float64, alg="philox"
   )

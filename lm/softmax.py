@@ -53,9 +53,8 @@ def losses_in_pieces(rows, softmax_w, softmax_b, targets):
   found = tf1.map_fn(
     lambda piece: losses(piece[0], softmax_w, softmax_b, piece[1]),
     pieces,
-    tf1.float32,
+    fn_output_signature=tf1.float32,
     parallel_iterations=1,
-    back_prop=False,
   )
   return tf1.reshape(found, [-1])[:size]
 

@@ -62,11 +62,18 @@ def test_the_sample_is_tensorflows():
   np.testing.assert_allclose(own / 1500, expected, atol=0.05)
 
 
-def test_few_words_make_a_small_sample():
+@pytest.mark.parametrize(
+  ("num_samples", "vocab_size"), [(1, 2), (25, 50), (400, 1000), (500, 1000)]
+)
+def test_the_sample_is_complete(num_samples, vocab_size):
+  """Also if it has half of the words, which takes many draws."""
   with tf1.Graph().as_default(), tf1.Session() as session:
-    seed = tf1.constant([1, 2], tf1.int64)
-    ids, draws = session.run(seeded.log_uniform_sample(999, 1000, seed))
-  assert 300 < len(set(ids)) == len(ids) < 999 and draws == 4 * 999
+    seed = tf1.placeholder(tf1.int64, [2])
+    sample = seeded.log_uniform_sample(num_samples, vocab_size, seed)
+    for step in range(100):
+      ids, draws = session.run(sample, {seed: [1, step]})
+      assert len(set(ids)) == len(ids) == num_samples <= draws
+  assert seeded.draws_for(1024, 10_000) == 4 * 1024
 
 
 def test_the_estimate_is_what_numpy_computes(session):
@@ -93,8 +100,10 @@ def test_the_gradient_has_rows_for_the_words_in_use(session):
 
 
 def test_too_many_samples_are_refused():
-  config = dataclasses.replace(CONFIG, num_samples=400)
-  with pytest.raises(configs.ConfigError, match="must be less than the 400 wo"):
+  config = dataclasses.replace(CONFIG, num_samples=201)
+  with pytest.raises(
+    configs.ConfigError, match="more than half of the 400"
+  ):
     config.check_samples()
   config = dataclasses.replace(CONFIG, tie_embeddings=True)
   config.check_samples(1)

@@ -37,15 +37,18 @@ class DataError(InputError, ValueError):
   """A text that is missing, unreadable, or too short for a batch."""
 
 
-def read_vocabulary(data_path):
+def read_vocabulary(data_path, vocab_size=None, cache_dir=None):
   """Returns the vocabulary of the ptb.train.txt in a folder.
+
+  The other arguments are those of reader.read_corpus.
 
   Raises:
     DataError: if the folder or the text is missing or cannot be used.
   """
   check_folder(data_path)
   path = os.path.join(data_path, "ptb.train.txt")
-  return read_ids(path, ids_cache.find(None, data_path)).vocabulary
+  counts = read_ids(path, ids_cache.find(cache_dir, data_path)).counts
+  return limited(counts, vocab_size or len(counts) + 2)
 
 
 def vocabulary_of(counts):
@@ -64,8 +67,6 @@ def limited(counts, vocab_size, unknown=UNKNOWN):
   text would have if prepare_text.py had replaced the others. `counts` are those
   of the text, {word: count}.
   """
-  if len(counts) <= vocab_size:
-    return vocabulary_of(counts)
   always = {word: counts.get(word, 0) for word in (EOS, unknown)}
   others = {word: n for word, n in counts.items() if word not in always}
   frequent = vocabulary_of(others)[: vocab_size - 2]
@@ -109,7 +110,10 @@ def read_ids(path, cache):
     def write(file):
       if size >= _SMALL:
         tell(f"Reading {path}, {size / 1e6:,.0f} MB, for the first time.")
-      return _write_ids(file, path, size, sha256)
+      try:
+        return _write_ids(file, path, size, sha256)
+      except FileNotFoundError:
+        raise DataError(f"{path} was removed while it was read.") from None
 
     ids, counts = cache.get(f"text-{sha256}", write)
   except FileNotFoundError:
@@ -168,7 +172,7 @@ def _texts_in(path):
   begin, rest = 0, b""
   for block in itertools.chain(ids_cache.blocks_of(path), [None]):
     content = rest + (block or b"")
-    end = 1 + max(content.rfind(b"\n"), content.rfind(b" "))
+    end = 1 + max(content.rfind(space) for space in (b"\n", b" ", b"\t"))
     if block is None:
       end = len(content)
     elif not end and len(content) > _LONGEST:

@@ -80,16 +80,17 @@ def find(name, which, data_path, save_path=None):
   return source
 
 
-def of_checkpoint(path, data_path):
+def of_checkpoint(path, data_path, vocab_size=None, cache_dir=None):
   """Returns the Trained of a checkpoint, without .index, in no run's folder.
 
-  `data_path` is the folder with the ptb.train.txt that it was trained on.
+  `data_path` is the folder with the ptb.train.txt that it was trained on; the
+  others are what it was trained with, as reader.read_corpus takes them.
 
   Raises:
     InputError: if it is missing or damaged, or if the text is not its own.
   """
   sizes = checkpoints.sizes_in(path)
-  vocabulary = text.read_vocabulary(data_path)
+  vocabulary = text.read_vocabulary(data_path, vocab_size, cache_dir)
   if len(vocabulary) != sizes["vocab_size"]:
     raise checkpoints.CheckpointError(
       f"{path} is of a model of {sizes['vocab_size']:,} words, but the "

@@ -83,7 +83,7 @@ def test_a_limited_vocabulary_is_that_of_a_prepared_text(
   lines = [f"{line} <unk> rare{n}" for n, line in enumerate(lines[:300])]
   for part in ("train", "valid", "test"):
     (tmp_path / f"ptb.{part}.txt").write_text("\n".join(lines) + "\n")
-  for size in (3, 17, 40, 351, 352, 1000):
+  for size in (3, 17, 40, 349, 350, 351, 352, 353, 1000):
     texts = [f"--{part}={tmp_path}/ptb.{part}.txt" for part in
              ("train", "valid", "test")]  # fmt: skip
     flags = ["--nolower_case", "--number_word=", "--punctuation=keep"]
@@ -162,8 +162,8 @@ def test_a_run_that_samples_is_of_use(train, tmp_path, call_command):
 
 
 def test_too_many_samples_are_refused(train, tmp_path):
-  err = train(tmp_path / "run", ",num_samples=50", expected=1)
-  assert "num_samples=50 must be less than the 50 words" in err
+  err = train(tmp_path / "run", ",num_samples=26", expected=1)
+  assert "num_samples=26 is more than half of the 50 words" in err
   assert not (tmp_path / "run").exists()
 
 
@@ -179,5 +179,10 @@ def test_a_limited_run_is_used_with_its_vocabulary(
   args = [f"--run={tmp_path}/run", f"--file={TINY}/ptb.test.txt"]
   _, scored, _ = call_command("score", *args, "--carry_state")
   assert perplexities(out)[-1].split()[-1] in scored
+  path = next((tmp_path / "run").glob("*.index")).with_suffix("")
+  args = ["--evaluate", f"--data_path={TINY}", f"--checkpoint={path}"]
+  args += ["--vocab_size=20", "--hparams=num_steps=5"]
+  _, evaluated, _ = call_command("ptb_word_lm", *args)
+  assert perplexities(evaluated)[-1].startswith("Test Perplexity: ")
   err = train(tmp_path / "run", "", "--vocab_size=21", expected=1)
   assert "vocab_size is 20 there, 21 here" in err
