@@ -101,9 +101,7 @@ def test_the_gradient_has_rows_for_the_words_in_use(session):
 
 def test_too_many_samples_are_refused():
   config = dataclasses.replace(CONFIG, num_samples=201)
-  with pytest.raises(
-    configs.ConfigError, match="more than half of the 400"
-  ):
+  with pytest.raises(configs.ConfigError, match="more than half of the 400"):
     config.check_samples()
   config = dataclasses.replace(CONFIG, tie_embeddings=True)
   config.check_samples(1)
