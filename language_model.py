@@ -124,15 +124,10 @@ def find(run, checkpoint, data_path):
 
 def _checked(models):
   """Returns the models; raises FlagError if they certainly do not fit."""
-  words = most_words(len(models[0].vocabulary))
+  words = softmax.most_rows(len(models[0].vocabulary))
   advice = "Use a machine with more memory, or fewer runs."
   device.check_memory([model.hparams for model in models], words, advice)
   return models
-
-
-def most_words(vocab_size):
-  """Returns how many words a step may compute: 64 MB of log-probabilities."""
-  return max(16_000_000 // vocab_size, 1)
 
 
 def zero_states(models, batch_size):
@@ -228,15 +223,6 @@ def scores_of(heads, targets):
   Returns:
     (log_probs, ranks): float32 and int32 [B, T]. The likeliest word has rank 1.
   """
-  size, vocab_size = tf1.size(targets), heads[0][1].shape[1]
-  width = tf1.minimum(most_words(vocab_size), tf1.maximum(size, 1))
-  number = (size + width - 1) // width
-
-  def in_pieces(rows):
-    """Cuts [N, ...] into [number, width, ...], with zeros at the end."""
-    shape = rows.shape.as_list()[1:]
-    surplus = [[0, number * width - size], *[[0, 0] for _ in shape]]
-    return tf1.reshape(tf1.pad(rows, surplus), [number, width, *shape])
 
   def score(piece):
     words, *rows = piece
@@ -247,15 +233,13 @@ def scores_of(heads, targets):
     is_likelier = log_probs > chosen[:, tf1.newaxis]  # [width, V]
     return chosen, 1 + tf1.reduce_sum(tf1.cast(is_likelier, tf1.int32), axis=1)
 
-  pieces = [tf1.reshape(targets, [-1]), *(head[0] for head in heads)]
-  found = tf1.map_fn(
+  found = softmax.in_pieces(
     score,
-    [in_pieces(rows) for rows in pieces],
-    fn_output_signature=(tf1.float32, tf1.int32),
-    parallel_iterations=1,
+    [tf1.reshape(targets, [-1]), *(head[0] for head in heads)],
+    heads[0][1].shape[1],  # V
+    (tf1.float32, tf1.int32),
   )
-  shape = tf1.shape(targets)
-  return tuple(tf1.reshape(tf1.reshape(x, [-1])[:size], shape) for x in found)
+  return tuple(tf1.reshape(x, tf1.shape(targets)) for x in found)
 
 
 class LanguageModel(contextlib.AbstractContextManager):
@@ -287,7 +271,7 @@ class LanguageModel(contextlib.AbstractContextManager):
     if tokenize:
       self._preparation = tokenize_ptb.Tokenizer()
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
-    self._most_words = most_words(len(self.vocabulary))
+    self._most_words = softmax.most_rows(len(self.vocabulary))
     with tf1.Graph().as_default():
       tf1.set_random_seed(1)  # Nothing is drawn; TF_DETERMINISTIC_OPS wants it.
       self._ids = tf1.placeholder(tf1.int32, [None, None])  # [B, T]

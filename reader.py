@@ -95,9 +95,7 @@ def read_corpus(
     for part, name in names.items()
   }
   counts = texts["train"].counts
-  vocabulary = vocabulary or limited(
-    counts, vocab_size or len(counts) + 2, unknown
-  )
+  vocabulary = vocabulary or limited(counts, vocab_size, unknown)
   _check_unknown(unknown, vocabulary)
   ids = {
     part: _to_ids(name, texts[part], vocabulary, unknown, cache)

@@ -144,10 +144,10 @@ class Checkpoints:
       step = self._steps[-1]
       path = _path_of(self._path, step)
       try:
-        with _reading(path):
-          _check_shapes(path, self._variables)
+        with _reading(path) as tensors:
+          _check_shapes(tensors, self._variables)
           self._saver.restore(session, path)
-          rest = _check_owner(path, self._run_id)
+          rest = _check_owner(path, tensors, self._run_id)
           state = session.run(self._state)
           rest.pop("run_id", None)
           progress = Progress(**rest)
@@ -281,8 +281,8 @@ def _epochs_of(folder):
   if not steps:
     raise CheckpointError(f"{folder} has no checkpoint.")
   path = _path_of(folder, steps[-1])
-  with _reading(path):
-    return _check_owner(path).get("epochs", [])
+  with _reading(path) as tensors:
+    return _check_owner(path, tensors).get("epochs", [])
 
 
 def describe(path):
@@ -311,8 +311,8 @@ def sizes_in(path):
 
   Raises CheckpointError if it is not a checkpoint of such a model.
   """
-  with _reading(path):
-    shapes = _shapes_in(path)
+  with _reading(path) as tensors:
+    shapes = _shapes_in(tensors)
   cells = {name for name in shapes if name.endswith(_KERNEL)}
   embedding = shapes.get("Model/embedding", ())
   if not cells or len(embedding) != 2:
@@ -329,9 +329,8 @@ def sizes_in(path):
 
 def check_intact(path, run_id=None):
   """Raises CheckpointError if a checkpoint is damaged or of another run."""
-  with _reading(path):
-    _check_owner(path, run_id)
-    tensors = tf1.train.load_checkpoint(path)
+  with _reading(path) as tensors:
+    _check_owner(path, tensors, run_id)
     for name in tensors.get_variable_to_shape_map():
       tensors.get_tensor(name)
 
@@ -345,11 +344,10 @@ def restore_variables(session, path, scope="", run_id=None):
   """
   variables = tf1.trainable_variables(scope)
   variables = {v.op.name.removeprefix(scope): v for v in variables}
-  with _reading(path):
-    _check_shapes(path, variables)
+  with _reading(path) as tensors:
+    _check_shapes(tensors, variables)
+    _check_owner(path, tensors, run_id)
     # Not by a Saver, which would add to the graph: that may be exported.
-    tensors = tf1.train.load_checkpoint(path)
-    _check_owner(path, run_id)
     for name, variable in variables.items():
       is_stored = tensors.has_tensor(name)
       stored = name if is_stored else _TRANSPOSED.get(name, name)
@@ -360,12 +358,12 @@ def restore_variables(session, path, scope="", run_id=None):
       variable.load(value, session)
 
 
-def _check_shapes(path, variables):
+def _check_shapes(tensors, variables):
   """Raises ValueError unless a checkpoint has these variables, by their names.
 
   It must have them all, in the same shapes, and no further layer.
   """
-  shapes = _shapes_in(path)
+  shapes = _shapes_in(tensors)
   for name in sorted(shapes.keys() - variables.keys()):
     if name.endswith(_KERNEL):
       raise ValueError(f"it has one more layer, {name}.")
@@ -377,13 +375,12 @@ def _check_shapes(path, variables):
       )
 
 
-def _check_owner(path, run_id=None):
+def _check_owner(path, tensors, run_id=None):
   """Returns the JSON in a run's checkpoint, {} if it is not a run's.
 
   Raises ValueError if it has the name of another checkpoint, or if it is of a
   run with another run_id. Older versions wrote none.
   """
-  tensors = tf1.train.load_checkpoint(path)
   if not tensors.has_tensor("progress/json"):
     return {}
   step = re.fullmatch(r"model\.ckpt-(\d+)", os.path.basename(path))
@@ -396,9 +393,9 @@ def _check_owner(path, run_id=None):
   return rest
 
 
-def _shapes_in(path):
+def _shapes_in(tensors):
   """Returns {name: shape} of a checkpoint's tensors; both of softmax_w's."""
-  shapes = dict(tf1.train.list_variables(path))
+  shapes = dict(tensors.get_variable_to_shape_map())
   for name, transposed in _TRANSPOSED.items():
     if name in shapes:
       shapes.setdefault(transposed, shapes[name][::-1])
@@ -407,7 +404,10 @@ def _shapes_in(path):
 
 @contextlib.contextmanager
 def _reading(path):
-  """Raises CheckpointError for whatever goes wrong in the block."""
+  """Yields the tensors of a checkpoint, as tf.train.load_checkpoint does.
+
+  Raises CheckpointError for whatever goes wrong in the block.
+  """
   if not os.path.isfile(path + ".index"):
     raise CheckpointError(
       f"There is no checkpoint {path}: it would have a file {path}.index. Give "
@@ -417,7 +417,7 @@ def _reading(path):
     if not os.path.isfile(data):  # TensorFlow would wait for a pipe.
       raise CheckpointError(f"{data} is not a regular file. Put back a copy.")
   try:
-    yield
+    yield tf1.train.load_checkpoint(path)
   except tf1.ERRORS as error:
     raise CheckpointError(
       f"The checkpoint {path} is damaged or of another model: "

@@ -90,8 +90,7 @@ def run(name, argv, body, *, arguments=0, too_large="The memory is too small."):
     sys.stdout.flush()  # Here, where an error is handled.
     return status
   except BaseException as error:
-    for signum in before:  # It ends anyway, and with one sentence.
-      signal.signal(signum, signal.SIG_IGN)
+    signals.handle(signal.SIG_IGN)  # It ends anyway, and with one sentence.
     if isinstance(error, KeyboardInterrupt):
       tell("Interrupted.")
       return 128 + signal.SIGINT
@@ -99,8 +98,7 @@ def run(name, argv, body, *, arguments=0, too_large="The memory is too small."):
       tell(f"{name}: {sentence}")
     return 1
   finally:
-    for signum, handler in before.items():
-      signal.signal(signum, handler)
+    signals.restore(before)
 
 
 def _sentence_for(error, too_large):

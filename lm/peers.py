@@ -24,12 +24,13 @@ class Peers:
     """Returns when all others answer; WorkersError if one is late."""
     give_up = time.monotonic() + seconds
     for index, address in self._others:
-      if why_no_worker(index, address):
+      reason = why_no_worker(index, address)
+      if reason:
         tell(
           f"Worker {self._index} waits for worker {index} at {address}, for at "
           f"most {seconds:g} seconds."
         )
-      while reason := why_no_worker(index, address):
+      while reason:
         if time.monotonic() > give_up:
           raise WorkersError(
             f"Worker {index} at {address} did not come within {seconds:g} "
@@ -37,6 +38,7 @@ class Peers:
             "TF_CONFIG."
           )
         time.sleep(0.2)
+        reason = why_no_worker(index, address)
 
   def start_watching(self):
     """Counts the time that a worker is unreachable from now on."""

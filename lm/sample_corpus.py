@@ -6,6 +6,7 @@ frequent until the sentence ends, about 22 words later. A good model remembers
 more than the previous word, which reveals neither the topic nor the position.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -121,17 +122,16 @@ def write_corpus(folder, seed=1, train_words=100_000):
   source_json = f"{json.dumps(about, indent=2)}\n".encode()
   # A folder is complete when ptb.test.txt, the last file, is there.
   contents = {"source.json": source_json, **contents}
-  if not os.path.lexists(folder):
-    with files.new_folder(str(folder), "DIR") as made:
-      for name, content in contents.items():
-        files.write_file(f"{made}/{name}", content)
-    return about
   for name, content in contents.items():
     path = os.path.join(folder, name)
     if os.path.lexists(path) and files.read_file(path) not in (b"", content):
       raise DataError(f"{path} has other contents. Move it elsewhere.")
-  for name, content in contents.items():
-    files.write_file(os.path.join(folder, name), content)
+  target = contextlib.nullcontext(folder)
+  if not os.path.lexists(folder):
+    target = files.new_folder(str(folder), "DIR")
+  with target as made:
+    for name, content in contents.items():
+      files.write_file(os.path.join(made, name), content)
   return about
 
 

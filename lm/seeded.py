@@ -56,7 +56,7 @@ def dropout_masks(config, seed_and_step, rows=slice(None)):
 def draws_for(num_samples, vocab_size):
   """Returns a number of draws that certainly have so many distinct ids.
 
-  It is the least of four times num_samples, or twice as much, and so on.
+  It is the first of 4, 8, 16, ... times num_samples that suffices.
   """
   share = np.log1p(1 / np.arange(1, vocab_size + 1)) / np.log(vocab_size + 1)
   draws = 4 * num_samples
@@ -91,7 +91,6 @@ def log_uniform_sample(num_samples, vocab_size, seed):
   draws = tf1.exp(uniform * math.log(vocab_size + 1)) - 1
   draws = tf1.minimum(tf1.cast(draws, tf1.int64), vocab_size - 1)
   ids, numbers = tf1.unique(draws)  # In the order of the first draw of each.
-  is_enough = tf1.equal(numbers, num_samples - 1)
-  enough = 1 + tf1.argmax(tf1.cast(is_enough, tf1.int32))
-  made = tf1.where_v2(tf1.reduce_any(is_enough), enough, most)
+  is_last = tf1.equal(numbers, num_samples - 1)  # True where it is drawn first.
+  made = 1 + tf1.argmax(tf1.cast(is_last, tf1.int32))
   return ids[:num_samples], tf1.cast(made, tf1.float32)

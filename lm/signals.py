@@ -38,6 +38,12 @@ def handle(handler):
   return before
 
 
+def restore(before):
+  """Sets the handlers again that `handle` returned."""
+  for signum, handler in before.items():
+    signal.signal(signum, handler)
+
+
 class Stop:
   """A handler of signals: ends the process by an exception.
 
@@ -96,8 +102,7 @@ class StopRequest:
 
   def __exit__(self, *exception):
     if not self:
-      for signum, handler in self._before.items():
-        signal.signal(signum, handler)
+      restore(self._before)
 
   def _receive(self, signum, frame):
     del frame

@@ -13,6 +13,45 @@ from lm.seeded import log_uniform_sample
 _MOST_LOGITS = 16_000_000
 
 
+def most_rows(vocab_size):
+  """Returns of how many words all logits may be computed at a time."""
+  return max(_MOST_LOGITS // vocab_size, 1)
+
+
+def in_pieces(function, tensors, vocab_size, dtypes):
+  """Calls a function with few rows at a time, so that it needs little memory.
+
+  Args:
+    function: gets a list of tensors [width, ...] and returns one or several
+      [width], with an element for each row.
+    tensors: a list of tensors [N, ...], which are cut along N.
+    vocab_size: V: the function makes tensors [width, V].
+    dtypes: the types of what it returns.
+
+  Returns:
+    What the function would return for all rows, [N].
+  """
+  tensors = [tf1.convert_to_tensor(rows) for rows in tensors]
+  size = tf1.shape(tensors[0])[0]
+  number = -(-tf1.maximum(size, 1) // most_rows(vocab_size))  # Rounded up.
+  width = -(-size // number)
+
+  def cut(rows):
+    """Cuts [N, ...] into [number, width, ...], with zeros at the end."""
+    shape = rows.shape.as_list()[1:]
+    surplus = [[0, number * width - size], *[[0, 0] for _ in shape]]
+    rows = tf1.pad(rows, surplus)
+    return tf1.reshape(rows, [number, width, *shape])
+
+  found = tf1.map_fn(
+    function,
+    [cut(rows) for rows in tensors],
+    fn_output_signature=dtypes,
+    parallel_iterations=1,
+  )
+  return tf1.nest.map_structure(lambda x: tf1.reshape(x, [-1])[:size], found)
+
+
 def variables(config):
   """Returns softmax_w [H, V] and softmax_b [V] of the variable scope."""
   if config.tie_embeddings or config.num_samples:
@@ -40,23 +79,15 @@ def losses_in_pieces(rows, softmax_w, softmax_b, targets):
 
   The number of rows must be known.
   """
-  size, vocab_size = rows.shape[0], softmax_b.shape[0]
-  number = math.ceil(size * vocab_size / _MOST_LOGITS)
-  if number == 1:
+  vocab_size = softmax_b.shape[0]
+  if rows.shape[0] <= most_rows(vocab_size):
     return losses(rows, softmax_w, softmax_b, targets)
-  width = math.ceil(size / number)
-  surplus = [[0, number * width - size]]
-  pieces = (
-    tf1.reshape(tf1.pad(rows, [*surplus, [0, 0]]), [number, width, -1]),
-    tf1.reshape(tf1.pad(targets, surplus), [number, width]),
-  )
-  found = tf1.map_fn(
+  return in_pieces(
     lambda piece: losses(piece[0], softmax_w, softmax_b, piece[1]),
-    pieces,
-    fn_output_signature=tf1.float32,
-    parallel_iterations=1,
+    [rows, targets],
+    vocab_size,
+    tf1.float32,
   )
-  return tf1.reshape(found, [-1])[:size]
 
 
 def losses(rows, softmax_w, softmax_b, targets):

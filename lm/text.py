@@ -48,7 +48,7 @@ def read_vocabulary(data_path, vocab_size=None, cache_dir=None):
   check_folder(data_path)
   path = os.path.join(data_path, "ptb.train.txt")
   counts = read_ids(path, ids_cache.find(cache_dir, data_path)).counts
-  return limited(counts, vocab_size or len(counts) + 2)
+  return limited(counts, vocab_size)
 
 
 def vocabulary_of(counts):
@@ -64,9 +64,11 @@ def limited(counts, vocab_size, unknown=UNKNOWN):
   """Returns the vocabulary if all but the most frequent words are `unknown`.
 
   It has at most vocab_size words, with `unknown` and <eos> among them: what the
-  text would have if prepare_text.py had replaced the others. `counts` are those
-  of the text, {word: count}.
+  text would have if prepare_text.py had replaced the others. None is no limit.
+  `counts` are those of the text, {word: count}.
   """
+  if vocab_size is None:
+    return vocabulary_of(counts)
   always = {word: counts.get(word, 0) for word in (EOS, unknown)}
   others = {word: n for word, n in counts.items() if word not in always}
   frequent = vocabulary_of(others)[: vocab_size - 2]

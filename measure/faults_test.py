@@ -67,12 +67,19 @@ def base(tmp_path_factory):
   return folder
 
 
+def good_answer(case, base):
+  """Returns the Answer of a case, which must be a good one."""
+  answer, found = faults.try_case(case, base, USUAL)
+  assert not found
+  return answer
+
+
 @pytest.mark.parametrize("name", ["evaluate", "score", "generate", "export"])
 @pytest.mark.parametrize("kilobytes", [400_000, 1_600_000])
 def test_too_little_memory(base, name, kilobytes):
   case = faults.Case("limit", name, "", limit=f"ulimit -v {kilobytes};")
-  answer, found = faults.try_case(case, base, USUAL)
-  assert not found and answer.status == 1
+  answer = good_answer(case, base)
+  assert answer.status == 1
   assert "MB of memory are free, but TensorFlow needs 500 MB" in answer.err
 
 
@@ -88,14 +95,13 @@ def test_too_little_memory(base, name, kilobytes):
 )
 def test_flags(base, name, args, message):
   case = faults.Case("flag", name, "", args=(args,))
-  answer, found = faults.try_case(case, base, USUAL)
-  assert not found and answer.status in (1, 2) and message in answer.err
+  answer = good_answer(case, base)
+  assert answer.status in (1, 2) and message in answer.err
 
 
 def test_a_wrong_backend_of_matplotlib_does_no_harm(base):
   case = faults.Case("environment", "plot", "", environment={"MPLBACKEND": "x"})
-  answer, found = faults.try_case(case, base, USUAL)
-  assert not found and answer.status == 0
+  assert good_answer(case, base).status == 0
 
 
 @pytest.mark.parametrize(
@@ -113,8 +119,8 @@ def test_files_that_one_could_wait_for(base, user, name, what):
     faults.damage_file(name, faults.DAMAGES[what], True, folder)
 
   case = faults.Case(name.partition("/")[0], user, what, change=change)
-  answer, found = faults.try_case(case, base, USUAL)
-  assert not found and answer.status == 1
+  answer = good_answer(case, base)
+  assert answer.status == 1
   assert f"{name} cannot be read: it is not a regular file" in answer.err
 
 

@@ -103,8 +103,7 @@ def _run(size, arguments, gpus):
       status = status or found  # Of the first that failed.
   for worker in workers:  # Those that are left.
     worker.kill()
-  for signum, handler in before.items():
-    signal.signal(signum, handler)
+  signals.restore(before)
   return 128 - status if passed and status < 0 else status
 
 
