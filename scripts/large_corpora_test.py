@@ -146,8 +146,7 @@ def test_a_run_that_samples_is_of_use(train, tmp_path, call_command):
   args = [f"--run={run}", f"--export_dir={tmp_path}/out"]
   assert call_command("export", *args)[0] == 0
   full = train(tmp_path / "full", "")
-  for source, kind in (("a", ""), ("full", ",num_samples=20"),
-                       ("a", ",num_samples=20")):  # fmt: skip
+  for source, kind in (("a", ""), ("full", ",num_samples=20")):
     name = f"{source}-{kind or 'full'}"
     hparams = f",learning_rate=1e-9{kind}"
     flags = [f"--init_from={tmp_path}/{source}"]

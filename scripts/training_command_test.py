@@ -25,7 +25,7 @@ import configs
 import ptb_word_lm
 import reader
 from conftest import TINY
-from lm import checkpoints, device, run_folder, sample_corpus, tf1
+from lm import checkpoints, device, run_folder, tf1
 
 COMMAND = [sys.executable, ptb_word_lm.__file__]
 DATA = f"--data_path={TINY}"
@@ -409,20 +409,6 @@ def test_a_terminal_shows_a_bar_in_place_of_the_lines():
   assert "speed:" not in shown
 
 
-def test_learns_the_sample_corpus_nearly_as_well_as_can_be(tmp_path, call):
-  """The best perplexity is known: the source's own."""
-  about = sample_corpus.write_corpus(tmp_path, train_words=60_000)
-  hparams = (
-    "num_layers=1,hidden_size=64,init_scale=0.1,max_epoch=3,max_max_epoch=6"
-  )
-  status, out, _ = call(f"--data_path={tmp_path}", f"--hparams={hparams}")
-  assert status == 0
-  reached, best = map(float, re.findall("est.*lexity: (.*)", out)[-2:])
-  assert best == pytest.approx(about["best_perplexity"], abs=1e-3)
-  assert 0.99 * best < reached < 1.1 * best
-  assert 2 * reached < about["unigram_perplexity"]
-
-
 @pytest.mark.parametrize(
   ("size", "message"),
   [
@@ -449,8 +435,8 @@ def test_the_last_good_checkpoint_outlives_a_diverged_loss(
 
 
 def test_memory_does_not_grow(tmp_path):
-  """Over 7,000 steps, with 23 checkpoints and 1,840 summaries."""
-  args = [DATA, "--model=test", "--hparams=max_max_epoch=23"]
+  """Over 4,000 steps, with 14 checkpoints and 1,120 summaries."""
+  args = [DATA, "--model=test", "--hparams=max_max_epoch=14"]
   with subprocess.Popen(
     [*COMMAND, *args, f"--save_path={tmp_path}"],
     # With one heap: on a busy machine a second thread opens its own, of 8 MiB.
@@ -461,8 +447,8 @@ def test_memory_does_not_grow(tmp_path):
   ) as process:
     memory = psutil.Process(process.pid).memory_info
     sizes = [memory().rss for line in process.stdout if "Learning" in line]
-  assert epochs_of(tmp_path)[-1]["global_step"] == 23 * 320 > 7_000
+  assert epochs_of(tmp_path)[-1]["global_step"] == 14 * 320 > 4_000
   # An epoch's line, in the checkpoint, takes 200 bytes; what TensorFlow keeps
   # for the next step goes up and down.
-  growth = min(sizes[15:]) - min(sizes[4:10])
+  growth = min(sizes[9:]) - min(sizes[4:8])
   assert growth < 2**20, " ".join(str(size >> 10) for size in sizes)
