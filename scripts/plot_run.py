@@ -69,8 +69,8 @@ def read_json(path):
 
 
 @contextlib.contextmanager
-def picture(path):
-  """Yields axes for perplexity by epoch; afterwards writes the SVG file."""
+def figure(path, width=8, height=4.5):
+  """Yields a figure of so many inches; afterwards writes the SVG file."""
   os.environ.pop("MPLBACKEND", None)  # No backend is used, right or wrong.
   try:  # Imported here, so that --help works without it.
     import matplotlib.figure
@@ -79,8 +79,17 @@ def picture(path):
       f"{error}: run `.venv/bin/pip install -r requirements-dev.txt`."
     ) from error
   with matplotlib.rc_context(STYLE):
-    figure = matplotlib.figure.Figure(figsize=(8, 4.5), layout="constrained")
-    axes = figure.subplots()
+    drawn = matplotlib.figure.Figure((width, height), layout="constrained")
+    yield drawn
+    with files.new_file(path) as temporary:
+      drawn.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+@contextlib.contextmanager
+def picture(path):
+  """Yields axes for perplexity by epoch; afterwards writes the SVG file."""
+  with figure(path) as drawn:
+    axes = drawn.subplots()
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.get_major_locator().set_params(subs=TICKS, numticks=99)
@@ -88,8 +97,6 @@ def picture(path):
     axes.minorticks_off()
     axes.grid(alpha=0.25)
     yield axes
-    with files.new_file(path) as temporary:
-      figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 @command.entry_point("plot_run.py", arguments=1)

@@ -1,0 +1,145 @@
+"""Types the blocks of tutorial.md in order, and compares what they print."""
+
+import code
+import contextlib
+import io
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import exercises
+import pytest
+
+import configs
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "tutorial.md").read_text()
+# A block, and the block after it, which is what it prints; as "text", it is
+# only an example.
+BLOCK = re.compile(
+  r"```(python|sh)\n(.*?)```(?:\n```(text)?\n(.*?)```)?", re.DOTALL
+)
+NUMBER = re.compile(r"\b\d[\d,]*(?:\.\d+)?")
+SPEED = re.compile(r"speed: .* wps")
+TOLERANCE = 0.1  # The page says so. Numbers without a point must be the same.
+
+
+class Console(code.InteractiveConsole):
+  """Takes lines as Python's prompt does, but raises errors."""
+
+  def showtraceback(self):
+    raise
+
+  def showsyntaxerror(self, *args, **kwargs):
+    raise
+
+
+def type_in(lines, console):
+  out = io.StringIO()
+  with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+    for line in [*lines.split("\n"), ""]:
+      is_open = console.push(line)
+  assert not is_open
+  return out.getvalue()
+
+
+def run_sh(command, folder):
+  result = subprocess.run(
+    ["bash", "-ec", command],
+    cwd=folder,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+  )
+  assert result.returncode == 0, result.stdout
+  return result.stdout
+
+
+def alike(expected, found):
+  """Whether two lines have the same text and similar numbers."""
+  expected, found = (SPEED.sub("", line.rstrip()) for line in (expected, found))
+  if NUMBER.split(expected) != NUMBER.split(found):
+    return False
+  return all(
+    float(b.replace(",", "")) == pytest.approx(float(a.replace(",", "")), rel)
+    for a, b in zip(
+      NUMBER.findall(expected), NUMBER.findall(found), strict=True
+    )
+    for rel in [TOLERANCE if "." in a else 0]
+  )
+
+
+def check_output(expected, found):
+  """Compares lines; a line of three dots stands for any lines."""
+  lines, begin, is_anywhere = found.splitlines(), 0, False
+  for line in expected.splitlines():
+    if line == "...":
+      is_anywhere = True
+      continue
+    places = range(begin, len(lines))[: None if is_anywhere else 1]
+    place = next((i for i in places if alike(line, lines[i])), None)
+    assert place is not None, f"{line!r} is not in\n{found}"
+    begin, is_anywhere = place + 1, False
+  assert is_anywhere or begin == len(lines), found
+
+
+def test_comparison():
+  check_output("a\n...\nb 1.00 2\n", "a\nx\nb 1.02 2\n")
+  for expected, found in (
+    ("b 1.00\n", "b 1.12\n"),
+    ("b 100\n", "b 101\n"),
+    ("b 1.0\n", "c 1.0\n"),
+    ("a\n", "a\nb\n"),
+    ("a\nb\n", "a\n"),
+    ("a\n...\nb\n", "b\na\n"),
+  ):
+    with pytest.raises(AssertionError):
+      check_output(expected, found)
+
+
+def make_folder(folder):
+  """Makes a folder in which the commands of the page work."""
+  for path in ROOT.iterdir():
+    if path.suffix == ".py" or path.name in ("lm", "scripts", "LICENSE"):
+      (folder / path.name).symlink_to(path)
+  python = folder / ".venv" / "bin" / "python"
+  python.parent.mkdir(parents=True)
+  python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+  python.chmod(0o755)
+
+
+def test_page(tmp_path, monkeypatch):
+  make_folder(tmp_path)
+  monkeypatch.chdir(tmp_path)
+  console = Console({})
+  course, _, _ = PAGE.partition("\n## 12. Exercises")
+  outputs = 0
+  for kind, lines, is_example, expected in BLOCK.findall(course):
+    if "-m venv" in lines:  # The tests run in one.
+      continue
+    run = run_sh if kind == "sh" else type_in
+    found = run(lines, tmp_path if kind == "sh" else console)
+    if not is_example:
+      check_output(expected, found)
+    outputs += bool(expected)
+  console.locals["session"].close()
+  assert outputs >= 20
+
+
+def test_exercises_fit_the_code():
+  found = exercises.read(PAGE)
+  assert [e.number for e in found] == [str(n) for n in range(len(found))]
+  source = (ROOT / exercises.CHANGED).read_text()
+  for exercise in found:
+    text = exercise.apply(source)
+    assert (text != source) == bool(exercise.change)
+    compile(text, exercises.CHANGED, "exec")
+    for hparams in re.findall("--hparams=(.*)", exercise.command):
+      configs.override(configs.SmallConfig(), hparams)
+
+
+def test_links():
+  for target in re.findall(r"\]\((?!http)([^)#]*)(?:#[^)]*)?\)", PAGE):
+    assert not target or os.path.exists(ROOT / "docs" / target), target
