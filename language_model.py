@@ -32,6 +32,11 @@ from lm import (
 )
 from lm.command import InputError, tell
 
+# The pieces of a stream that are read side by side, and the words of each.
+_MOST_PIECES, _LEAST_WORDS = 64, 500
+# How much two states may differ that count as one, relatively and absolutely.
+_SAME_STATE = (1e-5, 1e-5)
+
 
 class ModelError(InputError, ValueError):
   """Models that cannot be used, or not together."""
@@ -326,20 +331,67 @@ class LanguageModel(contextlib.AbstractContextManager):
   def score_stream(self, ids, states=None):
     """Predicts each word of a stream, at least one id, from all before it.
 
+    A long stream is cut into pieces, which are read side by side.
+
     Returns:
       (log_probs, ranks, states): arrays as `score_lines` returns them, and the
       states before the last id, from which the stream continues.
     """
     if len(ids) == 1:
       return np.zeros(0), np.zeros(0, int), states
-    ((log_probs, ranks),), states = self._score([ids], states)
-    return log_probs, ranks, states
+    length = max(-(-len(ids) // _MOST_PIECES), _LEAST_WORDS)
+    pieces = [ids[i : i + length + 1] for i in range(0, len(ids) - 1, length)]
+    scores, ends = self._score(pieces, self._starts_of(pieces, states))
+    log_probs, ranks = (np.concatenate(x) for x in zip(*scores, strict=True))
+    return log_probs, ranks, [end[-1:] for end in ends]
+
+  def _starts_of(self, pieces, states):
+    """Returns the states [B, L, 2, H] before each of B pieces of a stream.
+
+    They are read from zeros at first. A piece is read again from the state that
+    the piece before it ended with, until no state changes. An LSTM forgets, so
+    that few pieces change twice. It may never forget: then the n-th reading is
+    the last one of the n-th piece.
+
+    `states` are those before the first piece; None for zeros.
+    """
+    if len(pieces) == 1:
+      return states
+    size = {self._lengths: np.zeros(len(pieces), np.int32)}
+    starts = self._session.run(self._states, size)
+    if states is not None:
+      for start, state in zip(starts, states, strict=True):
+        start[0] = state[0]
+    ends = [start.copy() for start in starts]
+    changed = np.arange(len(pieces))
+    while changed.size:
+      lines = [pieces[i] for i in changed]
+      _, read = self._read((), lines, [start[changed] for start in starts], 500)
+      is_same = np.full(len(pieces) - 1, True)
+      for start, end, state in zip(starts, ends, read, strict=True):
+        end[changed] = state
+        close = np.isclose(start[1:], end[:-1], *_SAME_STATE)
+        is_same &= close.all(axis=(1, 2, 3))
+        start[1:] = end[:-1]
+      changed = 1 + np.flatnonzero(~is_same)
+    return starts
 
   def _score(self, lines, states):
     """Scores lines side by side; returns a list of scores and the states."""
+    width = min(max(self._most_words // len(lines), 1), 500)
+    found, states = self._read(self._scores, lines, states, width)
+    log_probs, ranks = np.concatenate(found, axis=2)  # Each float64 [B, T].
+    lengths = [len(line) - 1 for line in lines]
+    rows = zip(log_probs, ranks.astype(int), lengths, strict=True)
+    return [(p[:length], r[:length]) for p, r, length in rows], states
+
+  def _read(self, fetches, lines, states, width):
+    """Reads lines side by side, at most `width` words of each at a time.
+
+    Returns the values of each time, a list, and the states afterwards.
+    """
     ids = np.array([*itertools.zip_longest(*lines, fillvalue=0)])  # [T + 1, B]
     lengths = np.array([len(line) - 1 for line in lines])
-    width = min(max(self._most_words // len(lines), 1), 500)
     found = []
     for begin in range(0, len(ids) - 1, width):
       feed = {
@@ -347,11 +399,9 @@ class LanguageModel(contextlib.AbstractContextManager):
         self._targets: ids[1:][begin : begin + width].T,
         self._lengths: np.clip(lengths - begin, 0, width),
       }
-      scores, states = self._run(self._scores, feed, states)
-      found.append(scores)
-    log_probs, ranks = np.concatenate(found, axis=2)  # Each float64 [B, T].
-    rows = zip(log_probs, ranks.astype(int), lengths, strict=True)
-    return [(p[:length], r[:length]) for p, r, length in rows], states
+      values, states = self._run(fetches, feed, states)
+      found.append(values)
+    return found, states
 
   def next_words(self, ids, states=None):
     """Reads one more word of each text, B ids.

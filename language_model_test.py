@@ -49,7 +49,12 @@ def test_lines_are_scored_as_in_numpy(model, monkeypatch, most_words):
     check_scores(score, [CHECKPOINT], line)
 
 
-def test_a_stream_in_pieces_is_scored_as_in_one(model, monkeypatch):
+@pytest.mark.parametrize("least_words", [500, 10, 1])
+def test_a_stream_in_pieces_is_scored_as_in_one(
+  model, monkeypatch, least_words
+):
+  """It comes in pieces, and each is cut into pieces of `least_words`."""
+  monkeypatch.setattr(language_model, "_LEAST_WORDS", least_words)
   monkeypatch.setattr(model, "_most_words", 9)
   ids = np.concatenate(LINES)
   check_scores(model.score_stream(ids)[:2], [CHECKPOINT], ids)
@@ -62,7 +67,26 @@ def test_a_stream_in_pieces_is_scored_as_in_one(model, monkeypatch):
   check_scores(pieces, [CHECKPOINT], ids)
 
 
-def test_several_models_average_their_probabilities(runs):
+def test_a_piece_is_read_again_only_if_its_start_changes(model, monkeypatch):
+  monkeypatch.setattr(language_model, "_LEAST_WORDS", 8)
+  ids = np.tile(np.concatenate(LINES), 2)
+  rows, read = [], model._read
+
+  def spy(fetches, lines, *args):
+    rows.append(len(lines))
+    return read(fetches, lines, *args)
+
+  monkeypatch.setattr(model, "_read", spy)
+  model.score_stream(ids)
+  first, second, *others, last = rows
+  assert first == last == second + 1 and others == sorted(others)[::-1]
+  assert others[-1] < second
+  monkeypatch.setattr(language_model, "_SAME_STATE", (1e9, 1e9))
+  with pytest.raises(AssertionError):  # What is read from zeros is wrong.
+    check_scores(model.score_stream(ids)[:2], [CHECKPOINT], ids)
+
+
+def test_several_models_average_their_probabilities(runs, monkeypatch):
   models = language_model.find([f"{runs}/a", f"{runs}/b"], "last", None)
   paths = [model.checkpoint for model in models]
   assert [model.hparams["hidden_size"] for model in models] == [8, 12]
@@ -70,6 +94,9 @@ def test_several_models_average_their_probabilities(runs):
     scores = model.score_lines(LINES)
     log_probs, states = model.next_words([3, 4])
     log_probs, _ = model.next_words([7, 0], states)
+    monkeypatch.setattr(language_model, "_LEAST_WORDS", 7)
+    stream = np.concatenate(LINES)
+    check_scores(model.score_stream(stream)[:2], paths, stream)
   for line, score in zip(LINES, scores, strict=True):
     check_scores(score, paths, line)
   for row, ids in zip(log_probs, ([3, 7], [4, 0]), strict=True):
