@@ -60,8 +60,8 @@ def load_tf1():
   return tf1
 
 
-def train(config, dtype, seconds):
-  """Measures the training steps of ptb_word_lm.py."""
+def build(config, dtype):
+  """Returns a session and a PTBModel for training, on words drawn at random."""
   tf1 = load_tf1()
   import ptb_word_lm
 
@@ -74,6 +74,13 @@ def train(config, dtype, seconds):
   session = tf1.Session()
   session.run(tf1.global_variables_initializer())
   model.assign_lr(session, 0.1)
+  return session, model
+
+
+def train(config, dtype, seconds):
+  """Measures the training steps of ptb_word_lm.py."""
+  session, model = build(config, dtype)
+  import ptb_word_lm
 
   clock = Clock(seconds)
   while not clock:

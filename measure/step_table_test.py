@@ -1,0 +1,50 @@
+"""Tests of step_table.py."""
+
+import dataclasses
+
+import pytest
+import step_table
+
+import configs
+
+
+@pytest.mark.parametrize(
+  ("operation", "size", "kind"),
+  [
+    ("_MklMatMul", 4_000_000, "products"),
+    ("MatMul", 1, "products"),
+    ("Exp", 4_000_000, step_table.LOGITS),
+    ("Mul", 3_999_999, "gates"),
+    ("ConcatV2", 9, "copies"),
+    ("Unpack", 9, "copies"),
+    ("ResourceApplyGradientDescent", 0, "update"),
+    ("Exp", 9, "the rest"),
+  ],
+)
+def test_kinds(operation, size, kind):
+  assert step_table.kind_of(operation, size, 4_000_000) == kind
+
+
+def test_table():
+  sums = {
+    ("gates", "Mul"): step_table.Sum(3, 1.0),
+    ("products", "MatMul"): step_table.Sum(2, 2.0),
+    ("products", "_FusedMatMul"): step_table.Sum(1, 5.0),
+    ("products", "Other"): step_table.Sum(1, 0.001),
+  }
+  assert [*step_table.table_of(sums)][2:] == [
+    "| products | 1 _FusedMatMul 5.0, 2 MatMul 2.0 | 7.0 | 87.5% |",
+    "| gates | 3 Mul 1.0 | 1.0 | 12.5% |",
+    "| sum | | 8.0 | |",
+  ]
+
+
+def test_the_products_of_a_traced_step_are_counted():
+  """Two layers, three steps: each product of the mode block, once."""
+  sizes = dict(batch_size=5, num_steps=3, hidden_size=7, vocab_size=50)
+  config = dataclasses.replace(configs.SmallConfig(rnn_mode="block"), **sizes)
+  found = step_table.trace(config, "float32", 2)
+  products = sum(s.count for (k, _), s in found.items() if k == "products")
+  # A layer has 3 forward, 2 backward, as nothing needs the gradient of the
+  # first state, and 3 more; the logits have 3, and softmax_b's gradient is one.
+  assert products == 2 * (3 + 2 + 3) + 4
