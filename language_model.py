@@ -362,18 +362,17 @@ class LanguageModel(contextlib.AbstractContextManager):
     if states is not None:
       for start, state in zip(starts, states, strict=True):
         start[0] = state[0]
-    ends = [start.copy() for start in starts]
-    changed = np.arange(len(pieces))
+    changed = np.arange(len(pieces) - 1)  # Nothing starts after the last.
     while changed.size:
       lines = [pieces[i] for i in changed]
-      _, read = self._read((), lines, [start[changed] for start in starts], 500)
-      is_same = np.full(len(pieces) - 1, True)
-      for start, end, state in zip(starts, ends, read, strict=True):
-        end[changed] = state
-        close = np.isclose(start[1:], end[:-1], *_SAME_STATE)
+      _, ends = self._read((), lines, [start[changed] for start in starts], 500)
+      following = changed + 1
+      is_same = np.full(len(following), True)
+      for start, end in zip(starts, ends, strict=True):
+        close = np.isclose(start[following], end, *_SAME_STATE)
         is_same &= close.all(axis=(1, 2, 3))
-        start[1:] = end[:-1]
-      changed = 1 + np.flatnonzero(~is_same)
+        start[following] = end
+      changed = following[~is_same & (following < len(pieces) - 1)]
     return starts
 
   def _score(self, lines, states):
