@@ -32,6 +32,8 @@ from lm import (
 )
 from lm.command import InputError, tell
 
+# Words that are scored at a time.
+_MOST_WORDS = 1600
 # The pieces of a stream that are read side by side, and the words of each.
 _MOST_PIECES, _LEAST_WORDS = 64, 500
 # How much two states may differ that count as one, relatively and absolutely.
@@ -199,7 +201,7 @@ def log_probs_of(heads):
   `heads` are a model's outputs [N, H], softmax_w [H, V] and softmax_b [V], for
   each model. Probabilities are averaged before the logarithm.
   """
-  found = [tf1.nn.log_softmax(tf1.nn.xw_plus_b(*head)) for head in heads]
+  found = [softmax.log_probs(tf1.nn.xw_plus_b(*head)) for head in heads]
   if len(found) == 1:
     return found[0]
   # Small probabilities would underflow: only their logarithms are computed.
@@ -276,7 +278,6 @@ class LanguageModel(contextlib.AbstractContextManager):
     if tokenize:
       self._preparation = tokenize_ptb.Tokenizer()
     self._word_to_id = {word: i for i, word in enumerate(self.vocabulary)}
-    self._most_words = softmax.most_rows(len(self.vocabulary))
     with tf1.Graph().as_default():
       tf1.set_random_seed(1)  # Nothing is drawn; TF_DETERMINISTIC_OPS wants it.
       self._ids = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
@@ -320,7 +321,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       than the line: in nats, and 1 for the likeliest word.
     """
     order = np.argsort([len(line) for line in lines], kind="stable")
-    size = min(self._most_words, 64)
+    size = min(_MOST_WORDS, 64)
     scores = {}
     for begin in range(0, len(lines), size):
       batch = order[begin : begin + size]  # Of similar length: little padding.
@@ -377,7 +378,7 @@ class LanguageModel(contextlib.AbstractContextManager):
 
   def _score(self, lines, states):
     """Scores lines side by side; returns a list of scores and the states."""
-    width = min(max(self._most_words // len(lines), 1), 500)
+    width = min(max(_MOST_WORDS // len(lines), 1), 500)
     found, states = self._read(self._scores, lines, states, width)
     log_probs, ranks = np.concatenate(found, axis=2)  # Each float64 [B, T].
     lengths = [len(line) - 1 for line in lines]

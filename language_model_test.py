@@ -44,7 +44,7 @@ def check_scores(score, paths, line):
 @pytest.mark.parametrize("most_words", [None, 100, 20, 1])
 def test_lines_are_scored_as_in_numpy(model, monkeypatch, most_words):
   if most_words:
-    monkeypatch.setattr(model, "_most_words", most_words)
+    monkeypatch.setattr(language_model, "_MOST_WORDS", most_words)
   for line, score in zip(LINES, model.score_lines(LINES), strict=True):
     check_scores(score, [CHECKPOINT], line)
 
@@ -55,7 +55,7 @@ def test_a_stream_in_pieces_is_scored_as_in_one(
 ):
   """It comes in pieces, and each is cut into pieces of `least_words`."""
   monkeypatch.setattr(language_model, "_LEAST_WORDS", least_words)
-  monkeypatch.setattr(model, "_most_words", 9)
+  monkeypatch.setattr(language_model, "_MOST_WORDS", 9)
   ids = np.concatenate(LINES)
   check_scores(model.score_stream(ids)[:2], [CHECKPOINT], ids)
   found, states = [], None

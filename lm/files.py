@@ -102,7 +102,7 @@ def open_text(path):
   end, other than a terminal or the empty one.
   """
   name, closefd = (0, False) if path == "-" else (path, True)
-  file = open(name, "rb", 1 << 16, closefd=closefd)  # noqa: SIM115
+  file = open(name, "rb", 1 << 18, closefd=closefd)  # noqa: SIM115
   status = os.fstat(file.fileno())
   is_device = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
   is_empty = status.st_rdev == os.stat(os.devnull).st_rdev

@@ -29,25 +29,29 @@ def lstm_layer(inputs, c, h, kernel, bias):
     h' = sigm(zo) * tanh(c')
 
   Only h's part of the product waits for the step before. x's part, with the
-  upper half of the kernel, is computed for all steps at once.
+  upper half of the kernel, is computed for all steps at once. The products of
+  h are one for each gate, since processors run four small ones side by side in
+  less time than one that is four times as wide.
 
   Args and returns are those of a mode in lm/rnn_modes.py; kernel [2H, 4H] and
   bias [4H] have the type of the inputs.
   """
-  steps, dtype = len(inputs), inputs[0].dtype
+  steps, size, dtype = len(inputs), inputs[0].shape[-1], inputs[0].dtype
 
   @tf1.custom_gradient
   def layer(c, h, kernel, bias, *inputs):
     kernel_x, kernel_h = tf1.split(kernel, 2)  # Each [H, 4H].
+    kernels = tf1.split(kernel_h, 4, axis=1)  # Each gate's [H, H].
     x = tf1.concat(inputs, axis=0)  # [N, H]
-    z_x = tf1.nn.xw_plus_b(x, kernel_x, bias)
-    z_x = tf1.cast(z_x, tf1.float32)  # [N, 4H]
-    z_x = tf1.split(z_x, steps)  # T of [B, 4H]
+    z_x = tf1.cast(tf1.nn.xw_plus_b(x, kernel_x, bias), tf1.float32)  # [N, 4H]
+    z_x = tf1.unstack(tf1.reshape(z_x, [steps, -1, 4 * size]))  # T of [B, 4H]
     # Before step t: cs[t] and hs[t]. Of step t: gates[t], tanh_c[t]. [B, H].
     cs, hs, gates, tanh_c = [c], [tf1.cast(h, dtype)], [], []
     for t in range(steps):
-      z = z_x[t] + tf1.cast(tf1.matmul(hs[t], kernel_h), tf1.float32)
-      zi, zj, zf, zo = tf1.split(z, 4, axis=1)
+      zi, zj, zf, zo = (
+        z + tf1.cast(tf1.matmul(hs[t], w), tf1.float32)
+        for z, w in zip(tf1.split(z_x[t], 4, axis=1), kernels, strict=True)
+      )
       i, j = tf1.sigmoid(zi), tf1.tanh(zj)
       f, o = tf1.sigmoid(zf), tf1.sigmoid(zo)
       c = f * c + i * j
@@ -59,7 +63,7 @@ def lstm_layer(inputs, c, h, kernel, bias):
 
     def gradient(d_c, d_h, *d_outputs):
       d_z, d_c, d_h = _lstm_layer_gradient(
-        kernel_h, cs[:-1], gates, tanh_c, d_outputs, d_c, d_h
+        kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h
       )
       # As z = x kernel_x + h kernel_h + bias, for all steps at once:
       d_z = tf1.concat(d_z, axis=0)  # [N, 4H]
@@ -67,7 +71,13 @@ def lstm_layer(inputs, c, h, kernel, bias):
       d_kernel = tf1.matmul(x_h, d_z, transpose_a=True)  # [2H, 4H]
       d_bias = tf1.reduce_sum(d_z, axis=0)  # [4H]
       d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
-      return d_c, d_h, d_kernel, d_bias, *tf1.split(d_x, steps)
+      return (
+        d_c,
+        d_h,
+        d_kernel,
+        d_bias,
+        *tf1.unstack(tf1.reshape(d_x, [steps, -1, size])),
+      )
 
     return (c, h, *hs[1:]), gradient
 
@@ -81,16 +91,15 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
   Through one step, with d_h' from the layer above and from the next step, and
   d_c' from the next step:
 
-    d_c' += d_h' * o * (1 - tanh(c')^2)             as h' = o * tanh(c')
-    d_zo  = d_h' * tanh(c') * o * (1 - o)           as o  = sigm(zo)
+    d_zo  = d_h' * tanh(c') * o * (1 - o)           as h' = o * tanh(c')
+    d_c' += d_h' * o * (1 - tanh(c')^2)
     d_zi  = d_c' * j * i * (1 - i)                  as c' = f * c + i * j
-    d_zj  = d_c' * i * (1 - j^2)                    as j  = tanh(zj)
+    d_zj  = d_c' * i * (1 - j^2)
     d_zf  = d_c' * c * f * (1 - f)
     d_c   = d_c' * f
     d_h   = d_z kernel_h^T                          as z  = h kernel_h + ...
 
-  Each line but the last is a factor times d_c' or d_h'. The factors are known
-  from the forward pass, so they are computed for all steps at once.
+  SigmoidGrad multiplies by y * (1 - y), TanhGrad by 1 - y^2.
 
   For each step, `cs` has c, `gates` (i, j, f, o) and `tanh_c` tanh(c'), and
   `d_outputs` has d_h' from the layer above, in the type of kernel_h [H, 4H]:
@@ -101,29 +110,25 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
     (d_z, d_c, d_h): a list of T tensors [B, 4H] of the type of kernel_h, and
     d_c and d_h of the first step.
   """
-  dtype = kernel_h.dtype
-  i, j, f, o = (tf1.stack(gate) for gate in zip(*gates, strict=True))
-  c, tanh_cs = tf1.stack(cs), tf1.stack(tanh_c)  # [T, B, H], as the gates.
-  cell_factors = tf1.unstack(o * (1 - tanh_cs * tanh_cs))  # T of [B, H]
-  z_factors = tf1.stack(
-    [
-      j * i * (1 - i),
-      i * (1 - j * j),
-      c * f * (1 - f),
-      tanh_cs * o * (1 - o),
-    ],
-    axis=2,
-  )
-  z_factors = tf1.unstack(z_factors)  # T of [B, 4, H]
+  size, dtype = kernel_h.shape[0], kernel_h.dtype
+  # Each gate's [H, H], transposed once rather than in each step.
+  kernels = tf1.transpose(tf1.reshape(kernel_h, [size, 4, size]), [1, 2, 0])
+  kernels = tf1.unstack(kernels)
+  sigmoid_grad, tanh_grad = tf1.raw_ops.SigmoidGrad, tf1.raw_ops.TanhGrad
   d_z = [None] * len(gates)
   for t in reversed(range(len(gates))):
+    i, j, f, o = gates[t]
     d_h += tf1.cast(d_outputs[t], tf1.float32)
-    d_c += d_h * cell_factors[t]
-    d_gates = tf1.stack([d_c, d_c, d_c, d_h], axis=1)  # [B, 4, H]
-    d_gates = tf1.reshape(d_gates * z_factors[t], [d_h.shape[0], -1])
-    d_z[t] = tf1.cast(d_gates, dtype)  # [B, 4H]
-    d_c *= gates[t][2]  # f
-    d_h = tf1.cast(tf1.matmul(d_z[t], kernel_h, transpose_b=True), tf1.float32)
+    d_zo = sigmoid_grad(y=o, dy=d_h * tanh_c[t])
+    d_c += tanh_grad(y=tanh_c[t], dy=d_h * o)
+    d_zi = sigmoid_grad(y=i, dy=d_c * j)
+    d_zj = tanh_grad(y=j, dy=d_c * i)
+    d_zf = sigmoid_grad(y=f, dy=d_c * cs[t])
+    d_c *= f
+    d_gates = [tf1.cast(d, dtype) for d in (d_zi, d_zj, d_zf, d_zo)]
+    d_z[t] = tf1.concat(d_gates, axis=1)  # [B, 4H]
+    d_hs = map(tf1.matmul, d_gates, kernels)  # Of each gate, [B, H].
+    d_h = tf1.add_n([tf1.cast(d, tf1.float32) for d in d_hs])
   return d_z, d_c, d_h
 
 

@@ -9,8 +9,9 @@ import math
 from lm import checkpoints, tf1
 from lm.seeded import log_uniform_sample
 
-# Logits that are computed at a time where no gradient needs them: 64 MB.
-_MOST_LOGITS = 16_000_000
+# Logits that are computed at a time where no gradient needs them: 28 MB. Memory
+# from 32 MB on would be asked of the system each time, which takes longer.
+_MOST_LOGITS = 7_000_000
 
 
 def most_rows(vocab_size):
@@ -94,12 +95,13 @@ def losses(rows, softmax_w, softmax_b, targets):
   """Computes the cross-entropy of the softmax of rows softmax_w + softmax_b.
 
   The logits [N, V] are the largest tensors of a step, so each pass over them
-  counts. The softmax is exp(logits - max) / sum. The division is never done,
-  nor in the gradient: the small factors of each product are divided instead.
+  counts.
 
-    loss     = log(sum) + max - logits[target]
+    loss     = log(sum of exp(logits)) - logits[target]
     d_logits = d_loss * (softmax - one_hot(target))
-             = d_loss / sum * (exp(logits - max) - sum * one_hot(target))
+
+  In the gradient, the small factors of the products are multiplied by d_loss,
+  instead of d_logits.
 
   The rows [N, H], softmax_w [H, V] and softmax_b [V] have the same type; the
   targets [N] are int32. Returns the losses in nats, float32 [N].
@@ -109,29 +111,41 @@ def losses(rows, softmax_w, softmax_b, targets):
   @tf1.custom_gradient
   def compute(rows, softmax_w, softmax_b):
     logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [N, V]
-    largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
-    exps = tf1.exp(logits - largest)  # [N, V], at most 1.
-    sums = tf1.reduce_sum(tf1.cast(exps, tf1.float32), axis=1)  # [N], 1 to V.
-    target_logits = tf1.cast(tf1.gather_nd(logits, indices), tf1.float32)  # [N]
+    logits = tf1.cast(logits, tf1.float32)
+    probabilities = tf1.nn.softmax(logits)  # [N, V]
+    losses = _log_sums(logits, probabilities) - tf1.gather_nd(logits, indices)
 
     def gradient(d_losses):
-      factors = tf1.cast(d_losses / sums, rows.dtype)[:, tf1.newaxis]  # [N, 1]
-      # d_logits is factors * d_exps, [N, V].
-      # At a target, minus the sum of all others: small for a word that is
-      # nearly certain, so the difference is computed in float32.
-      target_exps = tf1.cast(tf1.gather_nd(exps, indices), tf1.float32)  # [N]
-      d_exps = tf1.tensor_scatter_nd_update(
-        exps, indices, tf1.cast(target_exps - sums, rows.dtype)
-      )
-      d_rows = factors * tf1.matmul(d_exps, softmax_w, transpose_b=True)
-      d_w = tf1.matmul(factors * rows, d_exps, transpose_a=True)  # [H, V]
-      d_b = tf1.matmul(factors, d_exps, transpose_a=True)[0]  # [V]
+      factors = tf1.cast(d_losses, rows.dtype)[:, tf1.newaxis]  # [N, 1]
+      # At a target, softmax - 1: small for a word that is nearly certain, so
+      # it is computed from the loss.
+      of_targets = tf1.cast(tf1.expm1(-losses), rows.dtype)  # [N]
+      d_logits = tf1.tensor_scatter_nd_update(
+        tf1.cast(probabilities, rows.dtype), indices, of_targets
+      )  # [N, V], without factors.
+      d_rows = factors * tf1.matmul(d_logits, softmax_w, transpose_b=True)
+      d_w = tf1.matmul(factors * rows, d_logits, transpose_a=True)  # [H, V]
+      d_b = tf1.matmul(factors, d_logits, transpose_a=True)[0]  # [V]
       return d_rows, d_w, d_b
 
-    distances = tf1.cast(largest[:, 0], tf1.float32) - target_logits
-    return tf1.log(sums) + distances, gradient
+    return losses, gradient
 
   return compute(rows, softmax_w, softmax_b)
+
+
+def log_probs(logits):
+  """Like tf.nn.log_softmax, but faster."""
+  return logits - _log_sums(logits, tf1.nn.softmax(logits))[:, tf1.newaxis]
+
+
+def _log_sums(logits, probabilities):
+  """Returns log(sum of exp(logits)) of logits [N, V], from their softmax: [N].
+
+  The softmax and two maxima take less time than exp and a sum. The largest
+  probability, exp(largest logit) / sum, is at least 1 / V: it cannot underflow.
+  """
+  largest = tf1.reduce_max(logits, axis=1)
+  return largest - tf1.log(tf1.reduce_max(probabilities, axis=1))
 
 
 def sampled_losses(config, rows, targets, seed):

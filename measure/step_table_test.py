@@ -45,6 +45,7 @@ def test_the_products_of_a_traced_step_are_counted():
   config = dataclasses.replace(configs.SmallConfig(rnn_mode="block"), **sizes)
   found = step_table.trace(config, "float32", 2)
   products = sum(s.count for (k, _), s in found.items() if k == "products")
-  # A layer has 3 forward, 2 backward, as nothing needs the gradient of the
-  # first state, and 3 more; the logits have 3, and softmax_b's gradient is one.
-  assert products == 2 * (3 + 2 + 3) + 4
+  # A layer has 4 in each step, one a gate, forward and backward, but backward
+  # not in the first step, as nothing needs the gradient of the first state. It
+  # has 3 more; the logits have 3, and softmax_b's gradient is one.
+  assert products == 2 * (4 * 3 + 4 * 2 + 3) + 4
