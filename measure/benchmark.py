@@ -81,8 +81,8 @@ def compare(model, args):
       subjects[f"PyTorch {dtype}"] = "pytorch", dtype, "", ROOT
     for mode in args.rnn_mode:
       subjects[f"{mode} {dtype}"] = "train", dtype, mode, ROOT
-  if args.old:
-    subjects["old float32"] = "train", "float32", "", args.old
+    if args.old:
+      subjects[f"old {dtype}"] = "train", dtype, "", args.old
   rows = {n: {"model": model, "what": n, "rounds_ms": []} for n in subjects}
   for _ in tqdm.trange(args.rounds, desc=model, disable=None, leave=False):
     for name, subject in subjects.items():
@@ -98,7 +98,7 @@ def compare(model, args):
     row["wps"] = 1000 * config.batch_size * config.num_steps / row["ms"]
     row["of_floor"] = ratio(row, rows.get(f"floor {dtype}"))
     row["over_pytorch"] = ratio(row, rows.get(f"PyTorch {dtype}"))
-    row["over_old"] = ratio(row, rows.get("old float32"))
+    row["over_old"] = ratio(row, rows.get(f"old {dtype}"))
   return list(rows.values())
 
 
@@ -164,7 +164,7 @@ def define_flags():
   flags.DEFINE_multi_enum("dtype", DTYPES, DTYPES, "Repeat it for both.")
   flags.DEFINE_boolean("peers", False, "Measure PyTorch beside it.")
   flags.DEFINE_string(
-    "old", None, "The folder of another checkout to measure, in float32."
+    "old", None, "The folder of another checkout to measure beside it."
   )
   flags.DEFINE_integer("rounds", 5, "How often to measure.", 1)
   seconds = "How long to train in a round, at least."
