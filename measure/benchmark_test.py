@@ -86,12 +86,15 @@ def test_ratios_are_medians_within_rounds(measured, call_command, tmp_path):
     ("train", "float32", str(tmp_path)): [4.0, 10.0, 6.0],
     ("floor", "bfloat16", ROOT): [],  # It fails.
     ("train", "bfloat16", ROOT): [1.0, 1.0, 1.0],
+    ("train", "bfloat16", str(tmp_path)): [2.0, 3.0, 4.0],
   }
   args = ["--model=small", "--rnn_mode=block", "--rounds=3"]
   status, out, err = call_command("benchmark", *args, f"--old={tmp_path}")
   assert status == 0 and not err
   ours = "160 | 2500.0 | 2000.0 to 3000.0 | 80% | 2.00x | 1,234"
   assert f"\n| small | block float32 | {ours} |\n" in out
+  half = "400 | 1000.0 | 1000.0 to 1000.0 |  | 3.00x | 1,234"
+  assert f"\n| small | block bfloat16 | {half} |\n" in out
   error = "not possible here (its process ended with status -9)"
   assert f"\n| small | floor bfloat16: {error} | " in out
 
