@@ -29,9 +29,9 @@ def lstm_layer(inputs, c, h, kernel, bias):
     h' = sigm(zo) * tanh(c')
 
   Only h's part of the product waits for the step before. x's part, with the
-  upper half of the kernel, is computed for all steps at once. The products of
-  h are one for each gate, since processors run four small ones side by side in
-  less time than one that is four times as wide.
+  upper half of the kernel, is computed for all steps at once. h has a product
+  for each gate: in small and medium, four products side by side take less time
+  than one that is four times as wide.
 
   Args and returns are those of a mode in lm/rnn_modes.py; kernel [2H, 4H] and
   bias [4H] have the type of the inputs.

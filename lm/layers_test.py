@@ -102,6 +102,17 @@ def test_softmax_losses_of_any_size(size):
   compare(softmax.losses, losses_of_tensorflow, arrays, targets, least=0)
 
 
+@pytest.mark.parametrize("base", [0.0, 1000.0])
+def test_a_nearly_certain_word_keeps_its_digits(base):
+  """Its loss and its gradient are as exact as those of the others."""
+  logits = base + np.array([13, 0, 0, 0, 0])
+  arrays = [np.ones([1, 1]), np.zeros([1, 5]), logits]
+  loss, _, _, d_logits = evaluate(softmax.losses, arrays, np.int32([0]))
+  others = 4 / (4 + np.exp(13))
+  assert loss[0] == pytest.approx(-np.log1p(-others), rel=0.02)
+  assert d_logits[0] / -d_logits[1:].sum() == pytest.approx(1, rel=0.02)
+
+
 def test_the_kernel_of_an_unrolled_cell_gets_one_product():
   """Its gradient equals that of tf.gradients, which adds up T products."""
   random = np.random.RandomState(0)

@@ -69,7 +69,9 @@ def block(inputs, c, h, forget_bias=0.0):
       "bias", [4 * size], initializer=tf1.zeros_initializer()
     )
   if forget_bias:
-    bias += tf1.repeat(tf1.constant([0, 0, forget_bias, 0], bias.dtype), size)
+    bias = bias + tf1.repeat(
+      tf1.constant([0, 0, forget_bias, 0], bias.dtype), size
+    )
   return layers.lstm_layer(inputs, c, h, kernel, bias)
 
 

@@ -9,8 +9,8 @@ import math
 from lm import checkpoints, tf1
 from lm.seeded import log_uniform_sample
 
-# Logits that are computed at a time where no gradient needs them: 28 MB. Memory
-# from 32 MB on would be asked of the system each time, which takes longer.
+# Logits that are computed at a time where no gradient needs them: 28 MB. Blocks
+# of 32 MB or more would come from the system each time, which is slow.
 _MOST_LOGITS = 7_000_000
 
 
@@ -100,8 +100,11 @@ def losses(rows, softmax_w, softmax_b, targets):
     loss     = log(sum of exp(logits)) - logits[target]
     d_logits = d_loss * (softmax - one_hot(target))
 
-  In the gradient, the small factors of the products are multiplied by d_loss,
-  instead of d_logits.
+  The largest probability is exp(largest logit) / sum, and at least 1 / V: its
+  logarithm is largest logit - log(sum), without underflow. The softmax and two
+  maxima take less time than TensorFlow's exp and sum would. In the gradient,
+  the small factors of the products are multiplied by d_loss, instead of
+  d_logits.
 
   The rows [N, H], softmax_w [H, V] and softmax_b [V] have the same type; the
   targets [N] are int32. Returns the losses in nats, float32 [N].
@@ -113,7 +116,10 @@ def losses(rows, softmax_w, softmax_b, targets):
     logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [N, V]
     logits = tf1.cast(logits, tf1.float32)
     probabilities = tf1.nn.softmax(logits)  # [N, V]
-    losses = _log_sums(logits, probabilities) - tf1.gather_nd(logits, indices)
+    largest = tf1.reduce_max(logits, axis=1)  # [N]
+    # In this order, no digits are lost where the target is nearly certain.
+    distances = largest - tf1.gather_nd(logits, indices)  # [N]
+    losses = distances - tf1.log(tf1.reduce_max(probabilities, axis=1))
 
     def gradient(d_losses):
       factors = tf1.cast(d_losses, rows.dtype)[:, tf1.newaxis]  # [N, 1]
@@ -134,18 +140,13 @@ def losses(rows, softmax_w, softmax_b, targets):
 
 
 def log_probs(logits):
-  """Like tf.nn.log_softmax, but faster."""
-  return logits - _log_sums(logits, tf1.nn.softmax(logits))[:, tf1.newaxis]
+  """Like tf.nn.log_softmax of logits [N, V], but faster.
 
-
-def _log_sums(logits, probabilities):
-  """Returns log(sum of exp(logits)) of logits [N, V], from their softmax: [N].
-
-  The softmax and two maxima take less time than exp and a sum. The largest
-  probability, exp(largest logit) / sum, is at least 1 / V: it cannot underflow.
+  The results are as exact as the largest logit is: to about 1e-6.
   """
-  largest = tf1.reduce_max(logits, axis=1)
-  return largest - tf1.log(tf1.reduce_max(probabilities, axis=1))
+  largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
+  shares = tf1.reduce_max(tf1.nn.softmax(logits), axis=1, keepdims=True)
+  return logits - (largest - tf1.log(shares))
 
 
 def sampled_losses(config, rows, targets, seed):

@@ -168,7 +168,12 @@ def define_flags():
   )
   flags.DEFINE_integer("rounds", 5, "How often to measure.", 1)
   seconds = "How long to train in a round, at least."
-  flags.DEFINE_float("seconds", 3.0, seconds, 0, 3600)
+  flags.DEFINE_float("seconds", 3.0, seconds)
+  flags.register_validator(
+    "seconds",
+    lambda seconds: 0 <= seconds <= 3600,
+    "it must be a number from 0 to 3600.",
+  )
   flags.DEFINE_string("json", None, "The file to write all numbers to.")
 
 

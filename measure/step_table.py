@@ -33,10 +33,10 @@ from lm import command, tf1
 KINDS = {
   "products": "MatMul",
   "copies": "Concat|Split|[Pp]ack|Slice|Transpose|Reshape|Pad|Cast|Identity",
-  "gates": "Sigmoid|Tanh|Mul|Add|Sub|BiasAdd|Square|Rsub|Neg",
   "update": "Assign|Scatter|ResourceApply|Gather|L2Loss|Variable",
+  "operations on elements": "Sigmoid|Tanh|Mul|Add|Sub|Square|Neg",
 }
-LOGITS = "other passes over the logits"  # Whatever makes tensors [N, V].
+LOGITS = "passes over the logits"  # All else that makes tensors [N, V].
 REST = "the rest"
 
 
@@ -53,7 +53,7 @@ def kind_of(operation, size, logits):
 
   `logits` is the size of the logits of a batch, N * V.
   """
-  if size >= logits and "MatMul" not in operation:
+  if size == logits and "MatMul" not in operation:
     return LOGITS
   found = (kind for kind, names in KINDS.items() if re.search(names, operation))
   return next(found, REST)

@@ -14,7 +14,9 @@ import configs
     ("_MklMatMul", 4_000_000, "products"),
     ("MatMul", 1, "products"),
     ("Exp", 4_000_000, step_table.LOGITS),
-    ("Mul", 3_999_999, "gates"),
+    ("Mul", 3_999_999, "operations on elements"),
+    ("ResourceScatterAdd", 0, "update"),
+    ("Transpose", 9_000_000, "copies"),
     ("ConcatV2", 9, "copies"),
     ("Unpack", 9, "copies"),
     ("ResourceApplyGradientDescent", 0, "update"),
@@ -27,14 +29,14 @@ def test_kinds(operation, size, kind):
 
 def test_table():
   sums = {
-    ("gates", "Mul"): step_table.Sum(3, 1.0),
+    ("operations on elements", "Mul"): step_table.Sum(3, 1.0),
     ("products", "MatMul"): step_table.Sum(2, 2.0),
     ("products", "_FusedMatMul"): step_table.Sum(1, 5.0),
     ("products", "Other"): step_table.Sum(1, 0.001),
   }
   assert [*step_table.table_of(sums)][2:] == [
     "| products | 1 _FusedMatMul 5.0, 2 MatMul 2.0 | 7.0 | 87.5% |",
-    "| gates | 3 Mul 1.0 | 1.0 | 12.5% |",
+    "| operations on elements | 3 Mul 1.0 | 1.0 | 12.5% |",
     "| sum | | 8.0 | |",
   ]
 
