@@ -6,6 +6,7 @@ import pytest
 import step_table
 
 import configs
+from lm import tf1
 
 
 @pytest.mark.parametrize(
@@ -41,11 +42,14 @@ def test_table():
   ]
 
 
-def test_the_products_of_a_traced_step_are_counted():
+def test_the_products_of_a_traced_step_are_counted(monkeypatch):
   """Two layers, three steps: each product of the mode block, once."""
   sizes = dict(batch_size=5, num_steps=3, hidden_size=7, vocab_size=50)
   config = dataclasses.replace(configs.SmallConfig(rnn_mode="block"), **sizes)
-  found = step_table.trace(config, "float32", 2)
+  # Tests that share the process need the eager mode.
+  monkeypatch.setattr(tf1, "disable_eager_execution", lambda: None, False)
+  with tf1.Graph().as_default():
+    found = step_table.trace(config, "float32", 2)
   products = sum(s.count for (k, _), s in found.items() if k == "products")
   # A layer has 4 in each step, one a gate, forward and backward, but backward
   # not in the first step, as nothing needs the gradient of the first state. It
