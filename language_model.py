@@ -34,8 +34,10 @@ from lm.command import InputError, tell
 
 # Words that are scored at a time.
 _MOST_WORDS = 1600
-# The pieces of a stream that are read side by side, and the words of each.
-_MOST_PIECES, _LEAST_WORDS = 64, 500
+# Lines, or pieces of a stream, that are read side by side.
+_MOST_ROWS = 64
+# The words of a piece of a stream.
+_LEAST_WORDS = 500
 # How much two states may differ that count as one, relatively and absolutely.
 _SAME_STATE = (1e-5, 1e-5)
 
@@ -321,10 +323,11 @@ class LanguageModel(contextlib.AbstractContextManager):
       than the line: in nats, and 1 for the likeliest word.
     """
     order = np.argsort([len(line) for line in lines], kind="stable")
-    size = min(_MOST_WORDS, 64)
     scores = {}
-    for begin in range(0, len(lines), size):
-      batch = order[begin : begin + size]  # Of similar length: little padding.
+    for begin in range(0, len(lines), _MOST_ROWS):
+      batch = order[
+        begin : begin + _MOST_ROWS
+      ]  # Of similar length: little padding.
       found, _ = self._score([lines[i] for i in batch], None)
       scores.update(zip(batch, found, strict=True))
     return [scores[i] for i in range(len(lines))]
@@ -340,7 +343,7 @@ class LanguageModel(contextlib.AbstractContextManager):
     """
     if len(ids) == 1:
       return np.zeros(0), np.zeros(0, int), states
-    length = max(-(-len(ids) // _MOST_PIECES), _LEAST_WORDS)
+    length = max(-(-len(ids) // _MOST_ROWS), _LEAST_WORDS)
     pieces = [ids[i : i + length + 1] for i in range(0, len(ids) - 1, length)]
     scores, ends = self._score(pieces, self._starts_of(pieces, states))
     log_probs, ranks = (np.concatenate(x) for x in zip(*scores, strict=True))

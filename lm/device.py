@@ -30,7 +30,8 @@ def half_precision(vocab_size):
   """Returns the 16-bit type that --use_fp16 takes on this machine.
 
   That is bfloat16, which has the range of a float32; but float16 on GPUs before
-  compute capability 8.0, unless a sum over the vocabulary exceeds its range.
+  compute capability 8.0, with vocabularies below 60,000 words. (Larger ones
+  once exceeded its range; without such a GPU, that was not tried again.)
   """
   gpus = tf1.config.list_physical_devices("GPU")
   details = map(tf1.config.experimental.get_device_details, gpus)

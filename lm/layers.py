@@ -36,7 +36,7 @@ def lstm_layer(inputs, c, h, kernel, bias):
   Args and returns are those of a mode in lm/rnn_modes.py; kernel [2H, 4H] and
   bias [4H] have the type of the inputs.
   """
-  steps, size, dtype = len(inputs), inputs[0].shape[-1], inputs[0].dtype
+  steps, dtype = len(inputs), inputs[0].dtype
 
   @tf1.custom_gradient
   def layer(c, h, kernel, bias, *inputs):
@@ -44,7 +44,7 @@ def lstm_layer(inputs, c, h, kernel, bias):
     kernels = tf1.split(kernel_h, 4, axis=1)  # Each gate's [H, H].
     x = tf1.concat(inputs, axis=0)  # [N, H]
     z_x = tf1.cast(tf1.nn.xw_plus_b(x, kernel_x, bias), tf1.float32)  # [N, 4H]
-    z_x = tf1.unstack(tf1.reshape(z_x, [steps, -1, 4 * size]))  # T of [B, 4H]
+    z_x = tf1.split(z_x, steps)  # T of [B, 4H]
     # Before step t: cs[t] and hs[t]. Of step t: gates[t], tanh_c[t]. [B, H].
     cs, hs, gates, tanh_c = [c], [tf1.cast(h, dtype)], [], []
     for t in range(steps):
@@ -71,13 +71,7 @@ def lstm_layer(inputs, c, h, kernel, bias):
       d_kernel = tf1.matmul(x_h, d_z, transpose_a=True)  # [2H, 4H]
       d_bias = tf1.reduce_sum(d_z, axis=0)  # [4H]
       d_x = tf1.matmul(d_z, kernel_x, transpose_b=True)  # [N, H]
-      return (
-        d_c,
-        d_h,
-        d_kernel,
-        d_bias,
-        *tf1.unstack(tf1.reshape(d_x, [steps, -1, size])),
-      )
+      return d_c, d_h, d_kernel, d_bias, *tf1.split(d_x, steps)
 
     return (c, h, *hs[1:]), gradient
 

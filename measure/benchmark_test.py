@@ -117,3 +117,8 @@ def test_bad_input_gets_one_sentence(call_command, args, sentence):
   status, out, err = call_command("benchmark", *args)
   assert (status, out, err.count("\n")) == (1, "", 1)
   assert err.startswith(f"benchmark.py: {sentence}")
+
+
+def test_the_seconds_are_a_number(call_command):
+  with pytest.raises(benchmark.flags.IllegalFlagValueError):
+    call_command("benchmark", "--seconds=nan")
