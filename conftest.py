@@ -32,6 +32,43 @@ def ptb_data():
   return os.environ["PTB_DATA"]
 
 
+@pytest.fixture
+def gpu():
+  """Skips the test where TensorFlow has no GPU."""
+  from lm import device
+
+  if not device.has_gpu():
+    pytest.skip("TensorFlow has no GPU here")
+
+
+@pytest.fixture
+def cudnn(monkeypatch):
+  """Lets the mode cudnn run without a GPU, by other operations."""
+  from lm import device, tf1
+  from lm.testdata import cudnn_on_cpu
+
+  if not device.has_gpu():
+    monkeypatch.setattr(tf1.raw_ops, "CudnnRNNV3", cudnn_on_cpu.lstm)
+
+
+@pytest.fixture
+def some_gpu(cudnn, monkeypatch):
+  """A GPU; where there is none, TensorFlow seems to have one.
+
+  What is placed on it is computed by the CPU. For tests in this process only.
+  """
+  from lm import device, tf1
+
+  if not device.has_gpu():
+    details = {"device_name": "Pretended", "compute_capability": (9, 0)}
+    pretend = {
+      "list_physical_devices": lambda kind=None: ["/physical_device:GPU:0"],
+      "experimental.get_device_details": lambda gpu: details,
+    }
+    for name, function in pretend.items():
+      monkeypatch.setattr(f"{tf1.config.__name__}.{name}", function)
+
+
 def call_main(module, *args):
   """Runs a command in this process, which is faster than a process of its own.
 

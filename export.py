@@ -34,7 +34,7 @@ import tempfile
 from absl import flags
 
 import language_model
-from lm import command, files, preparation, tf1
+from lm import command, device, files, preparation, tf1
 from lm.text import EOS
 
 
@@ -68,7 +68,7 @@ def export(models, folder):
   with (
     tempfile.TemporaryDirectory() as assets,
     tf1.Graph().as_default(),
-    tf1.Session() as session,
+    device.session() as session,
   ):
     tf1.set_random_seed(1)  # Nothing is drawn; TF_DETERMINISTIC_OPS wants it.
     ids_of = _add_vocabulary(vocabulary, models[0].unknown, assets)

@@ -294,7 +294,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       )
       self._log_probs = log_probs_of(heads)  # [B * T, V]
       self._scores = scores_of(heads, self._targets)
-      self._session = tf1.Session()
+      self._session = device.session()
       restore(models, self._session)
 
   def __exit__(self, *exception):

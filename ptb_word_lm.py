@@ -35,7 +35,7 @@ from lm import (
   training_flags,
 )
 from lm.command import refuse, tell
-from lm.passes import DivergedError, perplexity_of, state_feed
+from lm.passes import DivergedError, Kept, perplexity_of, steps_per_look
 from lm.reports import (
   Reporter,
   report_best,
@@ -43,7 +43,7 @@ from lm.reports import (
   report_source,
   report_start,
 )
-from lm.rnn_modes import CELL_SCOPE, RNN_MODES, zero_state
+from lm.rnn_modes import CELL_SCOPE, RNN_MODES, stacked
 from lm.seeded import dropout_masks, uniform_initializer
 from lm.signals import StopRequest
 from lm.stream import stream_perplexity
@@ -97,9 +97,12 @@ class PTBModel:
 
   Attributes:
     input: the PTBInput.
+    dtype: the type of the products.
+    kept: a lm.passes.Kept, which keeps the LSTM's state between batches.
     initial_state: a tuple with a pair (c, h) for each layer, each float32
-      [B, H], zero unless it is fed.
-    final_state: the same after T steps; feed it as the next initial_state.
+      [B, H]: what is kept, unless it is fed; zeros at first.
+    final_state: the same after T steps. Run kept.step to keep it, or feed it as
+      the next initial_state.
     losses: float32 [T, B], in nats: each target's cross-entropy or estimate.
     cost: float32, the losses summed over time and averaged over the batch.
     global_step: int64, the number of steps the variables were trained.
@@ -119,11 +122,13 @@ class PTBModel:
       config: a configs.Config.
       input_: a PTBInput.
       seed: the seed of the dropout masks, a whole number.
-      dtype: "float32", "bfloat16" or "float16": the type of the products.
+      dtype: "float32", "tf32", "bfloat16" or "float16": the type of the
+        products. It is "tf32" only in run_epoch and on a GPU.
       workers: a lm.workers.OneWorker or Workers, which adds up the costs and
         the gradients of processes that share a batch.
     """
-    self.input = input_
+    self.input, self.dtype = input_, dtype
+    dtype = "float32" if dtype == device.TF32 else dtype  # That of the tensors.
     # Created before the model's variables, outside of their scope.
     with tf1.variable_scope(tf1.VariableScope(tf1.AUTO_REUSE, name="")):
       self.global_step = tf1.train.get_or_create_global_step()
@@ -131,11 +136,12 @@ class PTBModel:
     if is_training and config.keep_prob < 1:
       masks = dropout_masks(config, [seed, self.global_step], input_.rows)
     own_rows = input_.input_data.shape[0]  # B, unless processes share a batch.
-    self.initial_state = zero_state(config, own_rows)
+    self.kept = Kept(config.num_layers, own_rows, config.hidden_size)
+    self.initial_state = self.kept.initial_state
 
     embedded = embed(config, input_.input_data)  # [T, B, H]
-    xs = dropout(tf1.unstack(embedded), masks[0])  # T of [B, H], like the next.
-    xs = [tf1.cast(x, dtype) for x in xs]
+    # [T, B, H]; after a layer this or T of [B, H], as the mode has it.
+    xs = tf1.cast(dropout(embedded, masks[0]), dtype)
     layer = RNN_MODES[config.rnn_mode]
     final_state = []
     with tf1.variable_scope(
@@ -146,18 +152,21 @@ class PTBModel:
           xs, c, h = layer(xs, c, h, config.forget_bias)
         xs = dropout(xs, masks[number + 1])
         final_state.append(tf1.nn.rnn_cell.LSTMStateTuple(c, h))
+      rows = tf1.reshape(stacked(xs), [-1, config.hidden_size])  # [T * B, H]
+      about = config, rows, input_.targets, is_training
       if not (is_training and config.num_samples):
-        self.losses = softmax_loss(config, xs, input_.targets, is_training)
+        self.losses = softmax.model_losses(*about)
     if is_training and config.num_samples:
       # Other random numbers than the dropout masks have.
       sample_seed = tf1.stack([seed, self.global_step + (1 << 40)])
-      self.losses = softmax_loss(config, xs, input_.targets, True, sample_seed)
+      self.losses = softmax.model_losses(*about, sample_seed)
     self.final_state = tuple(final_state)
     # Averaged over the batch but summed over time: the paper's learning rate
     # and clipping norm are for this gradient, T times that of the mean.
     own_cost = tf1.reduce_sum(tf1.reduce_mean(self.losses, axis=1))
     own_cost *= own_rows / config.batch_size
     self.cost = workers.sum(own_cost)
+    grad_norm = 0.0
     if is_training:
       # float16 rounds numbers below 6e-8 to zero. With the loss scaled up,
       # small gradients survive; they are scaled down again in float32.
@@ -167,6 +176,9 @@ class PTBModel:
         own_cost * loss_scale, variables, config.num_steps * own_rows
       )
       self._add_training(variables, config.max_grad_norm, loss_scale)
+      grad_norm = self.grad_norm
+    self.kept.add_step(self.final_state, self.cost, grad_norm)
+    workers.needed_for(self.kept.step)
 
   def _add_training(self, variables, max_grad_norm, loss_scale):
     """Adds a step of SGD with a clipped gradient (the paper's section 4.1).
@@ -198,9 +210,11 @@ class PTBModel:
 
 
 def dropout(xs, mask):
-  """Multiplies xs, T of [B, H], by the steps of a mask [T, B, H], if any."""
+  """Multiplies xs, [T, B, H] or T of [B, H], by a mask [T, B, H], if any."""
   if mask is None:
     return xs
+  if not isinstance(xs, list):
+    return xs * tf1.cast(mask, xs.dtype)
   mask = tf1.unstack(mask)
   return [x * tf1.cast(m, x.dtype) for x, m in zip(xs, mask, strict=True)]
 
@@ -211,22 +225,6 @@ def embed(config, ids):
     "embedding", [config.vocab_size, config.hidden_size], tf1.float32
   )
   return tf1.nn.embedding_lookup(embedding, tf1.transpose(ids))
-
-
-def softmax_loss(config, outputs, targets, is_training, sample_seed=None):
-  """Returns the cross-entropy in nats, float32 [T, B], of targets [B, T].
-
-  `outputs`, T of [B, H], are the outputs of the last layer. With a seed, int64
-  [2], it is estimated from a sample of the vocabulary.
-  """
-  rows = tf1.concat(outputs, axis=0)  # [T * B, H]
-  labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
-  if sample_seed is not None:
-    losses = softmax.sampled_losses(config, rows, labels, sample_seed)
-  else:
-    compute = softmax.losses if is_training else softmax.losses_in_pieces
-    losses = compute(rows, *softmax.variables(config), labels)
-  return tf1.reshape(losses, [config.num_steps, -1])
 
 
 def run_epoch(
@@ -242,8 +240,9 @@ def run_epoch(
 ):
   """Runs the model over all batches of its input, once.
 
-  The LSTM's state starts as zeros and is fed from batch to batch: the text is
-  one long stream, and the words read so far help to predict the next.
+  The LSTM's state starts as zeros and goes on from batch to batch: the text is
+  one long stream, and the words read so far help to predict the next. On a GPU,
+  up to ten steps run before Python looks at their costs.
 
   Args:
     session: a Session with the model's variables initialized.
@@ -252,9 +251,11 @@ def run_epoch(
     verbose: whether to print ten lines on the way, if there is no bar.
     title: a name for the bar and for errors.
     progress: a checkpoints.Progress: where in the epoch to start. It is updated
-      after each step.
-    on_step: called after each step with its loss (nats a word) and the wps.
-    stop: checked after each step; if true, the epoch ends early.
+      after each look at the costs.
+    on_step: called after each look at the costs, so on a CPU after each step,
+      with the mean loss (nats a word) since the last look, and the wps.
+    stop: checked before and after each step; if true, the epoch ends at the
+      next look, at most a step later.
 
   Returns:
     The perplexity: exp of the mean loss a word.
@@ -263,36 +264,35 @@ def run_epoch(
     DivergedError: if the loss or the gradient is not a finite number, or the
       perplexity is too large for one.
   """
-  fetches = {"cost": model.cost, "state": model.final_state}
-  if eval_op is not None:
-    fetches.update(eval_op=eval_op, grad_norm=model.grad_norm)
+  operations = [op for op in (model.kept.step, eval_op) if op is not None]
   size, num_steps = model.input.epoch_size, model.input.num_steps
   progress = progress or checkpoints.Progress()
-  if progress.state is None:
-    progress.state = session.run(model.initial_state)
-  start = time.perf_counter() - progress.seconds
-  with Reporter(size, title, progress.step, verbose) as reporter:
+  model.kept.start(session, progress.state)
+  start, every = time.perf_counter() - progress.seconds, steps_per_look()
+  reporter = Reporter(size, title, progress.step, verbose)
+  with reporter, device.products_in(model.dtype):
     for step in range(progress.step, size):
-      # The state is fed, not kept in a variable: one graph can then read any
-      # number of streams, each from its own state.
-      feed = state_feed(model.initial_state, progress.state)
-      feed[model.input.index] = step
-      values = session.run(fetches, feed)
-      cost = float(values["cost"])  # Summed in float64, as there are thousands.
-      progress.state = values["state"]
-      progress.costs += cost
-      progress.step = step + 1
+      is_look = (step + 1) % every == 0 or step + 1 == size or bool(stop)
+      fetches = [operations, model.kept.look if is_look else []]
+      _, found = session.run(fetches, {model.input.index: step})
+      if not is_look:
+        continue
+      costs, progress.state = found
+      costs = costs[progress.step - step - 1 :]  # Of the steps since last time.
       progress.seconds = time.perf_counter() - start
-      iters = progress.step * num_steps
-      perplexity = perplexity_of(progress.costs / iters)
-      if not math.isfinite(perplexity + values.get("grad_norm", 0.0)):
-        raise DivergedError(title, progress.step, size)
-      wps = iters * model.input.batch_size / progress.seconds
+      wps = (step + 1) * num_steps * model.input.batch_size / progress.seconds
+      for cost, grad_norm in costs:
+        progress.costs += float(cost)  # In float64, as there are thousands.
+        progress.step += 1
+        perplexity = perplexity_of(progress.costs / progress.step / num_steps)
+        if not math.isfinite(perplexity + grad_norm):
+          raise DivergedError(title, progress.step, size)
+        reporter.report(progress.step - 1, perplexity, wps)
       if on_step:
-        on_step(cost / num_steps, wps)
-      reporter.report(step, perplexity, wps)
+        on_step(float(costs[:, 0].mean()) / num_steps, wps)
       if stop:
         break
+  model.kept.start(session)  # The model's initial state is zero again.
   return perplexity
 
 
@@ -394,12 +394,12 @@ def train_epoch(session, models, config, progress, folder, stop):
   learning_rate = config.learning_rate_of(epoch)
   train_model.assign_lr(session, learning_rate)
   print(f"Epoch: {epoch} Learning rate: {learning_rate:.3f}", flush=True)
-  size = train_model.input.epoch_size
+  size, every = train_model.input.epoch_size, steps_per_look()
   steps_before = (epoch - 1) * size
 
   def on_step(loss, wps):
     step = steps_before + progress.step
-    if progress.step % math.ceil(size / 100) == 0:
+    if progress.step % (every * math.ceil(size / every / 100)) == 0:
       values = {"loss": loss, "learning_rate": learning_rate, "wps": wps}
       folder.summarize(step, "train/", values)
     # The end of the epoch and a stop write a checkpoint anyway.
@@ -455,7 +455,7 @@ def check_sizes(config, corpus):
 
 def evaluate(config, corpus, checkpoint, run_id=None):
   """Prints and returns the valid and the test perplexity of a checkpoint."""
-  with tf1.Graph().as_default(), tf1.Session() as session:
+  with tf1.Graph().as_default(), device.session() as session:
     tf1.set_random_seed(1)
     with tf1.variable_scope("Model"):
       model = PTBModel(False, config, PTBInput(config, corpus.valid))
@@ -491,7 +491,7 @@ def run_training(args):
     refuse(args, ["checkpoint_minutes"], "no --save_path")
   if len(addresses) < 2:
     refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
-  device.start_on_gpus(args.num_gpus, len(addresses))
+  device.prepare(args.num_gpus, len(addresses), args.deterministic)
   config = configs.override(configs.CONFIGS[args.model](), args.hparams)
   source = None
   options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
@@ -505,16 +505,14 @@ def run_training(args):
     options = {"unknown": source.unknown, "vocabulary": source.vocabulary}
   options["cache_dir"] = args.cache_dir
   corpus = reader.read_corpus(args.data_path, **options)
-  config = dataclasses.replace(
-    config,
-    vocab_size=len(corpus.vocabulary),
-    rnn_mode=args.rnn_mode or config.rnn_mode,
-  )
+  config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
   check_sizes(config, corpus)
   config.check_samples(len(addresses))
-  dtype = "float32"
-  if args.use_fp16:  # It loads TensorFlow, which bad input need not wait for.
-    dtype = device.half_precision(config.vocab_size)
+  # This loads TensorFlow, which bad input need not wait for.
+  rnn_mode = args.rnn_mode or run_folder.rnn_mode_in(args.save_path)
+  rnn_mode = device.checked_mode(rnn_mode or device.fastest_mode(config))
+  config = dataclasses.replace(config, rnn_mode=rnn_mode)
+  dtype = device.type_of(args.use_fp16, args.tf32, rnn_mode)
   init_checkpoint = source and source.checkpoint
   about = run_folder.describe(
     *(args.model, args.seed, dtype, config, corpus),
@@ -523,13 +521,8 @@ def run_training(args):
     init_from=args.init_from,
     init_checkpoint=init_checkpoint,
   )
-  workers = find_workers(
-    addresses,
-    index,
-    config.batch_size,
-    wait=args.wait_for_workers,
-    fp16=args.exchange_fp16,
-  )
+  exchange = {"wait": args.wait_for_workers, "fp16": args.exchange_fp16}
+  workers = find_workers(addresses, index, config.batch_size, **exchange)
   with workers, workers.output():
     workers.check_alike(about)
     folder = run_folder.NoRunFolder()
@@ -559,10 +552,11 @@ def run_training(args):
 
 def run_evaluation(args):
   """Evaluates as the flags say; returns the exit status."""
-  for_training = ["seed", "use_fp16", "checkpoint_minutes", "wait_for_workers"]
-  for_training += ["exchange_fp16", "init_from", "init_data_path"]
+  for_training = ["seed", "use_fp16", "tf32", "deterministic", "init_from"]
+  for_training += ["init_data_path", "checkpoint_minutes"]
+  for_training += ["wait_for_workers", "exchange_fp16"]
   refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
-  device.start_on_gpus(args.num_gpus, 1)
+  device.prepare(args.num_gpus)
   refuse_workers("--evaluate")
   if args.save_path is not None:
     of_run = ["model", "hparams", "rnn_mode", "unknown_word", "vocab_size"]
@@ -577,8 +571,7 @@ def run_evaluation(args):
       args.hparams,
       ("batch_size", "num_steps", "forget_bias"),
     )
-    rnn_mode = args.rnn_mode or config.rnn_mode
-    config = dataclasses.replace(config, **model.hparams, rnn_mode=rnn_mode)
+    config = dataclasses.replace(config, **model.hparams)
   else:
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
@@ -592,6 +585,9 @@ def run_evaluation(args):
   )
   model.check_vocabulary(corpus.vocabulary)
   check_sizes(config, corpus)
+  rnn_mode = args.rnn_mode or device.usable_mode(config.rnn_mode)
+  rnn_mode = device.checked_mode(rnn_mode)
+  config = dataclasses.replace(config, rnn_mode=rnn_mode)
   evaluate(config, corpus, model.checkpoint, model.run_id)
   return 0
 

@@ -23,6 +23,7 @@ TRACES = {
   for case in json.loads((TESTDATA / "tf1_trace.json").read_text())["cases"]
 }
 MODES = pytest.mark.parametrize("rnn_mode", configs.RNN_MODES)
+pytestmark = pytest.mark.usefixtures("cudnn")
 # Odd and all different, so that a wrong axis does not fit.
 ODD = configs.SmallConfig(
   num_steps=5, batch_size=3, hidden_size=7, vocab_size=11, max_grad_norm=0.8
@@ -433,7 +434,34 @@ def test_lines_of_an_epoch(size, steps):
   assert len(steps) <= 10
 
 
-def test_run_epoch_reports_each_step_and_stops():
+@pytest.mark.parametrize("every", [2, 4, 10])
+def test_fewer_looks_change_no_number(monkeypatch, every):
+  """Each cost counts, once, in the order of the steps."""
+  found = []
+  for steps in (1, every):
+    monkeypatch.setattr(ptb_word_lm, "steps_per_look", lambda n=steps: n)
+    with session_of(ODD) as (session, model, _):
+      model.assign_lr(session, 0.5)
+      losses, progress = [], checkpoints.Progress(step=1)
+      perplexity = ptb_word_lm.run_epoch(
+        session,
+        model,
+        model.train_op,
+        progress=progress,
+        on_step=lambda loss, _, losses=losses: losses.append(loss),
+      )
+      found.append((perplexity, progress.costs, progress.step))
+      found.append([*progress.state.ravel(), *get_weights(session).values()])
+  (few, *_), one = found[2:], found[:2]
+  assert few == one[0]
+  for value, other in zip(found[3], found[1], strict=True):
+    np.testing.assert_array_equal(value, other)
+  looks = len([n for n in range(2, 7) if n % every == 0 or n == 6])
+  assert len(losses) == looks
+
+
+def test_run_epoch_reports_each_step_and_stops(monkeypatch):
+  monkeypatch.setattr(ptb_word_lm, "steps_per_look", lambda: 1)
   found, progress = [], checkpoints.Progress()
 
   class Stop:
@@ -458,8 +486,12 @@ def test_run_epoch_reports_each_step_and_stops():
   assert min(speeds) > 0
 
 
+@pytest.mark.parametrize("every", [1, 5])
 @pytest.mark.parametrize("learning_rate", [math.inf, 1e30])
-def test_run_epoch_reports_where_the_loss_diverged(learning_rate):
+def test_run_epoch_reports_where_the_loss_diverged(
+  monkeypatch, learning_rate, every
+):
+  monkeypatch.setattr(ptb_word_lm, "steps_per_look", lambda: every)
   with session_of(ODD) as (session, model, _):
     model.assign_lr(session, learning_rate)
     with pytest.raises(

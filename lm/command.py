@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import signal
 import sys
 
@@ -16,6 +17,12 @@ class InputError(Exception):
 
 class FlagError(InputError, ValueError):
   """Flags that do not work together."""
+
+
+# What TensorFlow raises if a GPU fails, and how it says that memory ran out.
+_OF_GPU = {"InternalError", "UnknownError", "FailedPreconditionError"}
+_OF_GPU |= {"UnimplementedError", "NotFoundError"}
+_GPU_IS_FULL = "OUT_OF_MEMORY|ALLOC_FAILED|[Oo]ut of memory"
 
 
 def refuse(args, names, where):
@@ -104,8 +111,19 @@ def run(name, argv, body, *, arguments=0, too_large="The memory is too small."):
 def _sentence_for(error, too_large):
   """Returns what to say about an error, if anything; raises a bug of ours."""
   # By its name, as TensorFlow may not be loaded.
-  is_tensorflows = type(error).__name__ == "ResourceExhaustedError"
-  if is_tensorflows or isinstance(error, MemoryError):
+  name = type(error).__name__
+  is_of_gpu = name in _OF_GPU and re.search(r"CU\w+_|GPU|DNN", str(error))
+  is_memory = is_of_gpu and re.search(_GPU_IS_FULL, str(error))
+  if is_memory or name == "ResourceExhaustedError":
+    return too_large
+  if is_of_gpu:
+    from lm import tf1  # Not at the top: it imports this module.
+
+    return (
+      f"The GPU failed: {tf1.reason_of(error)} With CUDA_VISIBLE_DEVICES=-1 in "
+      "the environment, the CPU computes."
+    )
+  if isinstance(error, MemoryError):
     return too_large
   if isinstance(error, InputError):
     return str(error)

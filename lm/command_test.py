@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lm import command
+from lm import command, tf1
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -199,6 +199,29 @@ def test_errors_become_a_sentence(monkeypatch, capfd, error, status, message):
   assert signal.getsignal(signal.SIGTERM) == before
   with pytest.raises(ZeroDivisionError):  # A bug of ours is not hidden.
     command.run("try.py", [""], lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+  ("kind", "text", "message"),
+  [
+    ("ResourceExhausted", "OOM when allocating tensor", "Less."),
+    ("Internal", "Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY", "Less."),
+    ("Unknown", "CUDNN_STATUS_ALLOC_FAILED", "Less."),
+    (
+      "Internal",
+      "Graph execution error:\nNode: x\nDnn: CUDNN_STATUS_NOT_READY.\n"
+      "\t [[{{node x}}]]",
+      "The GPU failed: Dnn: CUDNN_STATUS_NOT_READY. With "
+      "CUDA_VISIBLE_DEVICES=-1 in the environment, the CPU computes.",
+    ),
+  ],
+)
+def test_what_a_gpu_raises_becomes_a_sentence(capfd, kind, text, message):
+  def body():
+    raise getattr(tf1.errors, f"{kind}Error")(None, None, text)
+
+  assert command.run("try.py", [""], body, too_large="Less.") == 1
+  assert capfd.readouterr() == ("", f"try.py: {message}\n")
 
 
 def test_an_argument_that_is_no_flag(capfd):

@@ -1,21 +1,25 @@
-"""What the machine computes on, its memory, and which 16-bit type suits it."""
+"""What TensorFlow computes on, its memory, and the mode and type to take."""
 
+import contextlib
 import os
 import pathlib
 import sys
 
 from lm import memory, tf1
 from lm.command import FlagError
+from lm.rnn_modes import NEED_GPU
 
+TF32 = "tf32"  # The type of --tf32: float32, with products in TF32.
 MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
 TOO_LARGE = f"The model does not fit into memory. {MAKE_SMALLER}"
 
 
 def name():
   """Says in words what TensorFlow computes on."""
-  gpus = tf1.config.list_physical_devices("GPU")
+  gpus = _details_of_gpus()
   if gpus:
-    return f"{len(gpus)} GPU"
+    name = f"the GPU {gpus[0].get('device_name', '')}".strip()
+    return name + f", the first of {len(gpus)}," * (len(gpus) > 1)
   is_known = hasattr(os, "sched_getaffinity")  # Which cores it may use.
   cores = len(os.sched_getaffinity(0)) if is_known else os.cpu_count()
   return f"a CPU with {cores} core{'s' * (cores != 1)}"
@@ -26,17 +30,82 @@ def has_gpu():
   return bool(tf1.config.list_physical_devices("GPU"))
 
 
-def half_precision(vocab_size):
-  """Returns the 16-bit type that --use_fp16 takes on this machine.
-
-  That is bfloat16, which has the range of a float32; but float16 on GPUs before
-  compute capability 8.0, with vocabularies below 60,000 words. (Larger ones
-  once exceeded its range; without such a GPU, that was not tried again.)
-  """
+def _details_of_gpus():
+  """Returns TensorFlow's dictionary about each GPU."""
   gpus = tf1.config.list_physical_devices("GPU")
-  details = map(tf1.config.experimental.get_device_details, gpus)
-  is_old = any(d.get("compute_capability", (8, 0)) < (8, 0) for d in details)
-  return "float16" if is_old and vocab_size < 60000 else "bfloat16"
+  return list(map(tf1.config.experimental.get_device_details, gpus))
+
+
+def _are_old():
+  """Says whether a GPU knows neither TF32 nor bfloat16, as before Ampere."""
+  capabilities = (d.get("compute_capability") for d in _details_of_gpus())
+  return any(c is not None and c < (8, 0) for c in capabilities)
+
+
+def session():
+  """Returns a Session that takes a GPU's memory as it needs it, not whole."""
+  return tf1.Session(config=session_config())
+
+
+def session_config(**options):
+  """Returns the tf1.ConfigProto of a Session or a Server, with more options."""
+  config = tf1.ConfigProto(**options)
+  config.gpu_options.allow_growth = True
+  return config
+
+
+def fastest_mode(config):
+  """Returns the rnn_mode of a config, but cudnn where there is a GPU."""
+  return "cudnn" if has_gpu() else config.rnn_mode
+
+
+def checked_mode(rnn_mode):
+  """Returns the rnn_mode; raises FlagError if it needs a GPU: there is none."""
+  if rnn_mode != usable_mode(rnn_mode):
+    raise FlagError(
+      f"rnn_mode {rnn_mode} needs a GPU, and TensorFlow has none here. Give "
+      "--rnn_mode=block, which computes the same."
+    )
+  return rnn_mode
+
+
+def usable_mode(rnn_mode):
+  """Returns the rnn_mode, but block for one that needs a GPU without one."""
+  return "block" if rnn_mode in NEED_GPU and not has_gpu() else rnn_mode
+
+
+def type_of(use_fp16, tf32, rnn_mode):
+  """Returns the type of the products for these flags, as PTBModel takes it.
+
+  16 bits are bfloat16, which has the range of a float32; but float16 on GPUs
+  before compute capability 8.0 and in the mode cudnn, in which TensorFlow's
+  gradients are infinite in bfloat16.
+  """
+  if tf32 and use_fp16:
+    raise FlagError("--tf32 and --use_fp16 are two types: leave out one.")
+  if tf32 and (not has_gpu() or _are_old()):
+    raise FlagError(
+      "--tf32 needs a GPU with a compute capability of 8.0 or more, and "
+      "TensorFlow has none here. Leave it out."
+    )
+  if use_fp16:
+    return "float16" if rnn_mode == "cudnn" or _are_old() else "bfloat16"
+  return TF32 if tf32 else "float32"
+
+
+@contextlib.contextmanager
+def products_in(dtype):
+  """Lets GPUs multiply float32 matrices in TF32 in the block, if `dtype` is so.
+
+  TensorFlow looks at that when it computes a product, not when it builds the
+  graph.
+  """
+  allow = tf1.config.experimental.enable_tensor_float_32_execution
+  allow(dtype == TF32)
+  try:
+    yield
+  finally:
+    allow(False)
 
 
 def has_units_for(dtype):
@@ -75,11 +144,14 @@ def check_memory(models, words, advice=MAKE_SMALLER):
     )
 
 
-def start_on_gpus(num_gpus, num_workers):
-  """Replaces this process by a worker on each of num_gpus GPUs, if many.
+def prepare(num_gpus, num_workers=1, deterministic=False):
+  """Does what --num_gpus and --deterministic say, before TensorFlow is used.
 
-  With 0, TensorFlow sees no GPU. Call it before TensorFlow is used.
+  With num_gpus=0, TensorFlow sees no GPU. With 2 or more, this process becomes
+  that of workers, one on each GPU.
   """
+  if deterministic:
+    os.environ["TF_DETERMINISTIC_OPS"] = "1"
   if num_gpus == 0:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
   if not num_gpus:

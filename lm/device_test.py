@@ -9,22 +9,85 @@ import configs
 from lm import command, device, tf1
 
 
+def pretend_gpu(monkeypatch, *capabilities):
+  """Lets TensorFlow list a GPU of each of these compute capabilities."""
+  experimental = tf1.config.experimental
+
+  def details_of(capability):
+    return {"compute_capability": capability, "device_name": "NVIDIA X"}
+
+  monkeypatch.setattr(
+    tf1.config, "list_physical_devices", lambda kind: capabilities
+  )
+  monkeypatch.setattr(experimental, "get_device_details", details_of)
+
+
 @pytest.mark.parametrize(
-  ("capability", "words", "dtype"),
+  ("capability", "rnn_mode", "dtype"),
   [
-    ((7, 5), 10000, "float16"),
-    ((7, 5), 70000, "bfloat16"),
-    ((9, 0), 10000, "bfloat16"),
+    ((7, 5), "block", "float16"),
+    ((8, 0), "block", "bfloat16"),
+    ((9, 0), "basic", "bfloat16"),
+    ((9, 0), "cudnn", "float16"),
+    (None, "basic", "bfloat16"),
   ],
 )
-def test_half_precision_follows_the_hardware(
-  monkeypatch, capability, words, dtype
+def test_the_type_follows_the_hardware_and_the_mode(
+  monkeypatch, capability, rnn_mode, dtype
 ):
-  details = {"compute_capability": capability}
-  experimental = tf1.config.experimental
-  monkeypatch.setattr(tf1.config, "list_physical_devices", lambda _: ["a GPU"])
-  monkeypatch.setattr(experimental, "get_device_details", lambda _: details)
-  assert device.half_precision(words) == dtype
+  pretend_gpu(monkeypatch, *filter(None, [capability]))
+  assert device.type_of(True, False, rnn_mode) == dtype
+  assert device.type_of(False, False, rnn_mode) == "float32"
+
+
+@pytest.mark.parametrize("capabilities", [[], [(7, 5)]])
+def test_tf32_needs_a_gpu_that_has_it(monkeypatch, capabilities):
+  pretend_gpu(monkeypatch, *capabilities)
+  with pytest.raises(command.FlagError, match="--tf32 needs a GPU with a comp"):
+    device.type_of(False, True, "block")
+  pretend_gpu(monkeypatch, (8, 0))
+  assert device.type_of(False, True, "block") == "tf32"
+
+
+def test_tf32_is_allowed_for_its_type_only():
+  is_allowed = tf1.config.experimental.tensor_float_32_execution_enabled
+  assert not is_allowed()
+  for dtype in ("float32", "bfloat16"):
+    with device.products_in(dtype):
+      assert not is_allowed()
+  with pytest.raises(KeyError), device.products_in("tf32"):
+    assert is_allowed()
+    raise KeyError
+  assert not is_allowed()
+
+
+def test_the_mode_follows_the_device(monkeypatch):
+  for capabilities, small, medium, usable in (
+    ([], "basic", "block", "block"),
+    ([(9, 0)], "cudnn", "cudnn", "cudnn"),
+  ):
+    pretend_gpu(monkeypatch, *capabilities)
+    assert device.fastest_mode(configs.SmallConfig()) == small
+    assert device.fastest_mode(configs.MediumConfig()) == medium
+    assert device.usable_mode("cudnn") == usable
+    for mode in ("basic", "block"):
+      assert device.usable_mode(mode) == device.checked_mode(mode) == mode
+  assert device.checked_mode("cudnn") == "cudnn"
+  pretend_gpu(monkeypatch)
+  with pytest.raises(command.FlagError, match="rnn_mode cudnn needs a GPU, "):
+    device.checked_mode("cudnn")
+
+
+def test_the_name_of_gpus(monkeypatch):
+  pretend_gpu(monkeypatch, (9, 0))
+  assert device.name() == "the GPU NVIDIA X"
+  pretend_gpu(monkeypatch, (9, 0), (9, 0))
+  assert device.name() == "the GPU NVIDIA X, the first of 2,"
+
+
+def test_a_session_does_not_take_all_memory_of_a_gpu():
+  config = device.session_config(allow_soft_placement=True)
+  assert config.gpu_options.allow_growth and config.allow_soft_placement
 
 
 def test_the_name_counts_the_cores_that_may_be_used():
@@ -54,7 +117,16 @@ def test_what_cannot_fit_is_refused(monkeypatch):
 def test_no_gpu_means_none(monkeypatch):
   """TensorFlow reads the variable when it looks for GPUs, its first use."""
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-  device.start_on_gpus(None, 1)
+  device.prepare(None)
   assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
-  device.start_on_gpus(0, 2)
+  device.prepare(0, 2)
   assert os.environ["CUDA_VISIBLE_DEVICES"] == "-1"
+
+
+def test_deterministic_operations_are_asked_for_in_time(monkeypatch):
+  """TensorFlow reads the variable when it is first used."""
+  monkeypatch.setenv("TF_DETERMINISTIC_OPS", "0")
+  device.prepare(None)
+  assert os.environ["TF_DETERMINISTIC_OPS"] == "0"
+  device.prepare(None, deterministic=True)
+  assert os.environ["TF_DETERMINISTIC_OPS"] == "1"

@@ -6,7 +6,7 @@ import sys
 
 import tqdm
 
-from lm import device, run_folder, tf1
+from lm import device, run_folder, tf1, unused_gpu
 from lm.command import tell
 
 PERPLEXITIES = ("train_perplexity", "valid_perplexity")
@@ -14,10 +14,13 @@ PERPLEXITIES = ("train_perplexity", "valid_perplexity")
 
 def report_start(model, dtype, config, num_words, num_workers):
   """Says what is trained, on what, by how many workers."""
+  if why := unused_gpu.reason():
+    tell(why)
+  kind = "float32 with TF32 products" if dtype == device.TF32 else dtype
   one_of = f"one of {num_workers} workers, " if num_workers > 1 else ""
   tell(
     f"Training the {model} model on {one_of}{device.name()} with TensorFlow "
-    f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {dtype}: "
+    f"{tf1.version.VERSION}, rnn_mode {config.rnn_mode}, in {kind}: "
     f"{num_words:,} words, {config.vocab_size:,} different ones."
   )
   if dtype != "float32" and not device.has_units_for(dtype):

@@ -4,10 +4,12 @@ A mode is a function that runs one layer over the T unrolled steps:
 
   outputs, c, h = mode(inputs, c, h, forget_bias)
 
-  inputs   a list of T tensors [B, H], float32 or a 16-bit type
+  inputs   a list of T tensors [B, H], or one tensor [T, B, H]; float32 or a
+           16-bit type
   c, h     float32 [B, H], the layer's cell and output before the first step
   forget_bias   a number that is added to the input of the gate f
-  outputs  a list of T tensors [B, H], of the type of the inputs
+  outputs  the same as one or as many tensors, of the type of the inputs; what
+           is the faster form depends on the mode
   c, h     float32 [B, H], the same after the last step
 
 All modes compute the same function, TensorFlow's BasicLSTMCell, from the same
@@ -23,7 +25,8 @@ and no others. The kernel takes the scope's initializer, the bias is zero. The
 scope's custom getter casts both to the type of the inputs. Dropout is not a
 mode's business: PTBModel applies it to the embedded words and to what each
 layer returns. A kernel that several MatMul operations share gets its gradient
-by layers.gradients_of.
+by layers.gradients_of. `stacked` and `unstacked` turn one form of inputs and
+outputs into the other.
 
 To add a mode, write its function and add it to RNN_MODES.
 ptb_word_lm_test.py and lm/rnn_modes_test.py then compare it with numpy,
@@ -32,7 +35,7 @@ TensorFlow 1.15 and the others.
 
 import warnings
 
-from lm import layers, tf1
+from lm import cudnn_layer, layers, tf1
 
 # The scope of layer number n, as TensorFlow 1.15's MultiRNNCell names it.
 CELL_SCOPE = "RNN/multi_rnn_cell/cell_{}"
@@ -40,6 +43,7 @@ CELL_SCOPE = "RNN/multi_rnn_cell/cell_{}"
 
 def basic(inputs, c, h, forget_bias=0.0):
   """Unrolls TensorFlow's own BasicLSTMCell, as the tutorial did."""
+  inputs = unstacked(inputs)
   dtype = inputs[0].dtype
   cell = lstm_cell(inputs[0].shape[-1], dtype, forget_bias)
   state = tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
@@ -62,7 +66,20 @@ def lstm_cell(hidden_size, dtype, forget_bias):
 
 def block(inputs, c, h, forget_bias=0.0):
   """Computes the steps together, with a gradient written by hand."""
-  size = inputs[0].shape[-1]
+  inputs = unstacked(inputs)
+  kernel, bias = _variables(inputs[0].shape[-1], forget_bias)
+  return layers.lstm_layer(inputs, c, h, kernel, bias)
+
+
+def cudnn(inputs, c, h, forget_bias=0.0):
+  """Computes all steps in one operation of cuDNN, on a GPU."""
+  inputs = stacked(inputs)
+  kernel, bias = _variables(inputs.shape[-1], forget_bias)
+  return cudnn_layer.lstm_layer(inputs, c, h, kernel, bias)
+
+
+def _variables(size, forget_bias):
+  """Returns a cell's kernel, and its bias with the forget_bias added."""
   with tf1.variable_scope("basic_lstm_cell"):
     kernel = tf1.get_variable("kernel", [2 * size, 4 * size])
     bias = tf1.get_variable(
@@ -72,16 +89,18 @@ def block(inputs, c, h, forget_bias=0.0):
     bias = bias + tf1.repeat(
       tf1.constant([0, 0, forget_bias, 0], bias.dtype), size
     )
-  return layers.lstm_layer(inputs, c, h, kernel, bias)
+  return kernel, bias
 
 
-RNN_MODES = {"basic": basic, "block": block}
+RNN_MODES = {"basic": basic, "block": block, "cudnn": cudnn}
+NEED_GPU = ("cudnn",)
 
 
-def zero_state(config, batch_size):
-  """Returns a state of zeros: a pair (c, h), each [B, H], for each layer."""
-  shape = [batch_size, config.hidden_size]
-  return tuple(
-    tf1.nn.rnn_cell.LSTMStateTuple(tf1.zeros(shape), tf1.zeros(shape))
-    for _ in range(config.num_layers)
-  )
+def unstacked(tensors):
+  """Returns T tensors [B, ...], given these or one [T, B, ...]."""
+  return tensors if isinstance(tensors, list) else tf1.unstack(tensors)
+
+
+def stacked(tensors):
+  """Returns a tensor [T, B, ...], given this or a list of its T parts."""
+  return tf1.stack(tensors) if isinstance(tensors, list) else tensors

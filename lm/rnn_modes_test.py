@@ -6,6 +6,7 @@ import pytest
 from lm import layers, rnn_modes, tf1
 from lm.testdata import lstm_numpy
 
+pytestmark = pytest.mark.usefixtures("cudnn")
 STEPS, BATCH, HIDDEN = 5, 3, 7
 CELL = lstm_numpy.CELL.format(0)
 
@@ -15,13 +16,15 @@ CELL = lstm_numpy.CELL.format(0)
   ("dtype", "tolerance"),
   [("float32", 1e-6), ("bfloat16", 0.03), ("float16", 4e-3)],
 )
-def test_contract(rnn_mode, dtype, tolerance):
+@pytest.mark.parametrize("is_list", [True, False])
+def test_contract(rnn_mode, dtype, tolerance, is_list):
   """Types, shapes, names, and the values that numpy computes."""
   random = np.random.RandomState(0)
   x = random.uniform(-1, 1, [STEPS, BATCH, HIDDEN])
   state = random.uniform(-1, 1, [2, BATCH, HIDDEN])  # c and h.
   with tf1.Graph().as_default(), tf1.Session() as session:
-    inputs = tf1.unstack(tf1.constant(x, dtype))
+    inputs = tf1.constant(x, dtype)
+    inputs = tf1.unstack(inputs) if is_list else inputs
     c, h = tf1.unstack(tf1.constant(state, tf1.float32))
     with tf1.variable_scope(
       f"Model/{rnn_modes.CELL_SCOPE.format(0)}",
@@ -29,7 +32,7 @@ def test_contract(rnn_mode, dtype, tolerance):
       custom_getter=layers.cast_once(dtype),
     ):
       outputs, c, h = rnn_modes.RNN_MODES[rnn_mode](inputs, c, h)
-    assert isinstance(outputs, list)
+    outputs = rnn_modes.unstacked(outputs)
     assert {(y.dtype.name, *y.shape) for y in outputs} == (
       {(dtype, BATCH, HIDDEN)}
     )

@@ -118,10 +118,14 @@ class RunFolder(NoRunFolder):
     self._has_new_end = False
     if has_run:
       first = read_config(path)
-      # Another end is written only when the checkpoint is known to allow it.
-      self._has_new_end = first["config"] != about["config"]
+      config = self._about["config"] = dict(about["config"])
+      # These two stay as they were when the run began.
+      if "rnn_mode" in first["config"]:
+        config["rnn_mode"] = first["config"]["rnn_mode"]
       if "init_checkpoint" in first:
         self._about["init_checkpoint"] = first["init_checkpoint"]
+      # Another end is written only when the checkpoint is known to allow it.
+      self._has_new_end = first["config"] != config
     else:
       self._write_config()
     if self._read("vocabulary.txt") != words:
@@ -225,7 +229,8 @@ class RunFolder(NoRunFolder):
       {"epochs.jsonl", "result.json"}.isdisjoint(names)
     )
     if "config.json" in names:
-      unlike = differences(read_config(self.path), about, without=_MAY_CHANGE)
+      may_change = (*_MAY_CHANGE, "rnn_mode")  # By the last bits only.
+      unlike = differences(read_config(self.path), about, without=may_change)
       if unlike and has_run:
         raise RunFolderError(
           f"{self.path} holds another run: {'; '.join(unlike)}. Give "
@@ -332,6 +337,13 @@ def describe(model, seed, dtype, config, corpus, **others):
   if corpus.unknown != UNKNOWN:
     about["unknown_word"] = corpus.unknown
   return {**about, **{name: value for name, value in others.items() if value}}
+
+
+def rnn_mode_in(path):
+  """Returns the rnn_mode of the run in a folder; None if there is no run."""
+  if path is None or not checkpoints.steps_in(path):
+    return None
+  return read_config(path)["config"].get("rnn_mode")
 
 
 def check_name(path, flag="--save_path"):

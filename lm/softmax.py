@@ -53,6 +53,29 @@ def in_pieces(function, tensors, vocab_size, dtypes):
   return tf1.nest.map_structure(lambda x: tf1.reshape(x, [-1])[:size], found)
 
 
+def model_losses(config, rows, targets, is_training, sample_seed=None):
+  """Computes a model's losses of the targets [B, T], which follow [T * B] rows.
+
+  Args:
+    config: a Config.
+    rows: [T * B, H], the outputs of the last layer.
+    targets: int32 [B, T].
+    is_training: whether there will be a gradient.
+    sample_seed: int64 [2], to estimate the losses from a sample of the
+      vocabulary; None to compute them.
+
+  Returns:
+    The cross-entropies in nats, float32 [T, B].
+  """
+  labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
+  if sample_seed is not None:
+    found = sampled_losses(config, rows, labels, sample_seed)
+  else:
+    compute = losses if is_training else losses_in_pieces
+    found = compute(rows, *variables(config), labels)
+  return tf1.reshape(found, [config.num_steps, -1])
+
+
 def variables(config):
   """Returns softmax_w [H, V] and softmax_b [V] of the variable scope."""
   if config.tie_embeddings or config.num_samples:

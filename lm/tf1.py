@@ -8,6 +8,8 @@ is loaded:
 * with the Keras that still has `BasicLSTMCell` (package tf-keras);
 * with the oneDNN library, which multiplies matrices faster, also on processors
   where TensorFlow leaves it off (TF_ENABLE_ONEDNN_OPTS=0 turns it off);
+* with float32 products in float32 on GPUs, where it would take TF32, with 10
+  bits of mantissa (device.products_in allows it);
 * without the start-up messages of its C++ libraries (TF_CPP_MIN_LOG_LEVEL=0
   shows them).
 """
@@ -65,6 +67,7 @@ def _load():
       raise ImportError("there is too little memory") from None
 
     _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     if quiet:  # No warnings that TF1's interface is deprecated.
       tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
   return tf.compat.v1

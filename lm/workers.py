@@ -27,7 +27,7 @@ import time
 
 import numpy as np
 
-from lm import layers, memory, peers, run_folder, tf1
+from lm import device, layers, memory, peers, run_folder, tf1
 from lm.tf_config import WorkersError
 
 # Seconds until a worker that is reachable but does not answer counts as lost.
@@ -63,7 +63,7 @@ class OneWorker(contextlib.AbstractContextManager):
 
   def session(self):
     """Returns a context with a Session for the default graph."""
-    return tf1.Session()
+    return device.session()
 
   def any_of(self, wish):
     """Returns an object that is true for all once `wish` is true for one.
@@ -76,6 +76,9 @@ class OneWorker(contextlib.AbstractContextManager):
   def sum(self, tensor):
     """Returns the sum of the workers' tensors, which have the same shape."""
     return tensor
+
+  def needed_for(self, operation):
+    """Says that all workers must run this operation together."""
 
   def gradients_of(self, cost, variables, words):
     """Returns the gradients of the sum of the workers' costs.
@@ -127,9 +130,9 @@ class Workers(OneWorker):
     self._peers = peers.Peers(addresses, index)
     self._numbers = itertools.count(1)  # Each exchange, in any graph, has one.
     self._have_met = False
-    self._sums = set()  # The names of the tensors that need all workers.
+    self._sums = set()  # The names of what needs all workers.
     self._wishes = []
-    self._config = tf1.ConfigProto(
+    self._config = device.session_config(
       allow_soft_placement=True, device_filters=[f"/job:worker/task:{index}"]
     )
     leader = "/job:worker/replica:0/task:0"
@@ -224,6 +227,9 @@ class Workers(OneWorker):
     total = self._reduced(tensor, "Add")
     self._sums.add(total.name)
     return total
+
+  def needed_for(self, operation):
+    self._sums.add(operation.name)
 
   def gradients_of(self, cost, variables, words):
     gradients = super().gradients_of(cost, variables, words)

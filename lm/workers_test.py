@@ -689,7 +689,7 @@ def test_flags_that_do_not_fit(call_command, monkeypatch):
   assert (status, out) == (1, "") and "TF_CONFIG is not JSON" in err
 
 
-def test_num_gpus_starts_a_worker_for_each(call_command, monkeypatch):
+def test_num_gpus_starts_a_worker_for_each(call_command, monkeypatch, cudnn):
   started = []
   monkeypatch.setattr(
     tf1.config, "list_physical_devices", lambda kind: [kind] * 3

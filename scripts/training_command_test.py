@@ -255,6 +255,8 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
      "ptb.train.txt in --data_path=OTHER has 3 different ones"),
     ([*SAVED, "--data_path=OTHER"],
      "RUN/model.ckpt-256 was trained with another vocabulary than that of "),
+    (["--save_path=/sys"], "Cannot write the folder --save_path=/sys: "),
+    (["--tf32", "--use_fp16"], "--tf32 and --use_fp16 are two types: leave "),
   ],
 )  # fmt: skip
 def test_bad_input_gets_one_sentence(finished, call, tmp_path, args, message):
@@ -273,12 +275,10 @@ def test_bad_input_gets_one_sentence(finished, call, tmp_path, args, message):
 @pytest.mark.parametrize(
   ("flag", "status", "message"),
   [
-    ("--rnn_mode=cudnn", 1, "FATAL Flags parsing"),
     ("--num_gpus=-1", 1, "FATAL Flags parsing"),
     ("--model=huge", 1, "FATAL Flags parsing"),
     ("--seed=-1", 1, "FATAL Flags parsing"),
     ("--hparams=a=1", 1, "ptb_word_lm.py: 'a' is not a field; "),
-    ("--save_path=/sys", 1, "ptb_word_lm.py: Cannot write the folder --save_p"),
     ("small", 2, "ptb_word_lm.py: 'small' is not a flag; --help lists them"),
   ],
 )

@@ -1,0 +1,44 @@
+"""What cuDNN's LSTM computes, in operations that any device has, for the tests.
+
+Written from cuDNN's documentation of its LSTM and of its weights, not from
+lm/cudnn_layer.py. With W and R the matrices for x and for h, and with two
+biases, b and d:
+
+  i  = sigm(W_i x + b_i + R_i h + d_i)      and so f, o
+  c~ = tanh(W_c x + b_c + R_c h + d_c)
+  c' = f * c + i * c~
+  h' = o * tanh(c')
+
+The weights are one vector: W_i, W_f, W_c, W_o, R_i, R_f, R_c, R_o, row by row,
+then b_i, b_f, b_c, b_o, d_i, d_f, d_c, d_o.
+"""
+
+import collections
+
+from lm import tf1
+
+Outputs = collections.namedtuple("Outputs", "output output_h output_c")
+
+
+def lstm(input, input_h, input_c, params, sequence_lengths, is_training):
+  """Stands in for tf.raw_ops.CudnnRNNV3, with one layer, time-major."""
+  steps, batch_size, size = input.shape.as_list()
+  assert is_training
+  assert sequence_lengths.shape == [batch_size]
+  assert tf1.get_static_value(sequence_lengths).tolist() == [steps] * batch_size
+  assert params.shape == [8 * size * size + 8 * size]
+  matrices = tf1.reshape(params[: 8 * size * size], [8, size, size])
+  biases = tf1.reshape(params[8 * size * size :], [8, size])
+  h, c, outputs = input_h[0], input_c[0], []
+  for x in tf1.unstack(input):
+
+    def of_gate(n, x=x, h=h):
+      below = tf1.matmul(x, matrices[n], transpose_b=True) + biases[n]
+      own = tf1.matmul(h, matrices[4 + n], transpose_b=True) + biases[4 + n]
+      return below + own
+
+    i, f, o = (tf1.sigmoid(of_gate(n)) for n in (0, 1, 3))
+    c = f * c + i * tf1.tanh(of_gate(2))
+    h = o * tf1.tanh(c)
+    outputs.append(h)
+  return Outputs(tf1.stack(outputs), h[tf1.newaxis], c[tf1.newaxis])
