@@ -3,6 +3,7 @@
 import importlib
 import os
 import pathlib
+import shutil
 import signal
 
 import pytest
@@ -15,13 +16,18 @@ OLD_RUN = _TESTDATA / "old_run"  # A run on the same text, stopped in epoch 2.
 
 
 def pytest_configure():
-  """Restores the usual handling of signals, also for processes of tests.
+  """Sets what holds for the tests and the processes that they start.
 
-  A shell makes its background jobs ignore SIGINT, as in `scripts/test.sh &`;
-  nohup makes a process ignore SIGHUP.
+  Signals are handled as usual. A shell makes its background jobs ignore SIGINT,
+  as in `scripts/test.sh &`; nohup makes a process ignore SIGHUP.
   """
   signal.signal(signal.SIGINT, signal.default_int_handler)
   signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  if shutil.which("nvidia-smi"):
+    # Many tests compare bits. On GPUs these repeat only if asked to. And older
+    # versions of this project would take the whole memory of the GPU.
+    os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 @pytest.fixture
@@ -39,6 +45,13 @@ def gpu():
 
   if not device.has_gpu():
     pytest.skip("TensorFlow has no GPU here")
+
+
+@pytest.fixture
+def on_cpu(monkeypatch):
+  """Lets commands train as they do on a machine without a GPU."""
+  monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # For other processes.
+  monkeypatch.setattr("lm.device.has_gpu", lambda: False)
 
 
 @pytest.fixture

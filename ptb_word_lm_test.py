@@ -411,6 +411,7 @@ def test_number_of_weights(model, count, rnn_mode):
   config = dataclasses.replace(config, rnn_mode=rnn_mode, num_steps=2)
   ids = np.zeros(2000, np.int32)
   with tf1.Graph().as_default(), tf1.variable_scope("Model"):
+    tf1.set_random_seed(1)
     ptb_word_lm.PTBModel(True, config, ptb_word_lm.PTBInput(config, ids))
     sizes = [math.prod(v.shape) for v in tf1.trainable_variables()]
   assert (len(sizes), sum(sizes)) == (7, count)

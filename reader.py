@@ -244,7 +244,13 @@ def next_of(size):
   options = tf1.data.Options()
   options.autotune.enabled = False
   indices = indices.with_options(options)
-  return tf1.data.make_one_shot_iterator(indices).get_next()
+  # With TF_DETERMINISTIC_OPS, TensorFlow asks for a seed, though it draws none.
+  graph = tf1.get_default_graph()
+  seed, graph.seed = graph.seed, 0
+  try:
+    return tf1.data.make_one_shot_iterator(indices).get_next()
+  finally:
+    graph.seed = seed
 
 
 def batch_at(index, raw_data, batch_size, num_steps, rows=slice(None)):

@@ -98,9 +98,11 @@ class Checkpoints:
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
       # Local variables: the model's own are the global ones.
       make = tf1.get_local_variable
-      self._state = make("lstm_state", state_shape)  # [L, 2, B, H]
+      zeros = tf1.zeros_initializer()
+      # [L, 2, B, H]
+      self._state = make("lstm_state", state_shape, initializer=zeros)
       # The rest of Progress, in JSON.
-      self._json = make("json", [], tf1.string, tf1.zeros_initializer())
+      self._json = make("json", [], tf1.string, zeros)
     variables = [*tf1.global_variables(), self._state, self._json]
     self._variables = {v.op.name: v for v in variables}
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)

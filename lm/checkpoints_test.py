@@ -21,6 +21,7 @@ class Run:
     self.path = path
     self.graph = tf1.Graph()
     with self.graph.as_default():
+      tf1.set_random_seed(1)
       self.step = tf1.train.get_or_create_global_step()
       self.weight = tf1.get_variable("Model/w", [3, 20])
       tf1.Variable(1.0, collections=["local_variables"], name="learning_rate")
@@ -229,7 +230,7 @@ def test_sizes_and_weights_of_other_checkpoints(run):
       tf1.Session() as session,
       pytest.raises(checkpoints.CheckpointError, match=message),
     ):
-      tf1.get_variable(name, shape)
+      tf1.get_variable(name, shape, initializer=tf1.zeros_initializer())
       checkpoints.restore_variables(session, path)
 
 

@@ -90,7 +90,8 @@ def test_a_session_does_not_take_all_memory_of_a_gpu():
   assert config.gpu_options.allow_growth and config.allow_soft_placement
 
 
-def test_the_name_counts_the_cores_that_may_be_used():
+def test_the_name_counts_the_cores_that_may_be_used(monkeypatch):
+  pretend_gpu(monkeypatch)  # None.
   cores = os.sched_getaffinity(0)
   os.sched_setaffinity(0, {min(cores)})
   try:

@@ -20,6 +20,7 @@ TARGETS = np.array([0, 1, 2, 399, 17, 17, 60, 5, 200], np.int32)
 def session():
   """A session, and the variables of a model that samples, in its graph."""
   with tf1.Graph().as_default(), tf1.Session() as session:
+    tf1.set_random_seed(1)
     for name, value in (
       ("softmax_w_rows", SOFTMAX_W),
       ("softmax_b", SOFTMAX_B),
@@ -43,6 +44,7 @@ def test_pieces_give_the_same_losses(session, monkeypatch, most):
 def test_the_sample_is_tensorflows():
   """As often as log_uniform_candidate_sampler draws them, and distinct."""
   with tf1.Graph().as_default(), tf1.Session() as session:
+    tf1.set_random_seed(1)
     seed = tf1.placeholder(tf1.int64, [2])
     ids, draws = seeded.log_uniform_sample(20, 60, seed)
     found = [session.run([ids, draws], {seed: [1, n]}) for n in range(1500)]

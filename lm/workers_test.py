@@ -175,6 +175,7 @@ def test_gradients_in_16_bits_are_nearly_those_in_32():
 
 def test_one_worker_adds_nothing_to_the_graph():
   with tf1.Graph().as_default() as graph, tf1.variable_scope("Model"):
+    tf1.set_random_seed(1)
     ptb_word_lm.PTBModel(True, CONFIG, ptb_word_lm.PTBInput(CONFIG, IDS))
     kinds = {op.type for op in graph.get_operations()}
   assert "MatMul" in kinds
@@ -290,7 +291,7 @@ def test_each_row_has_one_worker(batch_size, size):
     np.testing.assert_array_equal(whole, state)
 
 
-def test_a_checkpoint_is_due_for_all_when_it_is_for_the_first(tmp_path):
+def test_a_checkpoint_is_due_for_all_when_it_is_for_the_first(tmp_path, on_cpu):
   """Also within an epoch, with the state of all rows."""
 
   def body(found):
@@ -664,7 +665,8 @@ def test_the_first_is_killed_where_tensorflow_does_not_notice():
   assert "was lost. Its own messages" in told.splitlines()[-1]
 
 
-def test_flags_that_do_not_fit(call_command, monkeypatch):
+def test_flags_that_do_not_fit(call_command, monkeypatch, on_cpu):
+  monkeypatch.setattr(tf1.config, "list_physical_devices", lambda kind: [])
   args = ["ptb_word_lm", f"--data_path={TINY}"]
   for flags, told in (
     (

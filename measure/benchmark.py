@@ -4,8 +4,9 @@
 
 For each model, rnn_mode and type it prints the words per second, the share of
 the floor and the process's peak of memory. The floor is the sum of a step's
-matrix products, each timed alone in its best arrangement. --peers adds the
-same model in PyTorch (nn.LSTM); install measure/requirements.txt for it.
+matrix products, each timed alone in its best arrangement; on a GPU it is the
+time of their operations at the speed of a large product. --peers adds the same
+model in PyTorch (nn.LSTM); install measure/requirements.txt for it.
 
 A machine's speed changes from minute to minute. So everything is measured in
 turn, in processes of their own, round after round, and each ratio is the median
@@ -22,6 +23,7 @@ import os
 import pathlib
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -42,9 +44,10 @@ from absl import flags
 import configs
 from lm import command, files
 from lm.command import InputError
+from lm.rnn_modes import NEED_GPU
 
 MODELS = ("small", "medium", "large")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16", "tf32")
 
 
 def measure_once(row, kind, dtype, mode, root, seconds):
@@ -147,6 +150,10 @@ def about():
     cpu = pathlib.Path("/proc/cpuinfo").read_text()
     names = re.findall(r"model name\s*: (.*)", cpu) or [platform.machine()]
     facts["processor"] = names[0]
+  if shutil.which("nvidia-smi"):
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    gpus = subprocess.run(query, capture_output=True, text=True).stdout
+    facts["GPU"] = ", ".join(gpus.splitlines()) or "unknown"
   facts["cores"] = len(os.sched_getaffinity(0))
   facts["load before"] = round(os.getloadavg()[0], 1)  # 0: nothing else runs.
   facts["python"] = platform.python_version()
@@ -156,12 +163,19 @@ def about():
   return facts
 
 
+def is_for_here(rnn_mode):
+  """Says whether to measure a mode by default: cudnn if there is a GPU."""
+  return rnn_mode not in NEED_GPU or shutil.which("nvidia-smi")
+
+
 def define_flags():
   """Defines the command line's flags."""
   flags.DEFINE_multi_enum("model", MODELS, MODELS, "Repeat it for several.")
-  modes = configs.RNN_MODES
-  flags.DEFINE_multi_enum("rnn_mode", modes, modes, "Repeat it for several.")
-  flags.DEFINE_multi_enum("dtype", DTYPES, DTYPES, "Repeat it for both.")
+  modes = [mode for mode in configs.RNN_MODES if is_for_here(mode)]
+  help_text = "Repeat it for several."
+  flags.DEFINE_multi_enum("rnn_mode", modes, configs.RNN_MODES, help_text)
+  dtypes = ["float32", "bfloat16"]
+  flags.DEFINE_multi_enum("dtype", dtypes, DTYPES, help_text)
   flags.DEFINE_boolean("peers", False, "Measure PyTorch beside it.")
   flags.DEFINE_string(
     "old", None, "The folder of another checkout to measure beside it."

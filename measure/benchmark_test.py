@@ -1,5 +1,6 @@
 """Tests of benchmark.py and benchmark_worker.py; none asserts a time."""
 
+import dataclasses
 import json
 import math
 import subprocess
@@ -29,7 +30,24 @@ def test_training_is_measured_in_that_type(graph, dtype):
   operations = graph.get_operations()
   assert any("GradientDescent" in op.type for op in operations)
   products = [op.outputs[0] for op in operations if op.type == "MatMul"]
-  assert (dtype == "bfloat16") == (tf1.bfloat16 in [p.dtype for p in products])
+  found = {product.dtype.name for product in products}
+  assert found == {"float32" if dtype == "tf32" else dtype}
+
+
+def test_on_a_gpu_ten_steps_are_timed_at_once(graph, some_gpu, monkeypatch):
+  config = dataclasses.replace(TOY, rnn_mode="cudnn")
+  monkeypatch.setattr(benchmark_worker.Clock, "median", lambda self: 10.0)
+  assert benchmark_worker.train(config, "float32", 0.0) == 1.0
+
+
+def test_the_floor_of_a_gpu_is_its_operations(graph, monkeypatch, some_gpu):
+  def repeat(*_, repeat, number):  # As if ten products took a second.
+    return [1.0] * repeat
+
+  monkeypatch.setattr(benchmark_worker.timeit, "repeat", repeat)
+  found = benchmark_worker.floor_of_gpu(configs.SmallConfig(), "tf32", size=64)
+  operations = 15.84e6 * 400  # See test_products_are_those_of_a_step.
+  assert found == pytest.approx(operations / (10 * 2 * 64**3))
 
 
 def test_pytorch_is_measured():
@@ -43,7 +61,7 @@ def test_the_floor_is_the_sum_of_its_products(graph, monkeypatch):
 
   monkeypatch.setattr(benchmark_worker.timeit, "repeat", repeat)
   counts = [times for times, _ in benchmark_worker.products(TOY)]
-  assert benchmark_worker.floor(TOY, "float32", 0.0) == sum(counts)
+  assert benchmark_worker.floor_of_cpu(TOY, "float32", 0.0) == sum(counts)
 
 
 @pytest.mark.parametrize(

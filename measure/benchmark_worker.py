@@ -11,8 +11,10 @@ step and the peak of memory, or an error.
 import dataclasses
 import itertools
 import json
+import math
 import os
 import resource
+import shutil
 import sys
 import time
 import timeit
@@ -40,7 +42,7 @@ class Clock:
     return float(np.median(np.diff(self._times)[2:]))
 
 
-def draw_ids(config, steps=20):
+def draw_ids(config, steps=100):
   """Draws the words of so many steps, as frequent as in a text."""
   random = np.random.RandomState(0)
   share = 1 / np.arange(1, config.vocab_size + 1)
@@ -57,6 +59,7 @@ def load_tf1():
     import tf1
   tf1.disable_eager_execution()
   tf1.logging.set_verbosity(tf1.logging.ERROR)
+  tf1.set_random_seed(1)  # TF_DETERMINISTIC_OPS wants one.
   return tf1
 
 
@@ -87,7 +90,9 @@ def train(config, dtype, seconds):
     ptb_word_lm.run_epoch(
       session, model, model.train_op, on_step=clock.tick, stop=clock
     )
-  return clock.median()
+  # On a GPU, a tick is after several steps; older checkouts have no such thing.
+  steps = getattr(ptb_word_lm, "steps_per_look", lambda: 1)()
+  return clock.median() / steps
 
 
 def products(config):
@@ -120,6 +125,43 @@ def sizes_of(config):
 
 
 def floor(config, dtype, seconds):
+  """Measures what bounds a step: on a CPU its matrix products, one by one."""
+  tf1 = load_tf1()
+  if tf1.config.list_physical_devices("GPU"):
+    return floor_of_gpu(config, dtype)
+  return floor_of_cpu(config, dtype, seconds)
+
+
+def floor_of_gpu(config, dtype, size=8192):
+  """Returns a step's products at the speed of large ones, size x size.
+
+  The products of a step are too small for a GPU: most of the time of each, if
+  it is timed alone, goes into starting it.
+  """
+  tf1 = load_tf1()
+  tf1.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
+  dtype = "float32" if dtype == "tf32" else dtype
+  options = tf1.ConfigProto()
+  options.graph_options.rewrite_options.disable_meta_optimizer = True
+  session = tf1.Session(config=options)
+  matrix = tf1.Variable(tf1.cast(tf1.random.uniform([size] * 2), dtype))
+  session.run(matrix.initializer)
+  y, times = tf1.no_op(), 10
+  for _ in range(times):
+    with tf1.control_dependencies([y]):
+      y = tf1.matmul(matrix.read_value(), matrix.read_value())
+  compute = session.make_callable(y.op)
+  compute()
+  seconds = np.median(timeit.repeat(compute, repeat=3, number=1)) / times
+  lengths = sizes_of(config)
+  operations = 0
+  for count, arrangements in products(config):
+    letters = {*arrangements[0]} - {","}
+    operations += 2 * count * math.prod(lengths[letter] for letter in letters)
+  return operations / (2 * size**3 / seconds)
+
+
+def floor_of_cpu(config, dtype, seconds):
   """Measures a step's matrix products, each alone for `seconds` / 30."""
   tf1 = load_tf1()
   options = tf1.ConfigProto()
@@ -159,10 +201,14 @@ def floor(config, dtype, seconds):
 
 
 def pytorch(config, dtype, seconds):
-  """Measures the same model in PyTorch: nn.LSTM, bfloat16 by autocast."""
+  """Measures the same model in PyTorch: nn.LSTM, 16 bits by autocast."""
   import torch
   from torch import nn
 
+  device = "cuda" if torch.cuda.is_available() else "cpu"
+  torch.set_default_device(device)
+  torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+  torch.backends.cudnn.allow_tf32 = dtype == "tf32"
   torch.set_num_threads(len(os.sched_getaffinity(0)))
   size, vocab = config.hidden_size, config.vocab_size
   embedding, softmax = nn.Embedding(vocab, size), nn.Linear(size, vocab)
@@ -172,7 +218,8 @@ def pytorch(config, dtype, seconds):
   sgd = torch.optim.SGD(weights, lr=0.1)
   ids = draw_ids(config).reshape(config.batch_size, -1).T  # [words, B]
   ids = torch.tensor(ids.astype(np.int64))
-  autocast = torch.autocast("cpu", torch.bfloat16, enabled=dtype != "float32")
+  half = torch.float16 if dtype == "float16" else torch.bfloat16
+  autocast = torch.autocast(device, half, enabled="16" in dtype)
 
   def step(x, y, state):
     sgd.zero_grad(set_to_none=True)
@@ -185,6 +232,7 @@ def pytorch(config, dtype, seconds):
     (losses / config.batch_size).backward()
     nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
     sgd.step()
+    losses.item()  # As a training looks at it. A GPU is then done.
     return tuple(tensor.detach() for tensor in state)
 
   clock, steps, state = Clock(seconds), config.num_steps, None
@@ -207,6 +255,8 @@ def main(kind, model, mode, dtype, seconds, root):
 
     config = configs.CONFIGS[model]()
     config = dataclasses.replace(config, rnn_mode=mode or config.rnn_mode)
+    if dtype == "tf32" and not shutil.which("nvidia-smi"):
+      raise ValueError("TF32 needs a GPU")
     result = {"seconds": KINDS[kind](config, dtype, float(seconds))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result["peak_mib"] = peak // 1024  # Linux counts in KiB.

@@ -65,7 +65,7 @@ class Project:
     done = subprocess.run(
       [self.root / "scripts" / script, *args],
       cwd=cwd,
-      env={"PTB_URL": NOWHERE, **env},
+      env={"PTB_URL": NOWHERE, "PTB_GPU": "no", **env},
       capture_output=True,
       text=True,
     )
@@ -119,6 +119,34 @@ def test_a_broken_venv_is_rebuilt(project):
   assert (status, asked) == (0, ["requirements.txt"])
   assert err[0].startswith("The present .venv does not work")
   assert project.setup() == (0, [], [])
+
+
+def test_cuda_is_installed_where_nvidia_smi_answers(project):
+  base, cuda = "requirements.txt", "pip: tensorflow[and-cuda]"
+  project.stub("nvidia-smi", "#!/bin/sh\nexit 9\n")  # Without a driver.
+  assert project.setup(PTB_GPU="")[:2] == (0, [base])
+  project.stub("nvidia-smi", "#!/bin/sh\nexit 0\n")
+  project.stub("uname", "#!/bin/sh\necho aarch64\n")
+  assert project.setup(PTB_GPU="") == (0, [], [])
+  project.stub("uname", "#!/bin/sh\necho x86_64\n")
+  assert project.setup(PTB_GPU="no") == (0, [], [])
+  status, _, err = project.setup(PTB_GPU="", PIP_STATUS="1")
+  assert status == 1
+  assert err[-1].endswith(
+    "again. PTB_GPU=no in the environment does without CUDA."
+  )
+  assert project.setup(PTB_GPU="") == (
+    0,
+    [cuda],
+    [f"Installing what {base} asks for, and CUDA, into .venv."],
+  )
+  for gpu in ("", "yes", "no"):  # It also does where there is no GPU.
+    assert project.setup(PTB_GPU=gpu) == (0, [], [])
+  assert project.setup(PTB_GPU="maybe") == (
+    1,
+    [],
+    ["The variable PTB_GPU must be yes or no, not 'maybe'."],
+  )
 
 
 def test_python_is_named_or_missing(project, tmp_path):

@@ -5,7 +5,9 @@
 #
 # What pip has installed is noted in .venv. So a second call finds nothing to
 # do, and one that was interrupted is repaired. The environment variable PYTHON
-# names the Python to make .venv with.
+# names the Python to make .venv with. Where nvidia-smi answers, TensorFlow comes
+# with CUDA's libraries (some 5 GB); the variable PTB_GPU, yes or no, decides
+# otherwise.
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,6 +21,17 @@ fail() {
   echo "$*" >&2
   exit 1
 }
+
+# TensorFlow's packages use GPUs on x86_64 only.
+gpu=${PTB_GPU-}
+if [[ -z $gpu && $(uname -m) == x86_64 ]] && nvidia-smi &>/dev/null; then
+  gpu=yes
+fi
+case $gpu in
+  yes) cuda='tensorflow[and-cuda]' wanted+=$'\n'$cuda ;;
+  no | "") cuda='' ;;
+  *) fail "The variable PTB_GPU must be yes or no, not '$gpu'." ;;
+esac
 
 # has PYTHON MODULE: TensorFlow 2.21 has packages for Python 3.10 to 3.13.
 has() {
@@ -46,26 +59,31 @@ make_venv() {
     echo "The present .venv does not work (its Python is gone, of another" \
       "version, or the folder is incomplete): it is rebuilt." >&2
   fi
-  echo "Making .venv and installing TensorFlow (a few minutes the first" \
-    "time)." >&2
+  echo "Making .venv and installing TensorFlow${cuda:+ with CUDA} (a few" \
+    "minutes the first time)." >&2
   "$python" -m venv --clear "$venv" ||
     fail "$python could not make $venv (its message is above): fix that and" \
       "start again."
 }
 
+# What was installed with CUDA also does without a GPU.
 is_installed() {
-  cmp -s "$installed" <<<"$wanted"
+  local found
+  found=$(cat "$installed" 2>/dev/null) &&
+    [[ $found == "$wanted" || $found == "$wanted"$'\ntensorflow[and-cuda]' ]]
 }
 
 if ! has "$venv/bin/python" pip; then
   make_venv
 elif ! is_installed; then
-  echo "Installing what $requirements asks for into .venv." >&2
+  echo "Installing what $requirements asks for${cuda:+, and CUDA,} into" \
+    ".venv." >&2
 fi
 if ! is_installed; then
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -r "$root/$requirements" ||
+    -r "$root/$requirements" ${cuda:+"$cuda"} ||
     fail "pip could not install $requirements into .venv (its message is" \
-      "above): check the network and start again."
+      "above): check the network and start again.${cuda:+ PTB_GPU=no in the}" \
+      "${cuda:+environment does without CUDA.}"
   echo "$wanted" >"$installed"
 fi
