@@ -17,7 +17,8 @@
 #
 # The hours were measured on 2 cores of an AMD EPYC with AVX512-BF16; only
 # ensemble's include scoring afterwards. With AVX2 alone, small takes 0.6 hours,
-# and medium and large are faster without --use_fp16: 6.4 and 38 hours.
+# and medium and large are faster without --use_fp16: 6.4 and 38 hours. On a GPU
+# they train without it.
 #
 # The data is downloaded, unless PTB_DATA names its folder. Ctrl-C and SIGTERM
 # stop the training in order; the same command resumes it. Each run has its
@@ -49,7 +50,11 @@ main() {
       for seed in 1 2 3 4 5; do train small $seed; done
       for part in valid test; do average 2 && average 5; done
       ;;
-    *) train "$1" 1 --use_fp16 ;;
+    *)
+      if nvidia-smi &>/dev/null; then train "$1" 1; else
+        train "$1" 1 --use_fp16
+      fi
+      ;;
   esac
   "$python" "$root/measure/report.py" "$folder"
 }
@@ -121,6 +126,7 @@ commit: $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown)
 started: $(date -u '+%Y-%m-%d %H:%M') UTC
 hardware: $(nproc) cores of $(lscpu | sed -n 's/^Model name: *//p') ($units), $(
     free -g | awk '/^Mem/ {print $2}') GiB
+GPUs: $(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | xargs)
 software: $("$python" -V), $("$python" -m pip freeze |
     grep -E '^(tensorflow|tf.keras|numpy)==' | xargs)
 ABOUT

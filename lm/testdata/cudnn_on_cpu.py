@@ -27,18 +27,16 @@ def lstm(input, input_h, input_c, params, sequence_lengths, is_training):
   assert sequence_lengths.shape == [batch_size]
   assert tf1.get_static_value(sequence_lengths).tolist() == [steps] * batch_size
   assert params.shape == [8 * size * size + 8 * size]
-  matrices = tf1.reshape(params[: 8 * size * size], [8, size, size])
-  biases = tf1.reshape(params[8 * size * size :], [8, size])
+  # Each [4H, H] or [4H], in the order of the gates.
+  w, r = tf1.split(tf1.reshape(params[: 8 * size * size], [8 * size, size]), 2)
+  b, d = tf1.split(params[8 * size * size :], 2)
+  rows = tf1.reshape(input, [steps * batch_size, size])
+  below = tf1.matmul(rows, w, transpose_b=True) + b  # [T * B, 4H]
   h, c, outputs = input_h[0], input_c[0], []
-  for x in tf1.unstack(input):
-
-    def of_gate(n, x=x, h=h):
-      below = tf1.matmul(x, matrices[n], transpose_b=True) + biases[n]
-      own = tf1.matmul(h, matrices[4 + n], transpose_b=True) + biases[4 + n]
-      return below + own
-
-    i, f, o = (tf1.sigmoid(of_gate(n)) for n in (0, 1, 3))
-    c = f * c + i * tf1.tanh(of_gate(2))
-    h = o * tf1.tanh(c)
+  for z in tf1.split(below, steps):  # [B, 4H]
+    z += tf1.matmul(h, r, transpose_b=True) + d
+    i, f, candidate, o = tf1.split(z, 4, axis=1)
+    c = tf1.sigmoid(f) * c + tf1.sigmoid(i) * tf1.tanh(candidate)
+    h = tf1.sigmoid(o) * tf1.tanh(c)
     outputs.append(h)
   return Outputs(tf1.stack(outputs), h[tf1.newaxis], c[tf1.newaxis])
