@@ -93,7 +93,7 @@ def export(models, folder):
       )
       builder.save()
     except tf1.errors.OpError as error:
-      raise OSError(0, tf1.reason_of(error).rstrip(".")) from None
+      raise OSError(0, command.reason_of(error).rstrip(".")) from None
   return list(signatures)
 
 

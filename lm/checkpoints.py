@@ -39,7 +39,7 @@ import numpy as np
 from absl import logging
 
 from lm import tf1
-from lm.command import InputError
+from lm.command import InputError, reason_of
 from lm.files import read_file
 
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
@@ -423,5 +423,5 @@ def _reading(path):
   except tf1.ERRORS as error:
     raise CheckpointError(
       f"The checkpoint {path} is damaged or of another model: "
-      f"{tf1.reason_of(error)}"
+      f"{reason_of(error)}"
     ) from None

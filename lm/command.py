@@ -108,23 +108,28 @@ def run(name, argv, body, *, arguments=0, too_large="The memory is too small."):
     signals.restore(before)
 
 
+def reason_of(error):
+  """Returns what an exception says, as one sentence."""
+  # TensorFlow's own have it within a stack trace, before the operation's name.
+  text = getattr(error, "message", str(error)).partition("[[{{node")[0]
+  lines = [line.strip() for line in text.split("\n") if line.strip()]
+  return (lines or [type(error).__name__])[-1].rstrip(".?") + "."
+
+
 def _sentence_for(error, too_large):
   """Returns what to say about an error, if anything; raises a bug of ours."""
   # By its name, as TensorFlow may not be loaded.
   name = type(error).__name__
   is_of_gpu = name in _OF_GPU and re.search(r"CU\w+_|GPU|DNN", str(error))
   is_memory = is_of_gpu and re.search(_GPU_IS_FULL, str(error))
-  if is_memory or name == "ResourceExhaustedError":
+  is_memory = is_memory or name == "ResourceExhaustedError"
+  if is_memory or isinstance(error, MemoryError):
     return too_large
   if is_of_gpu:
-    from lm import tf1  # Not at the top: it imports this module.
-
     return (
-      f"The GPU failed: {tf1.reason_of(error)} With CUDA_VISIBLE_DEVICES=-1 in "
+      f"The GPU failed: {reason_of(error)} With CUDA_VISIBLE_DEVICES=-1 in "
       "the environment, the CPU computes."
     )
-  if isinstance(error, MemoryError):
-    return too_large
   if isinstance(error, InputError):
     return str(error)
   if isinstance(error, ImportError):

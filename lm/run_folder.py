@@ -21,7 +21,7 @@ import filelock
 from absl import logging
 
 from lm import checkpoints, preparation, tf1
-from lm.command import InputError
+from lm.command import InputError, reason_of
 from lm.files import (
   DamagedFileError,
   parse_json,
@@ -314,7 +314,7 @@ class RunFolder(NoRunFolder):
     except OSError as error:
       raise RunFolderError(f"{where}: {error.strerror}.") from None
     except tf1.ERRORS as error:
-      raise RunFolderError(f"{where}: {tf1.reason_of(error)}") from None
+      raise RunFolderError(f"{where}: {reason_of(error)}") from None
 
 
 def describe(model, seed, dtype, config, corpus, **others):

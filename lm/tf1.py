@@ -37,14 +37,6 @@ def __getattr__(name):
   return getattr(_load(), name)
 
 
-def reason_of(error):
-  """Returns what an exception says, as one sentence."""
-  # TensorFlow's own have it within a stack trace, before the operation's name.
-  text = getattr(error, "message", str(error)).partition("[[{{node")[0]
-  lines = [line.strip() for line in text.split("\n") if line.strip()]
-  return (lines or [type(error).__name__])[-1].rstrip(".?") + "."
-
-
 @functools.cache
 def _load():
   """Returns the module `tensorflow.compat.v1`, loaded with its RNN cells."""

@@ -28,6 +28,7 @@ import time
 import numpy as np
 
 from lm import device, layers, memory, peers, run_folder, tf1
+from lm.command import reason_of
 from lm.tf_config import WorkersError
 
 # Seconds until a worker that is reachable but does not answer counts as lost.
@@ -145,7 +146,7 @@ class Workers(OneWorker):
       )
     except tf1.errors.OpError as error:
       port = addresses[index].rpartition(":")[2]
-      reason = peers.why_not_free(int(port)) or tf1.reason_of(error)
+      reason = peers.why_not_free(int(port)) or reason_of(error)
       raise WorkersError(
         f"Worker {index} cannot take port {port}: {reason}. End the program "
         "that uses it, or put another port into each worker's TF_CONFIG."
@@ -335,7 +336,7 @@ class Workers(OneWorker):
       time.sleep(0.5)
     # "Collective ops is aborted by: REASON", among much else.
     reasons = re.findall("aborted by: (.*)", error.message)
-    reason = (reasons or [tf1.reason_of(error)])[-1].rstrip(".")
+    reason = (reasons or [reason_of(error)])[-1].rstrip(".")
     return f"A worker failed, or the connection to it did ({reason})."
 
 
