@@ -309,10 +309,16 @@ def perplexity_of_counting(rnn_mode, dtype):
     return ptb_word_lm.run_epoch(session, model, model.train_op)
 
 
-@MODES
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+  ("dtype", "rnn_mode"),
+  [
+    ("bfloat16", "basic"),
+    ("bfloat16", "block"),
+    ("float16", "block"),
+    ("float16", "cudnn"),
+  ],
+)
 def test_16_bits_learn(dtype, rnn_mode):
-  skip_what_tensorflow_cannot(dtype, rnn_mode)
   expected = perplexity_of_counting(rnn_mode, "float32")
   assert expected < 1.1
   found = perplexity_of_counting(rnn_mode, dtype)
