@@ -49,7 +49,10 @@ def gpu():
 
 @pytest.fixture
 def on_cpu(monkeypatch):
-  """Lets commands train as they do on a machine without a GPU."""
+  """Lets commands train as without a GPU.
+
+  Other processes have none. In this process the choices are those of a CPU.
+  """
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # For other processes.
   monkeypatch.setattr("lm.device.has_gpu", lambda: False)
 

@@ -4,7 +4,7 @@
 
 The paper: Recurrent Neural Network Regularization, arXiv:1409.2329. Training is
 by truncated back-propagation: the text passes in pieces of num_steps words, and
-the LSTM's state is fed from each piece to the next.
+the LSTM's state goes on from each piece to the next.
 
 Dimensions in the comments: B = batch_size, T = num_steps, H = hidden_size,
 V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
@@ -286,6 +286,7 @@ def run_epoch(
         progress.step += 1
         perplexity = perplexity_of(progress.costs / progress.step / num_steps)
         if not math.isfinite(perplexity + grad_norm):
+          model.kept.start(session)
           raise DivergedError(title, progress.step, size)
         reporter.report(progress.step - 1, perplexity, wps)
       if on_step:
@@ -331,7 +332,7 @@ def train(
     folder: a RunFolder or NoRunFolder. Training resumes from its checkpoint.
     seed: the seed of the initial weights and the dropout masks.
     dtype: the type to train in, as PTBModel takes it.
-    stop: checked after each step; if true, a checkpoint is written, the valid
+    stop: checked as in run_epoch; if true, a checkpoint is written, the valid
       perplexity is printed, and the training ends.
     workers: as PTBModel takes it.
     init_checkpoint: the checkpoint with the initial weights; None to draw them.
@@ -508,22 +509,23 @@ def run_training(args):
   config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
   check_sizes(config, corpus)
   config.check_samples(len(addresses))
-  # This loads TensorFlow, which bad input need not wait for.
-  rnn_mode = args.rnn_mode or run_folder.rnn_mode_in(args.save_path)
-  rnn_mode = device.checked_mode(rnn_mode or device.fastest_mode(config))
-  config = dataclasses.replace(config, rnn_mode=rnn_mode)
-  dtype = device.type_of(args.use_fp16, args.tf32, rnn_mode)
   init_checkpoint = source and source.checkpoint
-  about = run_folder.describe(
-    *(args.model, args.seed, dtype, config, corpus),
-    exchange_fp16=args.exchange_fp16,
-    vocab_limit=args.vocab_size,
-    init_from=args.init_from,
-    init_checkpoint=init_checkpoint,
-  )
   exchange = {"wait": args.wait_for_workers, "fp16": args.exchange_fp16}
   workers = find_workers(addresses, index, config.batch_size, **exchange)
   with workers, workers.output():
+    # What the run in the folder has. Only worker 0 may know the folder.
+    kept = workers.of_all(run_folder.mode_and_type_in(args.save_path))[0]
+    # This loads TensorFlow, which bad input need not wait for.
+    rnn_mode = args.rnn_mode or kept[0] or device.fastest_mode(config)
+    config = dataclasses.replace(config, rnn_mode=device.checked_mode(rnn_mode))
+    dtype = device.type_of(args.use_fp16, args.tf32, rnn_mode, kept[1])
+    about = run_folder.describe(
+      *(args.model, args.seed, dtype, config, corpus),
+      exchange_fp16=args.exchange_fp16,
+      vocab_limit=args.vocab_size,
+      init_from=args.init_from,
+      init_checkpoint=init_checkpoint,
+    )
     workers.check_alike(about)
     folder = run_folder.NoRunFolder()
     if args.save_path is not None and index == 0:

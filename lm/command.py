@@ -21,7 +21,8 @@ class FlagError(InputError, ValueError):
 
 # What TensorFlow raises if a GPU fails, and how it says that memory ran out.
 _OF_GPU = {"InternalError", "UnknownError", "FailedPreconditionError"}
-_OF_GPU |= {"UnimplementedError", "NotFoundError"}
+_OF_GPU |= {"UnimplementedError"}
+_GPU_FAILS = r"\b(CUDA|CUDNN|CUBLAS|CU)_[A-Z]|cuDNN|cuBLAS|\bDNN library|GPU:\d"
 _GPU_IS_FULL = "OUT_OF_MEMORY|ALLOC_FAILED|[Oo]ut of memory"
 
 
@@ -116,16 +117,26 @@ def reason_of(error):
   return (lines or [type(error).__name__])[-1].rstrip(".?") + "."
 
 
+def is_out_of_memory(error):
+  """Says whether an exception says that memory ran out, also a GPU's."""
+  # By its name, as TensorFlow may not be loaded.
+  return (
+    isinstance(error, MemoryError)
+    or type(error).__name__ == "ResourceExhaustedError"
+    or (_is_of_gpu(error) and bool(re.search(_GPU_IS_FULL, str(error))))
+  )
+
+
+def _is_of_gpu(error):
+  """Says whether an exception is what TensorFlow raises if a GPU fails."""
+  return type(error).__name__ in _OF_GPU and re.search(_GPU_FAILS, str(error))
+
+
 def _sentence_for(error, too_large):
   """Returns what to say about an error, if anything; raises a bug of ours."""
-  # By its name, as TensorFlow may not be loaded.
-  name = type(error).__name__
-  is_of_gpu = name in _OF_GPU and re.search(r"CU\w+_|GPU|DNN", str(error))
-  is_memory = is_of_gpu and re.search(_GPU_IS_FULL, str(error))
-  is_memory = is_memory or name == "ResourceExhaustedError"
-  if is_memory or isinstance(error, MemoryError):
+  if is_out_of_memory(error):
     return too_large
-  if is_of_gpu:
+  if _is_of_gpu(error):
     return (
       f"The GPU failed: {reason_of(error)} With CUDA_VISIBLE_DEVICES=-1 in "
       "the environment, the CPU computes."

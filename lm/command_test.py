@@ -224,6 +224,17 @@ def test_what_a_gpu_raises_becomes_a_sentence(capfd, kind, text, message):
   assert capfd.readouterr() == ("", f"try.py: {message}\n")
 
 
+@pytest.mark.parametrize(
+  "text", ["oneDNN primitive failed", "/data/GPU/x is missing", "FOCUS_X"]
+)
+def test_other_errors_are_not_taken_for_those_of_a_gpu(text):
+  def body():
+    raise tf1.errors.InternalError(None, None, text)
+
+  with pytest.raises(tf1.errors.InternalError):
+    command.run("try.py", [""], body)
+
+
 def test_an_argument_that_is_no_flag(capfd):
   assert command.run("try.py", ["try.py", "x"], None) == 2
   told = "try.py: 'x' is not a flag; --help lists them.\n"

@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 
-from lm import memory, tf1
+from lm import memory, tf1, unused_gpu
 from lm.command import FlagError
 from lm.rnn_modes import NEED_GPU
 
@@ -36,10 +36,17 @@ def _details_of_gpus():
   return list(map(tf1.config.experimental.get_device_details, gpus))
 
 
-def _are_old():
-  """Says whether a GPU knows neither TF32 nor bfloat16, as before Ampere."""
-  capabilities = (d.get("compute_capability") for d in _details_of_gpus())
-  return any(c is not None and c < (8, 0) for c in capabilities)
+def _is_old():
+  """Says whether the GPU knows neither TF32 nor bfloat16, as before Ampere."""
+  for first in _details_of_gpus()[:1]:  # The others are not used.
+    return (first.get("compute_capability") or (8, 0)) < (8, 0)
+  return False
+
+
+def _why_none():
+  """Returns why there is no GPU, a sentence and a space; else ""."""
+  why = unused_gpu.reason()
+  return f"{why} " if why else ""
 
 
 def session():
@@ -55,50 +62,56 @@ def session_config(**options):
 
 
 def fastest_mode(config):
-  """Returns the rnn_mode of a config, but cudnn where there is a GPU."""
+  """Returns the fastest rnn_mode: cudnn on a GPU, else that of the config."""
   return "cudnn" if has_gpu() else config.rnn_mode
 
 
 def checked_mode(rnn_mode):
-  """Returns the rnn_mode; raises FlagError if it needs a GPU: there is none."""
+  """Returns the rnn_mode; raises FlagError if it cannot be used here."""
   if rnn_mode != usable_mode(rnn_mode):
     raise FlagError(
-      f"rnn_mode {rnn_mode} needs a GPU, and TensorFlow has none here. Give "
-      "--rnn_mode=block, which computes the same."
+      f"rnn_mode {rnn_mode} needs a GPU, and TensorFlow has none here. "
+      f"{_why_none()}Give --rnn_mode=block, which computes the same."
     )
   return rnn_mode
 
 
 def usable_mode(rnn_mode):
-  """Returns the rnn_mode, but block for one that needs a GPU without one."""
+  """Returns the rnn_mode, or block if it needs a GPU and there is none."""
   return "block" if rnn_mode in NEED_GPU and not has_gpu() else rnn_mode
 
 
-def type_of(use_fp16, tf32, rnn_mode):
+def type_of(use_fp16, tf32, rnn_mode, of_run=None):
   """Returns the type of the products for these flags, as PTBModel takes it.
 
   16 bits are bfloat16, which has the range of a float32; but float16 on GPUs
   before compute capability 8.0 and in the mode cudnn, in which TensorFlow's
-  gradients are infinite in bfloat16.
+  gradients are infinite in bfloat16. A run that resumes keeps its type of 16
+  bits, `of_run`, where it can.
   """
   if tf32 and use_fp16:
     raise FlagError("--tf32 and --use_fp16 are two types: leave out one.")
-  if tf32 and (not has_gpu() or _are_old()):
+  if tf32 and (not has_gpu() or _is_old()):
+    advice = "Leave it out."
+    if of_run == TF32:
+      advice = "The run began with it: resume it where there is one."
     raise FlagError(
       "--tf32 needs a GPU with a compute capability of 8.0 or more, and "
-      "TensorFlow has none here. Leave it out."
+      f"TensorFlow has none here. {_why_none()}{advice}"
     )
-  if use_fp16:
-    return "float16" if rnn_mode == "cudnn" or _are_old() else "bfloat16"
-  return TF32 if tf32 else "float32"
+  if not use_fp16:
+    return TF32 if tf32 else "float32"
+  if of_run == "float16" or rnn_mode == "cudnn":
+    return "float16"
+  return "float16" if _is_old() and of_run != "bfloat16" else "bfloat16"
 
 
 @contextlib.contextmanager
 def products_in(dtype):
-  """Lets GPUs multiply float32 matrices in TF32 in the block, if `dtype` is so.
+  """Returns a context in which products have this type: TF32 only if it is so.
 
   TensorFlow looks at that when it computes a product, not when it builds the
-  graph.
+  graph. The other types are in the graph.
   """
   allow = tf1.config.experimental.enable_tensor_float_32_execution
   allow(dtype == TF32)
@@ -159,7 +172,7 @@ def prepare(num_gpus, num_workers=1, deterministic=False):
   if num_gpus > (found := len(tf1.config.list_physical_devices("GPU"))):
     raise FlagError(
       f"--num_gpus={num_gpus} is more than the {found} GPUs that TensorFlow "
-      "finds here. Make it smaller, or leave it out."
+      f"finds here. {_why_none()}Make it smaller, or leave it out."
     )
   if num_gpus > 1 and num_workers > 1:
     raise FlagError(

@@ -6,7 +6,7 @@ import os
 import pytest
 
 import configs
-from lm import command, device, tf1
+from lm import command, device, tf1, unused_gpu
 
 
 def pretend_gpu(monkeypatch, *capabilities):
@@ -38,6 +38,38 @@ def test_the_type_follows_the_hardware_and_the_mode(
   pretend_gpu(monkeypatch, *filter(None, [capability]))
   assert device.type_of(True, False, rnn_mode) == dtype
   assert device.type_of(False, False, rnn_mode) == "float32"
+
+
+def test_a_run_keeps_its_16_bits_where_it_can(monkeypatch):
+  pretend_gpu(monkeypatch)
+  assert device.type_of(True, False, "block", "float16") == "float16"
+  assert device.type_of(False, False, "block", "float16") == "float32"
+  pretend_gpu(monkeypatch, (7, 5))
+  assert device.type_of(True, False, "block", "bfloat16") == "bfloat16"
+  assert device.type_of(True, False, "cudnn", "bfloat16") == "float16"
+  assert device.type_of(True, False, "block", "float32") == "float16"
+
+
+def test_the_first_gpu_counts(monkeypatch):
+  pretend_gpu(monkeypatch, (9, 0), (7, 5))
+  assert device.type_of(True, False, "block") == "bfloat16"
+  assert device.type_of(False, True, "block") == "tf32"
+
+
+def test_a_refusal_says_why_there_is_no_gpu(monkeypatch):
+  pretend_gpu(monkeypatch)
+  monkeypatch.setattr(unused_gpu, "reason", lambda: "The GPU X is off.")
+  none = "TensorFlow has none here. The GPU X is off. "
+  with pytest.raises(command.FlagError, match=f"{none}Give --rnn_mode=block"):
+    device.checked_mode("cudnn")
+  with pytest.raises(command.FlagError, match=f"{none}Leave it out"):
+    device.type_of(False, True, "block")
+  with pytest.raises(command.FlagError, match=f"{none}The run began with it: "):
+    device.type_of(False, True, "block", "tf32")
+  with pytest.raises(
+    command.FlagError, match=r"finds here\. The GPU X is off\. M"
+  ):
+    device.prepare(2)
 
 
 @pytest.mark.parametrize("capabilities", [[], [(7, 5)]])

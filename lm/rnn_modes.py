@@ -8,8 +8,8 @@ A mode is a function that runs one layer over the T unrolled steps:
            16-bit type
   c, h     float32 [B, H], the layer's cell and output before the first step
   forget_bias   a number that is added to the input of the gate f
-  outputs  the same as one or as many tensors, of the type of the inputs; what
-           is the faster form depends on the mode
+  outputs  a list of T tensors [B, H] or one [T, B, H], whichever is faster for
+           the mode; of the type of the inputs
   c, h     float32 [B, H], the same after the last step
 
 All modes compute the same function, TensorFlow's BasicLSTMCell, from the same

@@ -120,8 +120,14 @@ class RunFolder(NoRunFolder):
       first = read_config(path)
       config = self._about["config"] = dict(about["config"])
       # These two stay as they were when the run began.
-      if "rnn_mode" in first["config"]:
-        config["rnn_mode"] = first["config"]["rnn_mode"]
+      mode = first["config"].get("rnn_mode")
+      if mode not in (None, config["rnn_mode"]):
+        logging.warning(
+          "%s began in rnn_mode %s: with another, its last digits differ.",
+          path,
+          mode,
+        )
+        config["rnn_mode"] = mode
       if "init_checkpoint" in first:
         self._about["init_checkpoint"] = first["init_checkpoint"]
       # Another end is written only when the checkpoint is known to allow it.
@@ -339,11 +345,12 @@ def describe(model, seed, dtype, config, corpus, **others):
   return {**about, **{name: value for name, value in others.items() if value}}
 
 
-def rnn_mode_in(path):
-  """Returns the rnn_mode of the run in a folder; None if there is no run."""
+def mode_and_type_in(path):
+  """Returns the rnn_mode and the dtype of a folder's run; None if unknown."""
   if path is None or not checkpoints.steps_in(path):
-    return None
-  return read_config(path)["config"].get("rnn_mode")
+    return None, None
+  about = read_config(path)
+  return about["config"].get("rnn_mode"), about.get("dtype")
 
 
 def check_name(path, flag="--save_path"):

@@ -34,14 +34,18 @@ def define(models):
     "rnn_mode",
     None,
     list(RNN_MODES),
-    "How to compute the LSTM. (default: that of the run in --save_path; else "
-    "cudnn on a GPU, basic for small on a CPU, and block)",
+    "How to compute the LSTM. (default: as the run in --save_path; for a new "
+    "one cudnn on a GPU, and on a CPU basic for small, otherwise block)",
   )
   boolean("use_fp16", False, "Train in 16 bits, with weights in float32.")
   help_text = "On GPUs, train with products in TF32, which has 10 bits of "
   boolean("tf32", False, help_text + "mantissa. Evaluation has float32.")
-  help_text = "On GPUs, let the same seed give the same bits, more slowly. (On "
-  boolean("deterministic", False, help_text + "CPUs it does so anyway.)")
+  help_text = (
+    "On GPUs, sum in a fixed order, so that a seed gives the same bits "
+  )
+  boolean(
+    "deterministic", False, help_text + "again. (On CPUs it does so anyway.)"
+  )
   flags.DEFINE_integer(
     "seed", 1, "Of the initial weights and the dropout masks.", 0, 2**31 - 1
   )

@@ -22,7 +22,13 @@ def reason(monkeypatch, tmp_path):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     stub = tmp_path / "nvidia-smi"
-    stub.write_text(f"#!/bin/sh\nprintf '%s\\n' '{printed}'\nexit {status}\n")
+    name, _, capability = printed.rpartition(", ")
+    stub.write_text(f"""#!/bin/sh
+case "$*" in
+  *compute_cap*) echo "{capability}"; exit {int(capability == "?")} ;;
+  *) echo "{name or printed}" >&{1 if name else 2}; exit {status} ;;
+esac
+""")
     stub.chmod(0o755)
     return unused_gpu.reason()
 
@@ -53,15 +59,11 @@ def test_a_gpu_in_use_or_hidden_is_no_news(reason, monkeypatch):
     ),
     (
       "NVIDIA GeForce GTX 980, 535.1, 5.2",
-      "TensorFlow needs compute capability 6.0, it has 5.2.",
+      "its compute capability is 5.2, and TensorFlow needs 6.0. Take a newer "
+      "GPU.",
     ),
     (
       "NVIDIA H200, 580.95.05, 9.0",
-      "CUDA's libraries are not installed. scripts/setup_venv.sh installs "
-      "them, or pip install 'tensorflow[and-cuda]'.",
-    ),
-    (  # What an old nvidia-smi does not know is left out.
-      "NVIDIA H200",
       "CUDA's libraries are not installed. scripts/setup_venv.sh installs "
       "them, or pip install 'tensorflow[and-cuda]'.",
     ),
@@ -75,15 +77,22 @@ def test_why_a_gpu_is_not_used(reason, printed, why):
 def test_other_reasons(reason, monkeypatch):
   h200 = "NVIDIA H200, 580.95.05, 9.0"
   assert reason(h200, packages=["nvidia-cudnn-cu12"]) == (
-    "The GPU NVIDIA H200 is not used: TF_CPP_MIN_LOG_LEVEL=0 shows what "
-    "TensorFlow says about it."
+    "The GPU NVIDIA H200 is not used: TensorFlow does not say why. With "
+    "TF_CPP_MIN_LOG_LEVEL=0 in the environment it says more."
   )
   assert reason("Driver/library version mismatch.", 9) == (
     "No GPU is used: nvidia-smi fails (Driver/library version mismatch). "
     "Install or restart NVIDIA's driver."
   )
-  assert "(It says nothing)" in reason("", 9)
+  assert "(it says nothing)" in reason("", 9)
+  assert reason("No devices were found") is None
+  # An old driver knows no compute capabilities.
+  assert "its driver 410.1 is too old." in reason("NVIDIA K80, 410.1, ?")
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
-  assert "CUDA_VISIBLE_DEVICES=7 names none of this machine." in reason(h200)
+  assert "CUDA's libraries are not installed" in reason(h200)
+  found = reason(h200, packages=["nvidia-cudnn-cu12"])
+  assert "CUDA_VISIBLE_DEVICES=7 may hide it." in found
   monkeypatch.setattr(tf1.test, "is_built_with_cuda", lambda: False)
-  assert "this package of TensorFlow was built without CUDA" in reason(h200)
+  assert "this package of TensorFlow has no CUDA. Install PyPI's" in reason(
+    h200
+  )

@@ -28,7 +28,7 @@ import time
 import numpy as np
 
 from lm import device, layers, memory, peers, run_folder, tf1
-from lm.command import reason_of
+from lm.command import is_out_of_memory, reason_of
 from lm.tf_config import WorkersError
 
 # Seconds until a worker that is reachable but does not answer counts as lost.
@@ -279,10 +279,16 @@ class Workers(OneWorker):
 
   def _reduced(self, tensor, how):
     """Adds to the graph the sum ("Add") or maximum ("Max") over the workers."""
+    # All of a group are on one kind of device. Whole numbers stay on the CPU.
+    is_whole = tensor.dtype.is_integer
+    with tf1.device("/device:CPU:0" if is_whole else None):
+      return self._collective(tensor, how, 2 if is_whole else 1)
+
+  def _collective(self, tensor, how, group):
     return tf1.raw_ops.CollectiveReduce(
       input=tensor,
       group_size=self.size,
-      group_key=1,
+      group_key=group,
       instance_key=next(self._numbers),
       merge_op=how,
       final_op="Id",
@@ -315,9 +321,9 @@ class Workers(OneWorker):
       raise
     try:
       return result.result()
-    except tf1.errors.ResourceExhaustedError:
-      raise
     except tf1.errors.OpError as error:
+      if is_out_of_memory(error):
+        raise
       if not self._have_met:
         raise WorkersError(
           "The workers cannot connect to each other. Do all of them run, with "

@@ -61,8 +61,12 @@ def measure_once(row, kind, dtype, mode, root, seconds):
     [sys.executable, WORKER, *about],
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,
-    # As lm/tf1.py sets it, for older checkouts too.
-    env={"TF_ENABLE_ONEDNN_OPTS": "1", **os.environ},
+    # As lm/tf1.py has them, for older checkouts too.
+    env={
+      "TF_ENABLE_ONEDNN_OPTS": "1",
+      "NVIDIA_TF32_OVERRIDE": "1" if dtype == "tf32" else "0",
+      **os.environ,
+    },
   )
   result = {"error": f"its process ended with status {process.returncode}"}
   if process.returncode == 0:

@@ -25,7 +25,7 @@ def graph(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", benchmark.DTYPES)
-def test_training_is_measured_in_that_type(graph, dtype):
+def test_training_is_measured_in_that_type(graph, some_gpu, dtype):
   assert benchmark_worker.train(TOY, dtype, 0.0) > 0
   operations = graph.get_operations()
   assert any("GradientDescent" in op.type for op in operations)

@@ -14,7 +14,6 @@ import json
 import math
 import os
 import resource
-import shutil
 import sys
 import time
 import timeit
@@ -51,8 +50,11 @@ def draw_ids(config, steps=100):
   return ids.astype(np.int32)
 
 
-def load_tf1():
-  """Returns the checkout's module tf1, set up for the default graph."""
+def load_tf1(dtype):
+  """Returns the checkout's module tf1, set up for the default graph.
+
+  Raises ValueError if the type needs a GPU and there is none.
+  """
   try:
     from lm import tf1
   except ImportError:  # Older checkouts have no folder lm.
@@ -60,12 +62,14 @@ def load_tf1():
   tf1.disable_eager_execution()
   tf1.logging.set_verbosity(tf1.logging.ERROR)
   tf1.set_random_seed(1)  # TF_DETERMINISTIC_OPS wants one.
+  if dtype == "tf32" and not tf1.config.list_physical_devices("GPU"):
+    raise ValueError("TF32 needs a GPU")
   return tf1
 
 
 def build(config, dtype):
   """Returns a session and a PTBModel for training, on words drawn at random."""
-  tf1 = load_tf1()
+  tf1 = load_tf1(dtype)
   import ptb_word_lm
 
   # Older checkouts do not know the argument.
@@ -126,7 +130,7 @@ def sizes_of(config):
 
 def floor(config, dtype, seconds):
   """Measures what bounds a step: on a CPU its matrix products, one by one."""
-  tf1 = load_tf1()
+  tf1 = load_tf1(dtype)
   if tf1.config.list_physical_devices("GPU"):
     return floor_of_gpu(config, dtype)
   return floor_of_cpu(config, dtype, seconds)
@@ -138,7 +142,7 @@ def floor_of_gpu(config, dtype, size=8192):
   The products of a step are too small for a GPU: most of the time of each, if
   it is timed alone, goes into starting it.
   """
-  tf1 = load_tf1()
+  tf1 = load_tf1(dtype)
   tf1.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
   dtype = "float32" if dtype == "tf32" else dtype
   options = tf1.ConfigProto()
@@ -163,7 +167,7 @@ def floor_of_gpu(config, dtype, size=8192):
 
 def floor_of_cpu(config, dtype, seconds):
   """Measures a step's matrix products, each alone for `seconds` / 30."""
-  tf1 = load_tf1()
+  tf1 = load_tf1(dtype)
   options = tf1.ConfigProto()
   # Else TensorFlow would leave out the products: nobody reads their results.
   options.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -232,16 +236,19 @@ def pytorch(config, dtype, seconds):
     (losses / config.batch_size).backward()
     nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
     sgd.step()
-    losses.item()  # As a training looks at it. A GPU is then done.
-    return tuple(tensor.detach() for tensor in state)
+    return losses, tuple(tensor.detach() for tensor in state)
 
   clock, steps, state = Clock(seconds), config.num_steps, None
-  for begin in itertools.cycle(range(0, len(ids) - steps, steps)):
+  every = 10 if device == "cuda" else 1  # As often as this project looks.
+  begins = itertools.cycle(range(0, len(ids) - steps, steps))
+  for number, begin in enumerate(begins, 1):
     batch = ids[begin : begin + steps + 1]
-    state = step(batch[:-1], batch[1:], state)
-    clock.tick()
-    if clock:
-      return clock.median()
+    losses, state = step(batch[:-1], batch[1:], state)
+    if number % every == 0:
+      losses.item()  # A GPU is then done.
+      clock.tick()
+      if clock:
+        return clock.median() / every
 
 
 KINDS = {"train": train, "floor": floor, "pytorch": pytorch}
@@ -255,8 +262,6 @@ def main(kind, model, mode, dtype, seconds, root):
 
     config = configs.CONFIGS[model]()
     config = dataclasses.replace(config, rnn_mode=mode or config.rnn_mode)
-    if dtype == "tf32" and not shutil.which("nvidia-smi"):
-      raise ValueError("TF32 needs a GPU")
     result = {"seconds": KINDS[kind](config, dtype, float(seconds))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result["peak_mib"] = peak // 1024  # Linux counts in KiB.

@@ -8,7 +8,7 @@
 #   speed          12  three rounds of the mode cudnn, beside PyTorch if it is there
 #   tests          12  the test suite, with the Penn Treebank's records
 #   workers         2  an epoch of small by one process, and by two on one card
-#   resume          6  small, killed and resumed: are the perplexities the same?
+#   resume          6  toy models and small, killed and resumed: the same?
 #   small           6  small in float32, all epochs
 #   medium         30  medium in float32, all epochs; medium_tf32 with --tf32
 #   large          60  large in float32, all epochs; large_tf32 with --tf32
@@ -19,6 +19,7 @@
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+script=$PWD/measure/on_gpu.sh
 out=${OUT:-runs/gpu}
 data=${PTB_DATA:-simple-examples/data}
 read -ra python <<<"${PYTHON:-.venv/bin/python}"
@@ -28,10 +29,11 @@ declare -A minutes=(
 )
 
 main() {
-  local part
-  for part in "${@:-none}"; do
+  local part status=0
+  for part in "${@:-no part}"; do
     [[ ${minutes[$part]-} ]] || {
-      echo "on_gpu.sh: '$part' is none of: ${!minutes[*]}." >&2
+      echo "on_gpu.sh: '$part' is not one of its parts:" >&2
+      sed -n 's/^#   / /p' "$script" >&2
       exit 2
     }
   done
@@ -41,9 +43,13 @@ main() {
   for part; do
     mkdir -p "$out/$part"
     echo "== $part"
-    timeout -s INT -k 20 "${minutes[$part]}m" "$0" --one "$part" 2>&1 |
-      tee -a "$out/$part/log.txt" || echo "== $part ended with status $?"
+    timeout -s INT -k 20 "${minutes[$part]}m" "$script" --one "$part" 2>&1 |
+      tee -a "$out/$part/log.txt" || {
+      status=$?
+      echo "== $part ended with status $status"
+    }
   done
+  return "$status"
 }
 
 # bench NAME FLAG...: measures, and keeps the numbers in NAME.json.
@@ -90,9 +96,12 @@ workers() {
 
 resume() {
   local run=(--hparams=max_max_epoch=3 --deterministic)
+  TF_DETERMINISTIC_OPS=1 "${python[@]}" measure/torture.py --kills=2 --epochs=2
   train whole "${run[@]}"
   timeout -s KILL 30 "${python[@]}" ptb_word_lm.py --data_path="$data" \
     --save_path="$here/killed" --checkpoint_minutes=0.1 "${run[@]}" || true
+  compgen -G "$here/killed/model.ckpt-*" >/dev/null ||
+    echo "It was killed before its first checkpoint."
   train killed "${run[@]}"
   diff <(perplexities_of whole) <(perplexities_of killed) &&
     echo "All perplexities are the same."

@@ -51,9 +51,14 @@ main() {
       for part in valid test; do average 2 && average 5; done
       ;;
     *)
-      if nvidia-smi &>/dev/null; then train "$1" 1; else
-        train "$1" 1 --use_fp16
+      half=--use_fp16
+      if [[ -f $folder/$1/seed1/config.json ]]; then # It keeps its type.
+        grep -q '"dtype": "b*float16"' "$folder/$1/seed1/config.json" || half=''
+      elif nvidia-smi &>/dev/null; then
+        half=''
       fi
+      # shellcheck disable=SC2086
+      train "$1" 1 $half
       ;;
   esac
   "$python" "$root/measure/report.py" "$folder"

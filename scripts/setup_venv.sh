@@ -6,7 +6,7 @@
 # What pip has installed is noted in .venv. So a second call finds nothing to
 # do, and one that was interrupted is repaired. The environment variable PYTHON
 # names the Python to make .venv with. Where nvidia-smi answers, TensorFlow comes
-# with CUDA's libraries (some 5 GB); the variable PTB_GPU, yes or no, decides
+# with CUDA's libraries (4 GB more); the variable PTB_GPU, yes or no, decides
 # otherwise.
 set -euo pipefail
 
@@ -24,7 +24,7 @@ fail() {
 
 # TensorFlow's packages use GPUs on x86_64 only.
 gpu=${PTB_GPU-}
-if [[ -z $gpu && $(uname -m) == x86_64 ]] && nvidia-smi &>/dev/null; then
+if [[ -z $gpu && $(uname -m) == x86_64 ]] && timeout 20 nvidia-smi &>/dev/null; then
   gpu=yes
 fi
 case $gpu in
