@@ -25,7 +25,7 @@ class DivergedError(InputError, ArithmeticError):
 def steps_per_look():
   """Returns after how many steps of a pass Python looks at their costs.
 
-  On a GPU, fetching them takes a noticeable part of a step. On a CPU it does not.
+  A GPU has to wait for that. A CPU loses next to no time.
   """
   return _MOST_STEPS if device.has_gpu() else 1
 

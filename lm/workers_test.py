@@ -589,7 +589,7 @@ def test_more_workers_than_rows():
     workers.Workers(["a:1", "b:1", "c:1"], 0, 2)
 
 
-def start(addresses, index, folder):
+def start(addresses, index, folder, *flags):
   """Starts a worker of a run that never ends by itself; returns the Popen."""
   return subprocess.Popen(
     [
@@ -599,6 +599,7 @@ def start(addresses, index, folder):
       "--hparams=hidden_size=8,num_steps=5,max_max_epoch=100000",
       f"--save_path={folder}",
       "--checkpoint_minutes=0",
+      *flags,
     ],
     env={
       **os.environ,
@@ -613,9 +614,10 @@ def start(addresses, index, folder):
 
 def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path):
   addresses = [f"127.0.0.1:{port}" for port in launch_local.free_ports(2)]
+  other_folder = tmp_path / "not made"
   with (
-    start(addresses, 0, tmp_path) as first,
-    start(addresses, 1, tmp_path / "not made") as second,
+    start(addresses, 0, tmp_path, "--rnn_mode=block") as first,
+    start(addresses, 1, other_folder, "--rnn_mode=block") as second,
   ):
     while not checkpoints.steps_in(str(tmp_path)):
       assert first.poll() is None
@@ -629,8 +631,8 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path):
     f"ptb_word_lm.py: Worker 1 at {addresses[1]} was lost. Its own messages"
   )
   step = checkpoints.steps_in(str(tmp_path))[-1]
-  with (
-    start(addresses, 1, tmp_path) as second,
+  with (  # In the mode that the first worker's folder has.
+    start(addresses, 1, other_folder) as second,
     start(addresses, 0, tmp_path) as first,
   ):
     assert first.stdout.readline().startswith("Epoch: 1 Learning rate")
@@ -639,9 +641,10 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path):
     _, other = second.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (130, 130)
   assert f"Resuming {tmp_path} from model.ckpt-{step}: epoch 1" in told
+  assert "rnn_mode block, " in other
   assert told.splitlines()[-1] == other.splitlines()[-1]
   assert told.splitlines()[-1].startswith("Stopped in epoch 1, after step")
-  assert not pathlib.Path(tmp_path, "not made").exists()
+  assert not other_folder.exists()
 
 
 def test_the_first_is_killed_where_tensorflow_does_not_notice():
