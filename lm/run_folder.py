@@ -121,7 +121,7 @@ class RunFolder(NoRunFolder):
       config = self._about["config"] = dict(about["config"])
       # These two stay as they were when the run began.
       mode = first["config"].get("rnn_mode")
-      if mode not in (None, config["rnn_mode"]):
+      if mode not in (None, config.get("rnn_mode")):
         logging.warning(
           "%s began in rnn_mode %s: with another, its last digits differ.",
           path,
