@@ -68,21 +68,34 @@ def cudnn(monkeypatch):
 
 
 @pytest.fixture
-def some_gpu(cudnn, monkeypatch):
-  """A GPU; where there is none, TensorFlow seems to have one.
+def pretend_gpus(monkeypatch):
+  """A function: lets TensorFlow list GPUs of these compute capabilities.
 
-  What is placed on it is computed by the CPU. For tests in this process only.
+  What is placed on them is computed by the CPU. For tests in this process only.
   """
-  from lm import device, tf1
+  from lm import tf1
+
+  def details_of(capability):
+    return {"compute_capability": capability, "device_name": "NVIDIA X"}
+
+  def pretend(*capabilities):
+    monkeypatch.setattr(
+      tf1.config, "list_physical_devices", lambda kind=None: capabilities
+    )
+    monkeypatch.setattr(
+      tf1.config.experimental, "get_device_details", details_of
+    )
+
+  return pretend
+
+
+@pytest.fixture
+def some_gpu(cudnn, pretend_gpus):
+  """A GPU; where there is none, TensorFlow seems to have one."""
+  from lm import device
 
   if not device.has_gpu():
-    details = {"device_name": "Pretended", "compute_capability": (9, 0)}
-    pretend = {
-      "list_physical_devices": lambda kind=None: ["/physical_device:GPU:0"],
-      "experimental.get_device_details": lambda gpu: details,
-    }
-    for name, function in pretend.items():
-      monkeypatch.setattr(f"{tf1.config.__name__}.{name}", function)
+    pretend_gpus((9, 0))
 
 
 def call_main(module, *args):

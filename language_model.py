@@ -325,9 +325,8 @@ class LanguageModel(contextlib.AbstractContextManager):
     order = np.argsort([len(line) for line in lines], kind="stable")
     scores = {}
     for begin in range(0, len(lines), _MOST_ROWS):
-      batch = order[
-        begin : begin + _MOST_ROWS
-      ]  # Of similar length: little padding.
+      # Of similar length: little padding.
+      batch = order[begin : begin + _MOST_ROWS]
       found, _ = self._score([lines[i] for i in batch], None)
       scores.update(zip(batch, found, strict=True))
     return [scores[i] for i in range(len(lines))]

@@ -101,9 +101,11 @@ def type_of(use_fp16, tf32, rnn_mode, of_run=None):
     )
   if not use_fp16:
     return TF32 if tf32 else "float32"
-  if of_run == "float16" or rnn_mode == "cudnn":
+  if rnn_mode == "cudnn":
     return "float16"
-  return "float16" if _is_old() and of_run != "bfloat16" else "bfloat16"
+  if of_run in ("float16", "bfloat16"):
+    return of_run
+  return "float16" if _is_old() else "bfloat16"
 
 
 @contextlib.contextmanager

@@ -9,19 +9,6 @@ import configs
 from lm import command, device, tf1, unused_gpu
 
 
-def pretend_gpu(monkeypatch, *capabilities):
-  """Lets TensorFlow list a GPU of each of these compute capabilities."""
-  experimental = tf1.config.experimental
-
-  def details_of(capability):
-    return {"compute_capability": capability, "device_name": "NVIDIA X"}
-
-  monkeypatch.setattr(
-    tf1.config, "list_physical_devices", lambda kind: capabilities
-  )
-  monkeypatch.setattr(experimental, "get_device_details", details_of)
-
-
 @pytest.mark.parametrize(
   ("capability", "rnn_mode", "dtype"),
   [
@@ -33,31 +20,31 @@ def pretend_gpu(monkeypatch, *capabilities):
   ],
 )
 def test_the_type_follows_the_hardware_and_the_mode(
-  monkeypatch, capability, rnn_mode, dtype
+  pretend_gpus, capability, rnn_mode, dtype
 ):
-  pretend_gpu(monkeypatch, *filter(None, [capability]))
+  pretend_gpus(*filter(None, [capability]))
   assert device.type_of(True, False, rnn_mode) == dtype
   assert device.type_of(False, False, rnn_mode) == "float32"
 
 
-def test_a_run_keeps_its_16_bits_where_it_can(monkeypatch):
-  pretend_gpu(monkeypatch)
+def test_a_run_keeps_its_16_bits_where_it_can(pretend_gpus):
+  pretend_gpus()
   assert device.type_of(True, False, "block", "float16") == "float16"
   assert device.type_of(False, False, "block", "float16") == "float32"
-  pretend_gpu(monkeypatch, (7, 5))
+  pretend_gpus((7, 5))
   assert device.type_of(True, False, "block", "bfloat16") == "bfloat16"
   assert device.type_of(True, False, "cudnn", "bfloat16") == "float16"
   assert device.type_of(True, False, "block", "float32") == "float16"
 
 
-def test_the_first_gpu_counts(monkeypatch):
-  pretend_gpu(monkeypatch, (9, 0), (7, 5))
+def test_the_first_gpu_counts(pretend_gpus):
+  pretend_gpus((9, 0), (7, 5))
   assert device.type_of(True, False, "block") == "bfloat16"
   assert device.type_of(False, True, "block") == "tf32"
 
 
-def test_a_refusal_says_why_there_is_no_gpu(monkeypatch):
-  pretend_gpu(monkeypatch)
+def test_a_refusal_says_why_there_is_no_gpu(monkeypatch, pretend_gpus):
+  pretend_gpus()
   monkeypatch.setattr(unused_gpu, "reason", lambda: "The GPU X is off.")
   none = "TensorFlow has none here. The GPU X is off. "
   with pytest.raises(command.FlagError, match=f"{none}Give --rnn_mode=block"):
@@ -73,11 +60,11 @@ def test_a_refusal_says_why_there_is_no_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("capabilities", [[], [(7, 5)]])
-def test_tf32_needs_a_gpu_that_has_it(monkeypatch, capabilities):
-  pretend_gpu(monkeypatch, *capabilities)
+def test_tf32_needs_a_gpu_that_has_it(pretend_gpus, capabilities):
+  pretend_gpus(*capabilities)
   with pytest.raises(command.FlagError, match="--tf32 needs a GPU with a comp"):
     device.type_of(False, True, "block")
-  pretend_gpu(monkeypatch, (8, 0))
+  pretend_gpus((8, 0))
   assert device.type_of(False, True, "block") == "tf32"
 
 
@@ -93,27 +80,27 @@ def test_tf32_is_allowed_for_its_type_only():
   assert not is_allowed()
 
 
-def test_the_mode_follows_the_device(monkeypatch):
+def test_the_mode_follows_the_device(pretend_gpus):
   for capabilities, small, medium, usable in (
     ([], "basic", "block", "block"),
     ([(9, 0)], "cudnn", "cudnn", "cudnn"),
   ):
-    pretend_gpu(monkeypatch, *capabilities)
+    pretend_gpus(*capabilities)
     assert device.fastest_mode(configs.SmallConfig()) == small
     assert device.fastest_mode(configs.MediumConfig()) == medium
     assert device.usable_mode("cudnn") == usable
     for mode in ("basic", "block"):
       assert device.usable_mode(mode) == device.checked_mode(mode) == mode
   assert device.checked_mode("cudnn") == "cudnn"
-  pretend_gpu(monkeypatch)
+  pretend_gpus()
   with pytest.raises(command.FlagError, match="rnn_mode cudnn needs a GPU, "):
     device.checked_mode("cudnn")
 
 
-def test_the_name_of_gpus(monkeypatch):
-  pretend_gpu(monkeypatch, (9, 0))
+def test_the_name_of_gpus(pretend_gpus):
+  pretend_gpus((9, 0))
   assert device.name() == "the GPU NVIDIA X"
-  pretend_gpu(monkeypatch, (9, 0), (9, 0))
+  pretend_gpus((9, 0), (9, 0))
   assert device.name() == "the GPU NVIDIA X, the first of 2,"
 
 
@@ -122,8 +109,8 @@ def test_a_session_does_not_take_all_memory_of_a_gpu():
   assert config.gpu_options.allow_growth and config.allow_soft_placement
 
 
-def test_the_name_counts_the_cores_that_may_be_used(monkeypatch):
-  pretend_gpu(monkeypatch)  # None.
+def test_the_name_counts_the_cores_that_may_be_used(pretend_gpus):
+  pretend_gpus()  # None.
   cores = os.sched_getaffinity(0)
   os.sched_setaffinity(0, {min(cores)})
   try:

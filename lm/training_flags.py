@@ -38,13 +38,17 @@ def define(models):
     "one cudnn on a GPU, and on a CPU basic for small, otherwise block)",
   )
   boolean("use_fp16", False, "Train in 16 bits, with weights in float32.")
-  help_text = "On GPUs, train with products in TF32, which has 10 bits of "
-  boolean("tf32", False, help_text + "mantissa. Evaluation has float32.")
-  help_text = (
-    "On GPUs, sum in a fixed order, so that a seed gives the same bits "
+  boolean(
+    "tf32",
+    False,
+    "On GPUs, train with products in TF32, which has 10 bits of mantissa. "
+    "Evaluation has float32.",
   )
   boolean(
-    "deterministic", False, help_text + "again. (On CPUs it does so anyway.)"
+    "deterministic",
+    False,
+    "On GPUs, sum in a fixed order, so that a seed gives the same bits again. "
+    "(On CPUs it does so anyway.)",
   )
   flags.DEFINE_integer(
     "seed", 1, "Of the initial weights and the dropout masks.", 0, 2**31 - 1

@@ -668,8 +668,8 @@ def test_the_first_is_killed_where_tensorflow_does_not_notice():
   assert "was lost. Its own messages" in told.splitlines()[-1]
 
 
-def test_flags_that_do_not_fit(call_command, monkeypatch, on_cpu):
-  monkeypatch.setattr(tf1.config, "list_physical_devices", lambda kind: [])
+def test_flags_that_do_not_fit(call_command, monkeypatch, pretend_gpus):
+  pretend_gpus()  # None.
   args = ["ptb_word_lm", f"--data_path={TINY}"]
   for flags, told in (
     (
@@ -694,14 +694,11 @@ def test_flags_that_do_not_fit(call_command, monkeypatch, on_cpu):
   assert (status, out) == (1, "") and "TF_CONFIG is not JSON" in err
 
 
-def test_num_gpus_starts_a_worker_for_each(call_command, monkeypatch):
+def test_num_gpus_starts_a_worker_for_each(
+  call_command, monkeypatch, pretend_gpus
+):
   started = []
-  monkeypatch.setattr(
-    tf1.config, "list_physical_devices", lambda kind: [kind] * 3
-  )
-  monkeypatch.setattr(
-    tf1.config.experimental, "get_device_details", lambda gpu: {}
-  )
+  pretend_gpus((9, 0), (9, 0), (9, 0))
   monkeypatch.setattr(os, "execv", lambda *args: started.append(args))
   monkeypatch.setattr(sys, "argv", ["ptb_word_lm.py", "--num_gpus=3", "--x"])
   args = ["--hparams=num_steps=20", "--model=test", f"--data_path={TINY}"]

@@ -45,7 +45,9 @@ def test_the_floor_of_a_gpu_is_its_operations(graph, monkeypatch, some_gpu):
     return [1.0] * repeat
 
   monkeypatch.setattr(benchmark_worker.timeit, "repeat", repeat)
-  found = benchmark_worker.floor_of_gpu(configs.SmallConfig(), "tf32", size=64)
+  found = benchmark_worker.floor_of_gpu(
+    configs.SmallConfig(), benchmark_worker.Products("tf32"), size=64
+  )
   operations = 15.84e6 * 400  # See test_products_are_those_of_a_step.
   assert found == pytest.approx(operations / (10 * 2 * 64**3))
 
@@ -61,7 +63,8 @@ def test_the_floor_is_the_sum_of_its_products(graph, monkeypatch):
 
   monkeypatch.setattr(benchmark_worker.timeit, "repeat", repeat)
   counts = [times for times, _ in benchmark_worker.products(TOY)]
-  assert benchmark_worker.floor_of_cpu(TOY, "float32", 0.0) == sum(counts)
+  products_of = benchmark_worker.Products("float32")
+  assert benchmark_worker.floor_of_cpu(TOY, products_of, 0.0) == sum(counts)
 
 
 @pytest.mark.parametrize(

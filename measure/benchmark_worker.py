@@ -130,73 +130,72 @@ def sizes_of(config):
 
 def floor(config, dtype, seconds):
   """Measures what bounds a step: on a CPU its matrix products, one by one."""
-  tf1 = load_tf1(dtype)
-  if tf1.config.list_physical_devices("GPU"):
-    return floor_of_gpu(config, dtype)
-  return floor_of_cpu(config, dtype, seconds)
+  products_of = Products(dtype)
+  if products_of.is_on_gpu:
+    return floor_of_gpu(config, products_of)
+  return floor_of_cpu(config, products_of, seconds)
 
 
-def floor_of_gpu(config, dtype, size=8192):
+class Products:
+  """Measures matrix products of random matrices of a type."""
+
+  def __init__(self, dtype):
+    self._tf1 = tf1 = load_tf1(dtype)
+    self.is_on_gpu = bool(tf1.config.list_physical_devices("GPU"))
+    tf1.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
+    self._dtype = "float32" if dtype == "tf32" else dtype
+    options = tf1.ConfigProto()
+    # Else TensorFlow would leave out the products: nobody reads their results.
+    options.graph_options.rewrite_options.disable_meta_optimizer = True
+    self._session = tf1.Session(config=options)
+
+  def random_matrix(self, shape):
+    """Returns a matrix that is kept in a variable."""
+    values = self._tf1.random.uniform(shape, -0.5, 0.5)
+    variable = self._tf1.Variable(self._tf1.cast(values, self._dtype))
+    self._session.run(variable.initializer)
+    return variable.read_value()
+
+  def seconds_of(self, a, b, transposed, times):
+    """Returns the seconds of one of so many products, which run in a chain."""
+    y = self._tf1.no_op()
+    for _ in range(times):
+      with self._tf1.control_dependencies([y]):
+        y = self._tf1.matmul(a, b, *transposed)
+    compute = self._session.make_callable(y.op)
+    compute()
+    return np.median(timeit.repeat(compute, repeat=3, number=1)) / times
+
+
+def floor_of_gpu(config, products_of, size=8192):
   """Returns a step's products at the speed of large ones, size x size.
 
   The products of a step are too small for a GPU: most of the time of each, if
   it is timed alone, goes into starting it.
   """
-  tf1 = load_tf1(dtype)
-  tf1.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
-  dtype = "float32" if dtype == "tf32" else dtype
-  options = tf1.ConfigProto()
-  options.graph_options.rewrite_options.disable_meta_optimizer = True
-  session = tf1.Session(config=options)
-  matrix = tf1.Variable(tf1.cast(tf1.random.uniform([size] * 2), dtype))
-  session.run(matrix.initializer)
-  y, times = tf1.no_op(), 10
-  for _ in range(times):
-    with tf1.control_dependencies([y]):
-      y = tf1.matmul(matrix.read_value(), matrix.read_value())
-  compute = session.make_callable(y.op)
-  compute()
-  seconds = np.median(timeit.repeat(compute, repeat=3, number=1)) / times
-  lengths = sizes_of(config)
-  operations = 0
+  a, b = (products_of.random_matrix([size, size]) for _ in range(2))
+  seconds = products_of.seconds_of(a, b, (False, False), 10)
+  lengths, operations = sizes_of(config), 0
   for count, arrangements in products(config):
     letters = {*arrangements[0]} - {","}
     operations += 2 * count * math.prod(lengths[letter] for letter in letters)
   return operations / (2 * size**3 / seconds)
 
 
-def floor_of_cpu(config, dtype, seconds):
+def floor_of_cpu(config, products_of, seconds):
   """Measures a step's matrix products, each alone for `seconds` / 30."""
-  tf1 = load_tf1(dtype)
-  options = tf1.ConfigProto()
-  # Else TensorFlow would leave out the products: nobody reads their results.
-  options.graph_options.rewrite_options.disable_meta_optimizer = True
-  session = tf1.Session(config=options)
   sizes = sizes_of(config)
-
-  def random_matrix(letters):
-    shape = [sizes[letter] for letter in letters]
-    values = tf1.random.uniform(shape, -0.5, 0.5)
-    variable = tf1.Variable(tf1.cast(values, dtype))
-    session.run(variable.initializer)
-    return variable.read_value()
 
   def seconds_of(arrangement):
     a, b = arrangement.split(",")
     transposed = (a[0] in b, b[1] in a)
-    a, b = random_matrix(a), random_matrix(b)
-
-    def seconds_in_chain(times):
-      y = tf1.no_op()
-      for _ in range(times):
-        with tf1.control_dependencies([y]):
-          y = tf1.matmul(a, b, *transposed)
-      compute = session.make_callable(y.op)
-      compute()
-      return np.median(timeit.repeat(compute, repeat=3, number=1)) / times
-
-    times = round(seconds / 90 / seconds_in_chain(2))
-    return seconds_in_chain(max(2, min(500, times)))
+    matrices = [
+      products_of.random_matrix([sizes[letter] for letter in letters])
+      for letters in (a, b)
+    ]
+    rough = products_of.seconds_of(*matrices, transposed, 2)
+    times = max(2, min(500, round(seconds / 90 / rough)))
+    return products_of.seconds_of(*matrices, transposed, times)
 
   total = 0.0
   for times, arrangements in products(config):

@@ -54,7 +54,7 @@ main() {
       half=--use_fp16
       if [[ -f $folder/$1/seed1/config.json ]]; then # It keeps its type.
         grep -q '"dtype": "b*float16"' "$folder/$1/seed1/config.json" || half=''
-      elif nvidia-smi &>/dev/null; then
+      elif timeout 20 nvidia-smi &>/dev/null; then
         half=''
       fi
       # shellcheck disable=SC2086

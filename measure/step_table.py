@@ -64,8 +64,9 @@ def trace(config, dtype, steps):
   session, model = benchmark_worker.build(config, dtype)
   logits = config.batch_size * config.num_steps * config.vocab_size
   options = tf1.RunOptions(trace_level=tf1.RunOptions.FULL_TRACE)
-  fetches = [model.train_op, model.cost, model.final_state]
+  fetches = [model.train_op, model.kept.step, model.kept.look]
   sums = collections.defaultdict(Sum)
+  model.kept.start(session)
   for _ in range(5):
     session.run(fetches)  # To warm up.
   for _ in range(steps):

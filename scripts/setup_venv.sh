@@ -24,7 +24,8 @@ fail() {
 
 # TensorFlow's packages use GPUs on x86_64 only.
 gpu=${PTB_GPU-}
-if [[ -z $gpu && $(uname -m) == x86_64 ]] && timeout 20 nvidia-smi &>/dev/null; then
+if [[ -z $gpu && $(uname -m) == x86_64 ]] &&
+  timeout 20 nvidia-smi &>/dev/null; then
   gpu=yes
 fi
 case $gpu in
