@@ -182,10 +182,12 @@ def compare_with_numpy(config):
     weights = {n: w.astype(float) for n, w in weights.items()}
     model.assign_lr(session, 0.7)
     state = expected_state = session.run(model.initial_state)
+    number = tf1.placeholder(tf1.int64, [])
+    masks_of_step = ptb_word_lm.dropout_masks(config, [1, number])
     for step, (ids, targets) in enumerate(batches):
       masks = None
       if config.keep_prob < 1:
-        masks = session.run(ptb_word_lm.dropout_masks(config, [1, step]))
+        masks = session.run(masks_of_step, {number: step})
       expected_cost, expected_state, expected_norm = lstm_numpy.train_step(
         *(weights, ids, targets, expected_state, 0.7, config.max_grad_norm),
         *(masks, config.forget_bias),
