@@ -4,6 +4,7 @@
 #   scripts/download_ptb.sh [DIR]
 #
 # Makes .venv, then starts download_ptb.py, which says more.
+[ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh download_ptb.sh".
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)

@@ -5,6 +5,7 @@
 #
 # Makes .venv and starts ptb_word_lm.py N times, with the flags; see
 # launch_local.py.
+[ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh launch_local.sh".
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)

@@ -3,19 +3,18 @@
 #
 #   scripts/setup_venv.sh [requirements.txt]
 #
-# What pip has installed is noted in .venv. So a second call finds nothing to
-# do, and one that was interrupted is repaired. The environment variable PYTHON
-# names the Python to make .venv with. Where nvidia-smi answers, TensorFlow comes
-# with CUDA's libraries (4 GB more); the variable PTB_GPU, yes or no, decides
-# otherwise.
+# Each call asks pip whether anything is missing, so one that was interrupted is
+# repaired. Nothing is ever removed: a .venv that does not work is reported.
+# The environment variable PYTHON names the Python to make .venv with. Where
+# nvidia-smi answers, TensorFlow comes with CUDA's libraries (4 GB more); the
+# variable PTB_GPU, yes or no, decides otherwise.
+[ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh setup_venv.sh".
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv="$root/.venv"
+python="$venv/bin/python"
 requirements=${1-requirements.txt}
-installed="$venv/$requirements.installed"
-# requirements-dev.txt asks for requirements.txt too.
-wanted=$(cat "$root/requirements.txt" "$root/$requirements")
 
 fail() {
   echo "$*" >&2
@@ -29,7 +28,7 @@ if [[ -z $gpu && $(uname -m) == x86_64 ]] &&
   gpu=yes
 fi
 case $gpu in
-  yes) cuda='tensorflow[and-cuda]' wanted+=$'\n'$cuda ;;
+  yes) cuda='tensorflow[and-cuda]' ;;
   no | "") cuda='' ;;
   *) fail "The variable PTB_GPU must be yes or no, not '$gpu'." ;;
 esac
@@ -56,35 +55,34 @@ find_python() {
 make_venv() {
   local python
   python=$(find_python)
-  if [[ -e $venv ]]; then
-    echo "The present .venv does not work (its Python is gone, of another" \
-      "version, or the folder is incomplete): it is rebuilt." >&2
-  fi
-  echo "Making .venv and installing TensorFlow${cuda:+ with CUDA} (a few" \
-    "minutes the first time)." >&2
-  "$python" -m venv --clear "$venv" ||
+  echo "Making .venv for TensorFlow${cuda:+ with CUDA}: this takes a few" \
+    "minutes." >&2
+  "$python" -m venv "$venv" ||
     fail "$python could not make $venv (its message is above): fix that and" \
       "start again."
 }
 
-# What was installed with CUDA also does without a GPU.
-is_installed() {
-  local found
-  found=$(cat "$installed" 2>/dev/null) &&
-    [[ $found == "$wanted" || $found == "$wanted"$'\ntensorflow[and-cuda]' ]]
-}
-
-if ! has "$venv/bin/python" pip; then
+if [[ ! -e $python && ! -L $python ]]; then
   make_venv
-elif ! is_installed; then
-  echo "Installing what $requirements asks for${cuda:+, and CUDA,} into" \
-    ".venv." >&2
+elif ! has "$python" os; then
+  version=$("$python" --version 2>/dev/null) || version="a Python that is gone"
+  fail "$venv does not work: it has $version, and TensorFlow 2.21 needs" \
+    "Python 3.10 to 3.13. Give it another name, as by mv $venv $venv.old, and" \
+    "start again."
 fi
-if ! is_installed; then
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -r "$root/$requirements" ${cuda:+"$cuda"} ||
-    fail "pip could not install $requirements into .venv (its message is" \
-      "above): check the network and start again.${cuda:+ PTB_GPU=no in the}" \
-      "${cuda:+environment does without CUDA.}"
-  echo "$wanted" >"$installed"
+if ! has "$python" pip; then # As uv makes them.
+  "$python" -m ensurepip &>/dev/null ||
+    uv pip install --quiet --python "$python" pip ||
+    fail "$venv has no pip, and neither ensurepip nor uv could install it." \
+      "Install pip there, or give the folder another name, and start again."
 fi
+# Into .venv, even if pip's settings name another place.
+env -u PIP_PREFIX -u PIP_ROOT "$python" -m pip install --target='' --no-user \
+  --disable-pip-version-check -r "$root/$requirements" ${cuda:+"$cuda"} |
+  awk -v requirements="$requirements${cuda:+, and CUDA}" \
+    '/^(Collecting|Processing)/ && !n++ {
+      print "Installing what is missing of " requirements " into .venv."
+    }' >&2 ||
+  fail "pip could not install $requirements into .venv (its message is above):" \
+    "check the network and start again." \
+    ${cuda:+"PTB_GPU=no in the environment does without CUDA."}

@@ -6,6 +6,7 @@
 # Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags.
 # Nothing is downloaded if they include --data_path or --help. If no source of
 # the data answers, it trains on the sample corpus.
+[ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
