@@ -1,6 +1,5 @@
 """Tests of the shell scripts, in a project of their own."""
 
-import os
 import pathlib
 import shutil
 import subprocess
