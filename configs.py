@@ -191,10 +191,20 @@ def with_sizes_of(fields, config, hparams):
   for name, value in sizes.items():
     if f"{name}=" in hparams and getattr(config, name) != value:
       raise ConfigError(
-        f"{name} is {value} in the model of --init_from: leave it out of "
-        "--hparams."
+        f"{name} is {value} in the trained model: leave it out of --hparams."
       )
   return dataclasses.replace(config, **sizes)
+
+
+def of_trained(fields, config, hparams, allowed, where):
+  """Returns the Config of a trained model with these `fields`, to use it.
+
+  `config` has the other fields. Those in `allowed` can be changed by the text
+  `hparams`, unless the weights depend on them and `fields` has them. `where`
+  names the model. Raises ConfigError if they cannot.
+  """
+  config = from_json(dataclasses.asdict(config) | fields, where)
+  return with_sizes_of(fields, override(config, hparams, allowed), hparams)
 
 
 def from_json(fields, where):

@@ -21,10 +21,10 @@ B = sentences, T = words, H = hidden_size, L = num_layers, V = vocab_size. If
 several runs are averaged, each has a state: state_0, state_1, ...
 """
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import dataclasses
 import json
@@ -48,7 +48,9 @@ def define_flags():
 def main(args):
   """Exports as the flags say; returns the exit status."""
   files.check_new_folder(args.export_dir, "--export_dir")
-  models = language_model.find(args.run, args.checkpoint, args.data_path)
+  models = language_model.find(
+    args.run, args.checkpoint, args.data_path, args.hparams
+  )
   with files.new_folder(args.export_dir, "--export_dir") as folder:
     names = export(models, folder)
   print(f"Wrote {args.export_dir} with the signatures {' and '.join(names)}.")

@@ -12,10 +12,10 @@ word is drawn from the model's distribution, given all words before it. First
 Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 """
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import math
 
@@ -68,7 +68,9 @@ def main(args):
   if args.prefix_file is not None:
     refuse(args, ["prefix"], "--prefix_file")
     lines = read_lines(args.prefix_file)
-  models = language_model.find(args.run, args.checkpoint, args.data_path)
+  models = language_model.find(
+    args.run, args.checkpoint, args.data_path, args.hparams
+  )
   with language_model.LanguageModel(models, args.tokenize) as model:
     if args.sentences and not model.knows(EOS):
       raise InputError(f"The model knows no {EOS}: leave out --sentences.")

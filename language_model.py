@@ -46,27 +46,14 @@ class ModelError(InputError, ValueError):
   """Models that cannot be used, or not together."""
 
 
-class RunsParser(flags.ArgumentParser):
-  """Takes folders with commas between them, or one with a comma in its name."""
-
-  def parse(self, argument):
-    if isinstance(argument, str):
-      if os.path.isdir(argument):
-        return [argument]
-      return [name.strip() for name in argument.split(",")]
-    return argument
-
-
 def define_flags():
   """Defines the flags that name the models to use, for the calling command."""
   flags.disclaim_key_flags()  # They are its own, so that its --help lists them.
-  help_text = "A run's --save_path. Several, with commas, are averaged."
-  flags.DEFINE(
-    RunsParser(),
+  flags.DEFINE_multi_string(
     "run",
     None,
-    help_text,
-    serializer=flags.CsvListSerializer(","),
+    "A run's --save_path. Several, with commas or each with a --run, are "
+    "averaged.",
   )
   flags.DEFINE_string(
     "checkpoint",
@@ -81,6 +68,11 @@ def define_flags():
     "Without --run: the folder with the ptb.train.txt that the checkpoint was "
     "trained on.",
   )
+  help_text = (
+    "Without --run: what the checkpoint does not say, forget_bias=1 if "
+  )
+  help_text += "another program trained it so. (default: forget_bias=0)"
+  flags.DEFINE_string("hparams", "", help_text)
 
 
 def define_tokenize():
@@ -94,8 +86,10 @@ def define_tokenize():
   )
 
 
-def find(run, checkpoint, data_path):
+def find(run, checkpoint, data_path, hparams=""):
   """Finds the models that the flags of these names ask for.
+
+  `run` is a list of folders, or of texts with commas between folders.
 
   Returns:
     A list of trained.Trained.
@@ -110,15 +104,22 @@ def find(run, checkpoint, data_path):
         "Name the folder of a trained run, --run; or a --checkpoint and, as "
         "--data_path, the folder with the ptb.train.txt that it was trained on."
       )
-    return _checked([trained.of_checkpoint(checkpoint, data_path)])
+    model = trained.of_checkpoint(checkpoint, data_path, hparams)
+    config = configs.of_trained(
+      model.hparams, configs.SmallConfig(), hparams, ["forget_bias"], checkpoint
+    )
+    known = model.hparams | {"forget_bias": config.forget_bias}
+    return _checked([dataclasses.replace(model, hparams=known)])
+  run = [folder for text in run for folder in _folders_in(text)]
   if not run or not all(run):
     raise ModelError("--run has an empty name: name folders of trained runs.")
   if len(set(map(os.path.realpath, run))) < len(run):
     raise ModelError("--run names a folder twice: leave it out once.")
-  if data_path is not None:
-    raise ModelError(
-      "--run has its own vocabulary: leave out --data_path, or leave out --run."
-    )
+  for flag, value in (("data_path", data_path), ("hparams", hparams)):
+    if value:
+      raise ModelError(
+        f"--run has its own --{flag}: leave out --{flag}, or leave out --run."
+      )
   models = [trained.of_run(folder, checkpoint) for folder in run]
   for folder, model in zip(run, models, strict=True):
     configs.from_json(model.hparams, os.path.join(folder, "config.json"))
@@ -129,6 +130,11 @@ def find(run, checkpoint, data_path):
           "texts: their probabilities cannot be averaged."
         )
   return _checked(models)
+
+
+def _folders_in(text):
+  """Splits a text at its commas, unless it is the name of a folder."""
+  return [text] if os.path.isdir(text) else map(str.strip, text.split(","))
 
 
 def _checked(models):
@@ -304,6 +310,11 @@ class LanguageModel(contextlib.AbstractContextManager):
     """Returns the words of a line, prepared as the training text was."""
     prepared = self._preparation
     return prepared.words_of(line) if prepared else line.split()
+
+  @property
+  def drops_blank_lines(self):
+    """Whether a blank line is no sentence: prepared texts have none."""
+    return self._preparation is not None
 
   def id_of(self, word):
     """Returns a word's id; for an unknown word, that of `unknown`, or None."""

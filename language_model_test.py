@@ -86,6 +86,20 @@ def test_a_piece_is_read_again_only_if_its_start_changes(model, monkeypatch):
     check_scores(model.score_stream(ids)[:2], [CHECKPOINT], ids)
 
 
+def test_several_runs_can_be_named_in_several_flags(call_command, runs):
+  text = f"--file={TINY / 'ptb.test.txt'}"
+  a, b = runs / "a", runs / "b"
+  together = call_command("score", f"--run={a},{b}", text)
+  apart = call_command("score", f"--run={a}", f"--run={b}", text)
+  assert together[0] == 0 and apart == together
+  status, _, err = call_command("score", f"--run={a}", f"--run={a}/", text)
+  assert status == 1 and "--run names a folder twice" in err
+  status, _, err = call_command(
+    "score", f"--run={a}", "--hparams=forget_bias=1", text
+  )
+  assert status == 1 and "--run has its own --hparams: leave out" in err
+
+
 def test_several_models_average_their_probabilities(runs, monkeypatch):
   models = language_model.find([f"{runs}/a", f"{runs}/b"], "last", None)
   paths = [model.checkpoint for model in models]
@@ -210,7 +224,7 @@ def test_runs_that_do_not_go_together(run):
     (None, None, None, "Name the folder of a trained run, --run; or a --check"),
     (None, "/none", None, "Name the folder of a trained run, --run; or a --ch"),
     (None, None, "/none", "Name the folder of a trained run, --run; or a --ch"),
-    (["/none"], None, "/none", "--run has its own vocabulary: leave out --d"),
+    (["/none"], None, "/none", "--run has its own --data_path: leave out -"),
     ([], None, None, "--run has an empty name"),
     (["a", ""], None, None, "--run has an empty name"),
     (["a", "b", "a"], None, None, "--run names a folder twice"),

@@ -11,10 +11,10 @@ V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
 [T, B, ...], as the unrolled steps take them.
 """
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import dataclasses
 import math
@@ -285,7 +285,7 @@ def run_epoch(
         progress.costs += float(cost)  # In float64, as there are thousands.
         progress.step += 1
         perplexity = perplexity_of(progress.costs / progress.step / num_steps)
-        if not math.isfinite(perplexity + grad_norm):
+        if math.isinf(perplexity) or not math.isfinite(grad_norm):
           model.kept.start(session)
           raise DivergedError(title, progress.step, size)
         reporter.report(progress.step - 1, perplexity, wps)
@@ -476,6 +476,12 @@ def define_flags():
   training_flags.define(list(configs.CONFIGS))
 
 
+def advice_for(flag):
+  """Returns a sentence for a hyper-parameter that was given as a flag."""
+  fields = [field.name for field in dataclasses.fields(configs.Config)]
+  return f"Give --hparams={flag}=VALUE." if flag in fields else None
+
+
 @command.entry_point("ptb_word_lm.py", too_large=device.TOO_LARGE)
 def main(args):
   """Trains or evaluates as the flags say; returns the exit status."""
@@ -497,10 +503,11 @@ def run_training(args):
   source = None
   options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
   if args.init_from is not None:
-    refuse(args, ["unknown_word", "vocab_size"], "--init_from, with its own")
+    own = "--init_from, which has its own"
+    refuse(args, ["unknown_word", "vocab_size"], own)
     if os.path.isdir(args.init_from):
       refuse(args, ["init_data_path"], "a run's folder in --init_from")
-    which = args.checkpoint, args.init_data_path or args.data_path
+    which = args.checkpoint, args.init_data_path or args.data_path, args.hparams
     source = trained.find(args.init_from, *which, args.save_path)
     config = configs.with_sizes_of(source.hparams, config, args.hparams)
     options = {"unknown": source.unknown, "vocabulary": source.vocabulary}
@@ -566,14 +573,17 @@ def run_evaluation(args):
     model = trained.of_run(args.save_path, args.checkpoint, "--save_path")
     config = configs.from_json(model.hparams, f"{args.save_path}/config.json")
   elif args.checkpoint not in (None, "", "best", "last"):
-    text = args.data_path, args.vocab_size, args.cache_dir
-    model = trained.of_checkpoint(args.checkpoint, *text)
-    config = configs.override(
+    model = trained.of_checkpoint(
+      *(args.checkpoint, args.data_path, args.hparams),
+      *(args.vocab_size, args.cache_dir),
+    )
+    config = configs.of_trained(
+      model.hparams,
       configs.CONFIGS[args.model](),
       args.hparams,
       ("batch_size", "num_steps", "forget_bias"),
+      args.checkpoint,
     )
-    config = dataclasses.replace(config, **model.hparams)
   else:
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
@@ -595,4 +605,4 @@ def run_evaluation(args):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  command.start(main, define_flags, advice_for)

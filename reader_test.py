@@ -242,6 +242,12 @@ def test_missing_files(write, tmp_path):
     reader.ptb_raw_data()
   with pytest.raises(reader.DataError, match=r"There is no folder '.*/none'"):
     read_vocabulary(str(tmp_path / "none"))
+  (tmp_path / "data").mkdir()
+  (tmp_path / "data" / "ptb.train.txt").write_text("a b\n")
+  with pytest.raises(
+    reader.DataError, match=r"missing\. There is one in --data_path=.*/data"
+  ):
+    read_vocabulary(str(tmp_path))
   data_path = write()
   (tmp_path / "ptb.valid.txt").rename(tmp_path / "wiki.valid.txt")
   with pytest.raises(

@@ -12,10 +12,10 @@ text is one stream, as in training: each word is predicted from all words before
 it, and the first word is not predicted.
 """
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import collections
 import dataclasses
@@ -104,7 +104,9 @@ def main(args):
     where = f"--file={args.file}"
     raise DataError(f"{where} cannot be read: {e.strerror}.") from None
   with file:
-    models = language_model.find(args.run, args.checkpoint, args.data_path)
+    models = language_model.find(
+      args.run, args.checkpoint, args.data_path, args.hparams
+    )
     with language_model.LanguageModel(models, args.tokenize) as model:
       blocks = blocks_of(file, name)
       blocks = ([line_of(model, x, args.ids) for x in b] for b in blocks)
@@ -118,13 +120,14 @@ def main(args):
         show(score_of(where, sums, args.log_base), words, args.log_base)
   if marked:
     command.tell(
-      f"<s> and </s> were taken off {marked:,} lines: {EOS} stands for both."
+      f"<s> and </s> were taken off {command.counted(marked, 'line')}: {EOS} "
+      "stands for both."
     )
   if total["num_left_out"]:
+    left_out = command.counted(total["num_left_out"], "unknown word")
     command.tell(
-      f"{total['num_left_out']:,} unknown words were left out, as the "
-      f"vocabulary has no {model.unknown} for them. This makes their lines "
-      "seem likelier: do not rank lines by it."
+      f"Left out: {left_out}, as the vocabulary has no {model.unknown}. This "
+      "makes their lines seem likelier: do not rank lines by it."
     )
   if not total["num_words"]:
     raise DataError(f"{name} has nothing to score: no word was predicted.")
@@ -191,7 +194,7 @@ def score_each_line(model, blocks):
   for lines in blocks:
     for line in lines:
       line.words = words_of(model, line.text, True)
-    kept = [kept_of([line]) for line in lines]
+    kept = list(filter(None, (kept_of([line]) for line in lines)))
     scores = model.score_lines([eos + [w.id for w in words] for words in kept])
     for words, score in zip(kept, scores, strict=True):
       set_scores(words, *score)
@@ -236,9 +239,16 @@ def id_of_eos(model):
 
 
 def words_of(model, text, has_end):
-  """Returns the words of a text, not yet scored: a list of Word."""
-  found = []
-  for word in model.words_of(text) + [EOS] * (has_end and model.knows(EOS)):
+  """Returns the words of a line, not yet scored: a list of Word.
+
+  <eos> ends it if it `has_end`. A model of a text that prepare_text.py made
+  gets what that would make of the line: nothing of a blank line, and an end of
+  each other one.
+  """
+  words, found = model.words_of(text), []
+  if model.drops_blank_lines:
+    has_end = bool(words)
+  for word in words + [EOS] * (has_end and model.knows(EOS)):
     is_known, id_ = model.knows(word), model.id_of(word)
     fate = "" if is_known else "left out" if id_ is None else model.unknown
     found.append(Word(word, id_, not is_known or word == model.unknown, fate))
@@ -296,7 +306,8 @@ def show_text(score, words, log_base):
   """Prints a score, and a list of Word unless it is None, for people."""
   head = f"Line {score['line']}" if "line" in score else "Whole text"
   name = f", {score['id']}" if score.get("id") else ""
-  counts = f"{score['num_words']:,} words, {score['num_unknown']:,} unknown"
+  counts = command.counted(score["num_words"], "word")
+  counts += f", {score['num_unknown']:,} unknown"
   if score["num_left_out"]:
     counts += f", {score['num_left_out']:,} left out"
   if score["num_known"] < score["num_words"]:

@@ -112,8 +112,8 @@ def test_the_output_for_people(call_command, tmp_path):
   status, out, err = call_command("score", *args)
   assert status == 0
   assert err == (
-    "1 unknown words were left out, as the vocabulary has no <unk> for them. "
-    "This makes their lines seem likelier: do not rank lines by it.\n"
+    "Left out: 1 unknown word, as the vocabulary has no <unk>. This makes "
+    "their lines seem likelier: do not rank lines by it.\n"
   )
   # The numbers themselves may round differently on another processor.
   out = re.sub(r"-\d+\.\d{4}\b", "-1.2345", out)
@@ -124,7 +124,7 @@ def test_the_output_for_people(call_command, tmp_path):
     "           -        -  zzz (left out)\n"
     "     -1.2345        3  w08\n"
     "     -1.2345       24  <eos>\n"
-    "Line 2: log-probability -1.2345, perplexity 9.9, 1 words, 0 unknown\n"
+    "Line 2: log-probability -1.2345, perplexity 9.9, 1 word, 0 unknown\n"
     "     -1.2345       50  <eos>\n"
     "Whole text: log-probability -1.2345, perplexity 9.9, 4 words, 1 unknown, "
     "1 left out\n"
@@ -386,7 +386,7 @@ def test_lines_before_a_bad_one_are_scored():
     (b"", ["--file=/none"], "--file=/none cannot be read: No such file"),
     (b"", ["--file=/"], "--file=/ cannot be read: Is a directory."),
     (b"", ["--file="], "--file= cannot be read: No such file"),
-    (b"", ["--run=/none"], "--run has its own vocabulary"),
+    (b"", ["--run=/none"], "--run has its own --data_path: leave out"),
   ],
 )
 def test_bad_input_gets_one_sentence(

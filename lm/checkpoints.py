@@ -16,7 +16,8 @@ the last bit, to one that was never stopped:
   dropout masks               derived: from the seed and global_step alone
   place in the text           derived: `step` is the number of the next batch
   config, seed, type, texts   compared: config.json, as run_folder.describe has
-                              it, and vocabulary.txt; another run is refused
+                              it, and vocabulary.txt; another run is refused.
+                              A copy is in progress/json, "run"
 
 TensorFlow, the code and the processor are not compared: with others the last
 bits may differ.
@@ -87,12 +88,13 @@ class Checkpoints:
   Create it when the graph has all of its variables.
   """
 
-  def __init__(self, path, state_shape, run_id=None):
+  def __init__(self, path, state_shape, about=None, run_id=None):
     """Adds the variables that hold a Progress, with this shape of its state.
 
+    `about` is the run's config.json, a dictionary, for each checkpoint to keep.
     Checkpoints with another run_id, a text, are refused.
     """
-    self._run_id = run_id
+    self._owner = {"run_id": run_id, "run": about}
     self._path = os.path.abspath(path)
     self._steps = []  # The steps of the newest checkpoints, as far as intact.
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
@@ -115,7 +117,7 @@ class Checkpoints:
     """
     if step in self._steps:
       return  # The same moment: never overwrite an intact file.
-    rest = {"run_id": self._run_id, **dataclasses.asdict(progress)}
+    rest = {**self._owner, **dataclasses.asdict(progress)}
     state = rest.pop("state")
     zeros = np.zeros(self._state.shape)
     self._state.load(zeros if state is None else np.asarray(state), session)
@@ -149,10 +151,11 @@ class Checkpoints:
         with _reading(path) as tensors:
           _check_shapes(tensors, self._variables)
           self._saver.restore(session, path)
-          rest = _check_owner(path, tensors, self._run_id)
+          rest = _check_owner(path, tensors, self._owner["run_id"])
           state = session.run(self._state)
-          rest.pop("run_id", None)
-          progress = Progress(**rest)
+          progress = Progress(
+            **{name: rest[name] for name in rest.keys() - self._owner.keys()}
+          )
       except CheckpointError as error:
         logging.warning("%s Trying the one before it.", error)
         self._steps.pop()
@@ -327,6 +330,17 @@ def sizes_in(path):
   if "Model/softmax_w" not in shapes:
     sizes["tie_embeddings"] = True
   return {**sizes, "num_layers": len(cells)}
+
+
+def record_in(path):
+  """Returns what a run's checkpoint says besides the variables, a dictionary.
+
+  "run" is the run's config.json and "run_id" its id; older versions wrote
+  neither. It is empty for a checkpoint that no run wrote. Raises
+  CheckpointError if the checkpoint is damaged.
+  """
+  with _reading(path) as tensors:
+    return _check_owner(path, tensors)
 
 
 def check_intact(path, run_id=None):

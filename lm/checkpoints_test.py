@@ -26,7 +26,7 @@ class Run:
       self.weight = tf1.get_variable("Model/w", [3, 20])
       tf1.Variable(1.0, collections=["local_variables"], name="learning_rate")
       self.checkpoints = checkpoints.Checkpoints(
-        str(path), [1, 2, 3, 4], run_id
+        str(path), [1, 2, 3, 4], {"of": run_id}, run_id
       )
       self.session = tf1.Session()
       self.session.run(tf1.global_variables_initializer())
@@ -251,7 +251,10 @@ def test_a_checkpoint_of_another_run_or_name_is_refused(run, tmp_path):
     checkpoints.check_intact(path, "this run")
   with pytest.raises(checkpoints.CheckpointError, match="No checkpoint in"):
     Run(other.path, "this run").restore()
-  checkpoints.check_intact(str(run.path / "model.ckpt-5"), "this run")
+  path = str(run.path / "model.ckpt-5")
+  checkpoints.check_intact(path, "this run")
+  record = checkpoints.record_in(path)
+  assert (record["run_id"], record["run"]) == (None, {"of": None})
 
 
 def test_files_with_other_names_are_no_checkpoints(tmp_path):

@@ -8,7 +8,7 @@ import sys
 
 from absl import app, flags, logging
 
-from lm import signals
+from lm import imports, signals
 
 
 class InputError(Exception):
@@ -51,17 +51,26 @@ def entry_point(name, **options):
   return decorate
 
 
-def start(main, define_flags=None):
+def start(main, define_flags=None, advice_for=None):
   """Ends the process with the exit status of a command's `main`.
 
-  Errors on the way there, as in flags and their help, get a sentence, too.
+  Errors in the flags get a sentence. For the name of a flag that does not
+  exist, the function `advice_for` may return another sentence.
   """
 
   def parse(argv):
     try:
-      return app.parse_flags_with_usage(argv)
-    except ValueError as error:  # Of a flag that absl itself defines.
-      raise InputError(f"A flag has an impossible value: {error}.") from None
+      return flags.FLAGS(argv)
+    except (
+      flags.Error,
+      ValueError,
+    ) as error:  # The latter of absl's own flags.
+      name = getattr(error, "flagname", None)
+      advice = advice_for and advice_for(name)
+      sentence = str(error).rstrip(".? ")
+      raise InputError(
+        f"{sentence}. {advice or '--help lists the flags.'}"
+      ) from None
 
   def body():
     if define_flags:
@@ -143,10 +152,13 @@ def _sentence_for(error, too_large):
     )
   if isinstance(error, InputError):
     return str(error)
+  if isinstance(error, ModuleNotFoundError):
+    return imports.sentence_for(error)
   if isinstance(error, ImportError):
     return (
-      f"TensorFlow cannot be loaded: {error}. Is there enough memory? Is all "
-      "of requirements.txt installed (scripts/setup_venv.sh does that)?"
+      f"TensorFlow cannot be loaded: {error}. Is there enough memory? If so, "
+      "its installation is damaged: give .venv another name, and "
+      "scripts/setup_venv.sh makes a new one."
     )
   if isinstance(error, UnicodeEncodeError):
     if error.object in sys.argv:
@@ -160,6 +172,11 @@ def _sentence_for(error, too_large):
     raise error
   if error.filename is not None:
     return f"{error.filename}: {error.strerror}."
+  if "temporary directory" in str(error):  # From Python's module tempfile.
+    return (
+      f"{error.strerror}: they are full or read-only. Make room in one, or "
+      "name another in the environment variable TMPDIR."
+    )
   if isinstance(error, FileNotFoundError):
     return "the current folder does not exist any more: leave it."
   # Without a file's name, other errors are about stdout.
@@ -167,6 +184,11 @@ def _sentence_for(error, too_large):
   if isinstance(error, BrokenPipeError):  # As by "| head".
     return ""
   return f"cannot print: {error.strerror}."
+
+
+def counted(number, noun):
+  """Returns a number with its noun, as in "1 word" or "2,000 words"."""
+  return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def tell(sentence):

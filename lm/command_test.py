@@ -235,6 +235,34 @@ def test_other_errors_are_not_taken_for_those_of_a_gpu(text):
     command.run("try.py", [""], body)
 
 
+def test_no_folder_for_temporary_files():
+  # As where all disks are full or read-only.
+  before = "import tempfile\nfound = ['/none', '/proc']\n"
+  before += "tempfile._candidate_tempdir_list = lambda: found"
+  with run_body("tempfile.mkdtemp()", before) as process:
+    assert process.communicate()[1] == (
+      "try.py: No usable temporary directory found in ['/none', '/proc']: they "
+      "are full or read-only. Make room in one, or name another in the "
+      "environment variable TMPDIR.\n"
+    )
+
+
+def test_packages_that_are_missing_or_damaged(capfd):
+  def body(error):
+    raise error
+
+  missing = ModuleNotFoundError("No module named 'h5py'", name="h5py")
+  told = ("the package h5py is not installed for", "TensorFlow cannot be load")
+  for error, start in zip((missing, ImportError("wrong")), told, strict=True):
+    assert command.run("try.py", [""], lambda: body(error)) == 1  # noqa: B023
+    assert capfd.readouterr().err.startswith(f"try.py: {start}")
+
+
+def test_numbers_get_the_right_noun():
+  found = [command.counted(number, "word") for number in (0, 1, 2000)]
+  assert found == ["0 words", "1 word", "2,000 words"]
+
+
 def test_an_argument_that_is_no_flag(capfd):
   assert command.run("try.py", ["try.py", "x"], None) == 2
   told = "try.py: 'x' is not a flag; --help lists them.\n"
@@ -248,8 +276,8 @@ COMMANDS = ["ptb_word_lm.py", "score.py", "scripts/prepare_text.py"]
 @pytest.mark.parametrize(
   ("flag", "message"),
   [
-    ("--stderrthreshold=garbage", "A flag has an impossible value: --stderr"),
-    ("--logger_levels=a:b:c", "A flag has an impossible value: Unknown level"),
+    ("--stderrthreshold=garbage", "--stderrthreshold must be one of"),
+    ("--logger_levels=a:b:c", "Unknown level: "),
   ],
 )
 def test_flags_of_absl_with_wrong_values(name, flag, message):

@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 from lm import memory, tf1, unused_gpu
-from lm.command import FlagError
+from lm.command import FlagError, counted
 from lm.rnn_modes import NEED_GPU
 
 TF32 = "tf32"  # The type of --tf32: float32, with products in TF32.
@@ -173,8 +173,8 @@ def prepare(num_gpus, num_workers=1, deterministic=False):
     return
   if num_gpus > (found := len(tf1.config.list_physical_devices("GPU"))):
     raise FlagError(
-      f"--num_gpus={num_gpus} is more than the {found} GPUs that TensorFlow "
-      f"finds here. {_why_none()}Make it smaller, or leave it out."
+      f"--num_gpus={num_gpus} is more than the {counted(found, 'GPU')} that "
+      f"TensorFlow finds here. {_why_none()}Make it smaller, or leave it out."
     )
   if num_gpus > 1 and num_workers > 1:
     raise FlagError(

@@ -95,6 +95,13 @@ def _finite(text):
   return number
 
 
+def same_path(one, other):
+  """Says whether two paths name the same file or folder; None names none."""
+  if one is None or other is None:
+    return False
+  return one == other or os.path.realpath(one) == os.path.realpath(other)
+
+
 def open_text(path):
   """Opens a text that a flag names, to read its bytes; "-" is standard input.
 

@@ -1,4 +1,4 @@
-"""Tests of the package: what modules import, what they need, their size."""
+"""Tests of the package: what modules import and what they need."""
 
 import pathlib
 import subprocess
@@ -80,10 +80,27 @@ def test_trains_without_what_only_unix_has(tmp_path):
   assert (tmp_path / "result.json").exists()
 
 
-def test_files_are_short_and_the_root_has_few_entries():
-  for path in modules_in(ROOT) + modules_in(ROOT / "lm"):
-    length = len(path.read_text().splitlines())
-    assert length <= (600 if path.stem == "ptb_word_lm" else 500), path
+# The nine commands of README.
+COMMANDS = ["ptb_word_lm.py", "score.py", "generate.py", "export.py"]
+COMMANDS += [
+  f"scripts/{name}.py"
+  for name in ("prepare_text", "make_sample_corpus", "plot_run")
+]
+COMMANDS += ["scripts/download_ptb.py", "scripts/launch_local.py"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_without_the_packages_a_command_says_so(name):
+  args = [sys.executable, "-S", ROOT / name]  # Without site-packages.
+  process = subprocess.run(args, capture_output=True, text=True)
+  assert (process.returncode, process.stdout) == (1, "")
+  assert process.stderr.count("\n") == 1
+  assert process.stderr.startswith(f"{pathlib.Path(name).name}: the package ")
+  for told in (sys.executable, ".venv/bin/python", "scripts/train.sh", "3.13"):
+    assert told in process.stderr
+
+
+def test_the_root_has_few_entries():
   if not (ROOT / ".git").exists():
     pytest.skip("This copy of the project has no .git.")
   files = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True)

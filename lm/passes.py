@@ -89,8 +89,5 @@ def state_feed(initial_state, state):
 
 
 def perplexity_of(nats):
-  """Returns exp of the mean loss a word; infinity if it is no float."""
-  try:
-    return math.exp(nats)
-  except OverflowError:
-    return math.inf
+  """Returns exp of the mean loss a word; infinity if no float32 can hold it."""
+  return math.exp(nats) if nats < 88 else math.inf

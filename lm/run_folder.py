@@ -27,6 +27,7 @@ from lm.files import (
   parse_json,
   read_file,
   read_json,
+  same_path,
   write_file,
 )
 from lm.summaries import Summaries
@@ -41,6 +42,14 @@ _NEWER |= {"num_samples": 0}
 # versions wrote no checksum of the vocabulary.
 _MAY_CHANGE = ("max_max_epoch", "patience", "init_checkpoint")
 _MAY_CHANGE += ("vocabulary_sha256",)
+# The flags of what config.json has under another name.
+_FLAGS = {
+  "vocab_limit": "--vocab_size",
+  "unknown_word": "--unknown_word",
+  "init_from": "--init_from",
+  "init_checkpoint": "the checkpoint of --init_from",
+  "exchange_fp16": "--exchange_fp16",
+}
 # What result.json has at least.
 _RESULT = {"epoch", "train_perplexity", "valid_perplexity", "test_perplexity"}
 
@@ -111,7 +120,7 @@ class RunFolder(NoRunFolder):
     with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
       self._folder = os.stat(path)
-    self._about = dict(about)
+    self._about = about = dict(about)
     words = _lines(vocabulary)
     has_run = self._check(about, words)  # A refused folder gets no lock.
     self._lock = self._locked()
@@ -153,7 +162,7 @@ class RunFolder(NoRunFolder):
       checkpoints.CheckpointError: if there are checkpoints, but none is intact.
     """
     self._checkpoints = checkpoints.Checkpoints(
-      self.path, state_shape, id_of(self._about)
+      self.path, state_shape, self._about, id_of(self._about)
     )
     with self._trying_to("read the checkpoints"):
       progress, step = self._checkpoints.restore(session)
@@ -235,8 +244,11 @@ class RunFolder(NoRunFolder):
       {"epochs.jsonl", "result.json"}.isdisjoint(names)
     )
     if "config.json" in names:
+      there = read_config(self.path)
+      if same_path(there.get("init_from"), about.get("init_from")):
+        about["init_from"] = there["init_from"]  # Another name of the model.
       may_change = (*_MAY_CHANGE, "rnn_mode")  # By the last bits only.
-      unlike = differences(read_config(self.path), about, without=may_change)
+      unlike = differences(there, about, without=may_change)
       if unlike and has_run:
         raise RunFolderError(
           f"{self.path} holds another run: {'; '.join(unlike)}. Give "
@@ -336,7 +348,7 @@ def describe(model, seed, dtype, config, corpus, **others):
     "dtype": dtype,
     "config": {n: v for n, v in fields if v or n not in _NEWER},
     "data_sha256": corpus.sha256,
-    "vocabulary_sha256": _sha256(_lines(corpus.vocabulary)),
+    "vocabulary_sha256": sha256_of(corpus.vocabulary),
   }
   if corpus.preparation is not None:
     about["preparation"] = dataclasses.asdict(corpus.preparation)
@@ -437,16 +449,20 @@ def read_run(path, flag="--save_path"):
       f"different words, but the model has {vocab_size:,}. Remove the file: "
       "the command that trained the run rebuilds it."
     )
-  checksum = _sha256(_lines(vocabulary))
+  checksum = sha256_of(vocabulary)
   if about.get("vocabulary_sha256", checksum) != checksum:
     raise RunFolderError(
       f"{name} was changed after the training: its words no longer belong to "
       "the model's ids. Remove the file: the command that trained the run "
       "rebuilds it."
     )
+  return {**fields_of(about), "vocabulary": vocabulary}
+
+
+def fields_of(about):
+  """Returns what a config.json says about the model, as `read_run` does."""
   return {
     "hparams": _NEWER | about["config"],
-    "vocabulary": vocabulary,
     "preparation": _preparation_in(about),
     "unknown": str(about.get("unknown_word", UNKNOWN)),
     "init_from": about.get("init_from"),
@@ -458,14 +474,29 @@ def read_run(path, flag="--save_path"):
 def differences(there, here, where=("there", "here"), without=()):
   """Returns a list of texts that say how two dictionaries differ."""
   there, here = _flat(there), _flat(here)
-  names = [n for n in {**there, **here} if there.get(n) != here.get(n)]
-  names = [n for n in names if n not in without]
-  return [
-    f"{name} is another text"
-    if name.startswith("ptb.")
-    else f"{name} is {there.get(name)} {where[0]}, {here.get(name)} {where[1]}"
+  names = [name for name in {**there, **here} if name not in without]
+  pairs = {
+    name: [side.get(name, _NEWER.get(name)) for side in (there, here)]
     for name in names
+  }
+  return [
+    _difference(name, values, where)
+    for name, values in pairs.items()
+    if values[0] != values[1]
   ]
+
+
+def _difference(name, values, where):
+  """Says how two values of this name differ, in words for users."""
+  if name.startswith("ptb."):
+    return f"{name} is another text"
+  if name.endswith(".py"):
+    return f"{name} is another version"
+  if name == "vocabulary_sha256":
+    return "the vocabulary is another one"
+  shown = ["not set" if value is None else value for value in values]
+  name = _FLAGS.get(name, name)
+  return f"{name} is {shown[0]} {where[0]}, {shown[1]} {where[1]}"
 
 
 def _flat(values):
@@ -480,6 +511,11 @@ def _read_text(path):
   """Returns a file's text, as it was before an editor changed line ends."""
   text = read_file(path).decode(errors="replace")
   return text.replace("\r\n", "\n")
+
+
+def sha256_of(vocabulary):
+  """Returns the checksum of a list of words: that of their vocabulary.txt."""
+  return _sha256(_lines(vocabulary))
 
 
 def _sha256(text):

@@ -146,7 +146,7 @@ def test_without_a_folder_nothing_is_kept():
      "run: keep_prob is 0.5 there, 0.4 here. Give"),
     ({"data_sha256": {"ptb.train.txt": "12", "ptb.test.txt": "35"}},
      "run: ptb.test.txt is another text. Give"),
-    ({"dtype": "float32"}, "run: dtype is None there, float32 here. Give"),
+    ({"dtype": "float32"}, "run: dtype is not set there, float32 here. Give"),
   ],
 )  # fmt: skip
 def test_another_run_is_refused_untouched(path, changes, message):

@@ -222,7 +222,7 @@ def test_command(tmp_path, corpus):
   [
     ([], "make_sample_corpus.py: Name the folder to make."),
     ([__file__], f"py: {__file__}/source.json: Not a directory."),
-    (["corpus", "--train_words=0"], "FATAL Flags parsing error: flag --tr"),
+    (["corpus", "--train_words=0"], "make_sample_corpus.py: flag --train_"),
   ],
 )
 def test_command_reports_bad_input(args, complaint):

@@ -1,7 +1,7 @@
 """What Ctrl-C (SIGINT), SIGTERM and SIGHUP do.
 
-While a command starts, Ctrl-C ends it at once. After that, a signal ends it by
-an exception, but a training in order, after the step it is in.
+A signal ends a command by an exception, but a training in order, after the step
+it is in. While a command imports its modules, lm/imports.py answers Ctrl-C.
 """
 
 import math
@@ -13,16 +13,6 @@ import time
 import traceback
 
 _AT_ONCE = 1  # Signals within so many seconds count as one.
-
-
-def end_quietly():
-  """Makes Ctrl-C end the process without a traceback, until command.run starts.
-
-  A command calls it before it imports what takes long. A process that ignores
-  the signal, as in the background of a shell, still does.
-  """
-  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def handle(handler):

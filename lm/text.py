@@ -2,6 +2,7 @@
 
 import codecs
 import dataclasses
+import glob
 import hashlib
 import itertools
 import os
@@ -37,7 +38,9 @@ class DataError(InputError, ValueError):
   """A text that is missing, unreadable, or too short for a batch."""
 
 
-def read_vocabulary(data_path, vocab_size=None, cache_dir=None):
+def read_vocabulary(
+  data_path, vocab_size=None, unknown=UNKNOWN, cache_dir=None
+):
   """Returns the vocabulary of the ptb.train.txt in a folder.
 
   The other arguments are those of reader.read_corpus.
@@ -48,7 +51,7 @@ def read_vocabulary(data_path, vocab_size=None, cache_dir=None):
   check_folder(data_path)
   path = os.path.join(data_path, "ptb.train.txt")
   counts = read_ids(path, ids_cache.find(cache_dir, data_path)).counts
-  return limited(counts, vocab_size)
+  return limited(counts, vocab_size, unknown)
 
 
 def vocabulary_of(counts):
@@ -198,6 +201,9 @@ def _advice_for(path):
       f"Rename {found[0]} to {name}, if it has a sentence a line and words "
       "between spaces; else prepare it by scripts/prepare_text.py."
     )
+  inner = glob.glob(os.path.join(glob.escape(folder), "*", name))
+  if inner:
+    return f"There is one in --data_path={os.path.dirname(min(inner))}."
   return "scripts/download_ptb.sh fetches all three ptb.*.txt."
 
 

@@ -165,7 +165,7 @@ class Workers(OneWorker):
 
   def check_alike(self, about):
     about = {**about, "TensorFlow": tf1.version.VERSION}
-    about["the code's SHA-256"] = _sha256_of_code()
+    about["code"] = _sha256_of_code()
     first, *others = self.of_all(about)
     self._have_met = True
     for index, other in enumerate(others, 1):
@@ -405,11 +405,14 @@ def _start_thread(result, function, *args):
 
 
 def _sha256_of_code():
-  """Returns a checksum of this project's modules as they are on the disk."""
+  """Returns the checksum of each of this project's modules, by its path."""
   root = pathlib.Path(__file__).parent.parent
   paths = sorted([*root.glob("*.py"), *root.glob("lm/*.py")])
-  texts = [f"{p.name} {p.read_text()}" for p in paths if "_test." not in p.name]
-  return hashlib.sha256("".join(texts).encode()).hexdigest()
+  return {
+    str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in paths
+    if "_test." not in path.name
+  }
 
 
 def find_workers(addresses, index, batch_size, **options):

@@ -343,12 +343,21 @@ def test_workers_that_were_not_started_alike():
 
 def test_workers_of_other_code(monkeypatch):
   sums = iter("ab")
-  monkeypatch.setattr(workers, "_sha256_of_code", lambda: next(sums))
-  with pytest.raises(
-    tf_config.WorkersError,
-    match=r"the code's SHA-256 is [ab] on worker 0, [ab] ",
-  ):
+  monkeypatch.setattr(
+    workers, "_sha256_of_code", lambda: {"a.py": "1", "lm/b.py": next(sums)}
+  )
+  told = r"was not started like worker 0: lm/b\.py is another version\. Give"
+  with pytest.raises(tf_config.WorkersError, match=told):
     each_of(2, lambda found: found.check_alike({}))
+
+
+def test_workers_with_other_texts_or_hyper_parameters():
+  abouts = {"vocabulary_sha256": "a"}, {"config": {"forget_bias": 1.0}}
+  told = (
+    "the vocabulary is another one; forget_bias is 0.0 on worker 0, 1.0 on wor"
+  )
+  with pytest.raises(tf_config.WorkersError, match=told):
+    each_of(2, lambda found: found.check_alike(abouts[found.index]))
 
 
 def test_the_checksum_of_the_code(monkeypatch, tmp_path):
@@ -358,7 +367,8 @@ def test_the_checksum_of_the_code(monkeypatch, tmp_path):
   for name, text in (("a.py", "1"), ("a.py", "2"), ("lm/b.py", "3")):
     (tmp_path / name).write_text(text)
     sums.append(workers._sha256_of_code())
-  assert len(set(sums)) == 3
+  assert [*sums[0]] == ["a.py"] and [*sums[2]] == ["a.py", "lm/b.py"]
+  assert sums[0] != sums[1] and sums[1]["a.py"] == sums[2]["a.py"]
   (tmp_path / "a_test.py").write_text("4")
   assert workers._sha256_of_code() == sums[-1]
 

@@ -33,10 +33,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = pathlib.Path(__file__).with_name("benchmark_worker.py")
 sys.path.insert(0, str(ROOT))
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import tqdm
 from absl import flags

@@ -27,10 +27,10 @@ import psutil
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import launch_local
 from absl import flags

@@ -17,10 +17,10 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import benchmark
 import benchmark_worker

@@ -21,10 +21,10 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 import filelock
 import pooch

@@ -31,14 +31,14 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 from absl import flags
 
-from lm import command
+from lm import command, signals
 
 SECONDS_TO_END = 45  # For the other workers, after one has failed.
 
@@ -66,9 +66,10 @@ def _main(argv):
     status = _run(own.n, others, gpus if own.gpus else None)
     if status >= 0 or not left:
       break
+    times = command.counted(left - 1, "more time")
     command.tell(
       f"launch_local.py: a worker was killed by signal {-status}. Starting all "
-      f"of them again; that can happen {left - 1} more times."
+      f"of them again; that can happen {times}."
     )
   return 128 - status if status < 0 else status
 

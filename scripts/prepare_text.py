@@ -18,10 +18,10 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lm import signals
+from lm import imports
 
 if __name__ == "__main__":
-  signals.end_quietly()  # On Ctrl-C during these imports.
+  imports.quietly()
 
 from absl import flags
 
@@ -73,13 +73,15 @@ def main(args):
     files.write_file(path, json.dumps(about, indent=2) + "\n")
   for part, lines in texts.items():
     words = list(itertools.chain(*lines))
+    sizes = command.counted(len(lines), "line")
+    sizes += f", {command.counted(len(words), 'word')}"
     unknown = f"{words.count(UNKNOWN) / len(words):.1%}"
     print(
-      f"{args.output}/ptb.{part}.txt: {len(lines):,} lines, {len(words):,} "
-      f"words, {unknown} of them read as {UNKNOWN}"
+      f"{args.output}/ptb.{part}.txt: {sizes}, {unknown} of them read as "
+      f"{UNKNOWN}"
     )
   vocabulary = {EOS}.union(*texts["train"])
-  print(f"Vocabulary: {len(vocabulary):,} words")
+  print(f"Vocabulary: {command.counted(len(vocabulary), 'word')}")
   if UNKNOWN not in vocabulary:
     command.tell(
       f"The training text has no {UNKNOWN}, so unknown words of other texts "

@@ -106,6 +106,41 @@ def test_it_runs_as_a_command_and_can_be_trained_on(text, tmp_path):
   assert (len(corpus.vocabulary), len(corpus.train)) == (10, 90 * 10)
 
 
+RAW = {
+  "train": 'The cat sat.\n\n"Well-known" cats: 3,000 or 12!\n' * 60,
+  "valid": "A cat\u00a0sat ...\r\n\r\nthe 12 CATS\r\n" * 90,
+  "test": "\n \nThe dog; a CAT sat.\n!!!\n<eos> said 12\n\u2026\n\nCats" * 9,
+}
+
+
+@pytest.mark.parametrize("min_count", [1, 2])
+@pytest.mark.parametrize("punctuation", preparation.PUNCTUATION)
+@pytest.mark.parametrize("more", [[], ["--number_word=", "--nolower_case"]])
+def test_a_raw_text_scores_as_the_prepared_one(
+  make, call_command, tmp_path, min_count, punctuation, more
+):
+  for part, text in RAW.items():
+    (tmp_path / part).write_text(text)
+  args = [f"--{part}={tmp_path / part}" for part in RAW]
+  args += [f"--min_count={min_count}", f"--punctuation={punctuation}"]
+  assert make(*args, *more)[0] == 0
+  hparams = "--hparams=num_steps=5,hidden_size=8,max_max_epoch=1,init_scale=0.3"
+  args = ["--model=test", hparams, f"--save_path={tmp_path / 'run'}"]
+  args.append(f"--data_path={tmp_path / 'new'}")
+  assert call_command("ptb_word_lm", *args)[0] == 0
+  result = json.loads((tmp_path / "run" / "result.json").read_text())
+  args = [f"--run={tmp_path / 'run'}", "--carry_state", "--json"]
+  status, out, _ = call_command("score", *args, f"--file={tmp_path / 'test'}")
+  *lines, total = map(json.loads, out.splitlines())
+  assert status == 0
+  expected = pytest.approx(result["test_perplexity"], rel=1e-5)
+  assert total["perplexity"] == expected
+  assert len(lines) == RAW["test"].count("\n") + 1
+  assert lines[0]["num_words"] == lines[1]["num_words"] == 0
+  if min_count == 1:
+    assert total["num_left_out"] > 0
+
+
 @pytest.mark.parametrize(
   ("args", "message"),
   [

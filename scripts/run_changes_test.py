@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from conftest import TINY
+from conftest import OLD_RUN, TINY
 from lm import sample_corpus, tf1
 
 CHECKPOINT = f"{TINY}/model.ckpt-7680"
@@ -185,7 +185,8 @@ def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
   assert results[0] < 0.8 * results[1]
   # It resumes, is evaluated and scores.
   assert tune(again, max_max_epoch=2)[0] == 0
-  assert tune(again)[0] == 0
+  # By another name of the same folder, as completion makes it.
+  assert tune(again, f"--init_from={first_run}/")[0] == 0
   assert reached(again) == reached(tuned)
   status, out, _ = call_command(
     "ptb_word_lm", "--evaluate", f"--data_path={second}", f"--save_path={tuned}"
@@ -197,10 +198,10 @@ def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
   found = json.loads(out.splitlines()[-1])["perplexity"]
   assert found == pytest.approx(results[0], rel=1e-4)
   status, _, err = tune(tmp_path / "no", hidden_size=16)
-  assert status == 1 and "hidden_size is 32 in the model of --init_from" in err
+  assert status == 1 and "hidden_size is 32 in the trained model" in err
   hparams_ = "--hparams=hidden_size = 16"
   status, _, err = tune(tmp_path / "no", hparams_)
-  assert status == 1 and "hidden_size is 32 in the model of --init_from" in err
+  assert status == 1 and "hidden_size is 32 in the trained model" in err
   status, _, err = tune(tmp_path / "no", "--init_data_path=x")
   assert status == 1 and "--init_data_path has no effect with a run's" in err
   about = json.loads((again / "config.json").read_text())
@@ -217,7 +218,9 @@ def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
   assert status == 1 and "model.ckpt-3196 is damaged" in err
   assert not (tmp_path / "no").exists()
   status, _, err = call(tuned, **{**small, "max_max_epoch": 3})
-  assert status == 1 and f"init_from is {first_run} there, None here" in err
+  assert (
+    status == 1 and f"--init_from is {first_run} there, not set here" in err
+  )
 
 
 def test_a_run_starts_from_a_checkpoint_of_tensorflow_1_15(train, tmp_path):
@@ -309,3 +312,93 @@ def test_tied_embeddings_and_a_forget_bias_in_use(
   hparams = "--hparams=num_steps=5,forget_bias=1"
   status, out, _ = call_command("ptb_word_lm", *args, hparams)
   assert status == 0 and f"Test Perplexity: {printed:.3f}" in out
+
+
+def last_number(out):
+  return float(out.splitlines()[-1].split()[-1])
+
+
+def copy_checkpoint(run, folder):
+  """Copies a run's last checkpoint alone; returns its path."""
+  name = re.search(r'"(.*)"', (run / "checkpoint").read_text())[1]
+  folder.mkdir()
+  for path in run.glob(f"{name}.*"):
+    shutil.copy(path, folder)
+  return folder / name
+
+
+def test_a_checkpoint_alone_says_how_it_was_trained(
+  train, call_command, tmp_path, corpora
+):
+  first, second = corpora
+  run, new = tmp_path / "run", tmp_path / "new"
+  limit = "--vocab_size=100"
+  hparams = dict(forget_bias=1.0, max_max_epoch=1)
+  assert train(run, limit, data=first, **hparams)[0] == 0
+  checkpoint = copy_checkpoint(run, tmp_path / "alone")
+  data, text = f"--data_path={first}", f"--file={first / 'ptb.valid.txt'}"
+  alone = (f"--checkpoint={checkpoint}", data)
+  evaluate = ("ptb_word_lm", "--evaluate")
+  expected = call_command(*evaluate, f"--save_path={run}", data)[1]
+  assert call_command(*evaluate, *alone)[1] == expected
+  expected = call_command("score", f"--run={run}", text)[1]
+  assert call_command("score", *alone, text)[1] == expected
+  for command in (evaluate, ("score", text)):
+    status, _, err = call_command(*command, *alone, "--hparams=forget_bias=0")
+    assert status == 1
+    assert "forget_bias is 1.0 in the trained model: leave it out of" in err
+  args = [f"--init_from={checkpoint}", f"--init_data_path={first}"]
+  assert train(new, *args, data=second, max_max_epoch=1)[0] == 0
+  about = json.loads((new / "config.json").read_text())
+  assert about["config"]["forget_bias"] == 1.0
+  # A vocabulary of the same size is not the same vocabulary.
+  for command in (evaluate, ("score", text)):
+    args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]
+    status, out, err = call_command(*command, *args)
+    assert (status, out) == (1, "")
+    assert "another vocabulary than that of the ptb.train.txt in --da" in err
+  # The vocabulary of a run with --init_from is that of the other model's text.
+  checkpoint = copy_checkpoint(new, tmp_path / "new_alone")
+  args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]
+  status, out, err = call_command("score", *args, text)
+  assert status == 1 and "name its run's folder instead" in err
+
+
+def test_a_checkpoint_of_an_older_version_alone(call_command, tmp_path):
+  checkpoint = copy_checkpoint(OLD_RUN, tmp_path / "alone")
+  data, text = f"--data_path={TINY}", f"--file={TINY / 'ptb.test.txt'}"
+  args = ["score", f"--checkpoint={checkpoint}", data, text]
+  status, out, err = call_command(*args)
+  assert (status, out) == (1, "") and "is of an older version" in err
+  expected = call_command("score", f"--run={OLD_RUN}", text)[1]
+  assert call_command(*args, "--hparams=forget_bias=0")[1] == expected
+  for name in ("config.json", "vocabulary.txt"):
+    shutil.copy(OLD_RUN / name, checkpoint.parent)
+  assert call_command(*args)[1] == expected
+
+
+def test_another_runs_checkpoint_is_refused_by_any_name(
+  train, call_command, tmp_path
+):
+  run, other = tmp_path / "run", tmp_path / "other"
+  assert train(run, max_max_epoch=1)[0] == 0
+  assert train(other, "--seed=2", max_max_epoch=1)[0] == 0
+  name = copy_checkpoint(other, tmp_path / "alone").name
+  data, text = f"--data_path={TINY}", f"--file={TINY / 'ptb.test.txt'}"
+  status, _, err = call_command(
+    "score", f"--run={run}", f"--checkpoint={other / name}", text
+  )
+  assert status == 1 and "it is of a run with another config.json" in err
+  for path in other.glob(f"{name}.*"):
+    shutil.copy(path, run)
+  (tmp_path / "link").symlink_to(run)
+  for folder in (run, f"{run}/", f"{tmp_path}/./run", tmp_path / "link"):
+    for args in (
+      ["score", f"--run={folder}", text],
+      ["export", f"--run={folder}", f"--export_dir={tmp_path / 'export'}"],
+      ["ptb_word_lm", "--evaluate", f"--save_path={folder}", data],
+      ["ptb_word_lm", f"--init_from={folder}", data],
+    ):
+      status, out, err = call_command(*args)
+      assert (status, out) == (1, ""), args
+      assert "it is of a run with another config.json" in err

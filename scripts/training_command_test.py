@@ -292,9 +292,19 @@ def test_too_large_a_model_is_refused(call):
 @pytest.mark.parametrize(
   ("flag", "status", "message"),
   [
-    ("--num_gpus=-1", 1, "FATAL Flags parsing"),
-    ("--model=huge", 1, "FATAL Flags parsing"),
-    ("--seed=-1", 1, "FATAL Flags parsing"),
+    ("--num_gpus=-1", 1, "ptb_word_lm.py: flag --num_gpus=-1: -1 is not a "),
+    ("--model=huge", 1, "ptb_word_lm.py: flag --model=huge: value should be"),
+    ("--seed=-1", 1, "ptb_word_lm.py: flag --seed=-1: -1 is not an integer"),
+    (
+      "--max_max_epoch=1",
+      1,
+      "ptb_word_lm.py: Unknown command line flag 'max_max_epoch'. Give --hpara",
+    ),
+    (
+      "--sed=1",
+      1,
+      "ptb_word_lm.py: Unknown command line flag 'sed'. Did you mean: seed, st",
+    ),
     ("--hparams=a=1", 1, "ptb_word_lm.py: 'a' is not a field; "),
     ("small", 2, "ptb_word_lm.py: 'small' is not a flag; --help lists them"),
   ],
