@@ -41,7 +41,7 @@ def ptb_data():
 @pytest.fixture
 def gpu():
   """Skips the test where TensorFlow has no GPU."""
-  from lm import device
+  from lm.base import device
 
   if not device.has_gpu():
     pytest.skip("TensorFlow has no GPU here")
@@ -54,13 +54,13 @@ def on_cpu(monkeypatch):
   Other processes have none. In this process the choices are those of a CPU.
   """
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # For other processes.
-  monkeypatch.setattr("lm.device.has_gpu", lambda: False)
+  monkeypatch.setattr("lm.base.device.has_gpu", lambda: False)
 
 
 @pytest.fixture
 def cudnn(monkeypatch):
   """Lets the mode cudnn run without a GPU, by other operations."""
-  from lm import device, tf1
+  from lm.base import device, tf1
   from lm.testdata import cudnn_on_cpu
 
   if not device.has_gpu():
@@ -73,7 +73,7 @@ def pretend_gpus(monkeypatch):
 
   What is placed on them is computed by the CPU. For tests in this process only.
   """
-  from lm import tf1
+  from lm.base import tf1
 
   def details_of(capability):
     return {"compute_capability": capability, "device_name": "NVIDIA X"}
@@ -92,7 +92,7 @@ def pretend_gpus(monkeypatch):
 @pytest.fixture
 def some_gpu(cudnn, pretend_gpus):
   """A GPU; where there is none, TensorFlow seems to have one."""
-  from lm import device
+  from lm.base import device
 
   if not device.has_gpu():
     pretend_gpus((9, 0))

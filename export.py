@@ -21,7 +21,7 @@ B = sentences, T = words, H = hidden_size, L = num_layers, V = vocab_size. If
 several runs are averaged, each has a state: state_0, state_1, ...
 """
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -34,8 +34,9 @@ import tempfile
 from absl import flags
 
 import language_model
-from lm import command, device, files, preparation, tf1
-from lm.text import EOS
+from lm.base import command, device, files, tf1
+from lm.text import preparation
+from lm.text.word_ids import EOS
 
 
 def define_flags():

@@ -13,7 +13,8 @@ import pytest
 import export
 import language_model
 from conftest import TF1_CHECKPOINT, TINY, call_main
-from lm import preparation, tf1
+from lm.base import tf1
+from lm.text import preparation
 
 # Prints what a SavedModel says about sentences, and about their words one by
 # one, in eager and in graph mode. With -I, Python finds nothing of the project.

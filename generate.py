@@ -12,7 +12,7 @@ word is drawn from the model's distribution, given all words before it. First
 Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 """
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -23,10 +23,10 @@ import numpy as np
 from absl import flags
 
 import language_model
-from lm import command
-from lm.command import InputError, refuse, tell
-from lm.files import open_text
-from lm.text import EOS, decode
+from lm.base import command
+from lm.base.command import InputError, refuse, tell
+from lm.base.files import open_text
+from lm.text.word_ids import EOS, decode
 
 _AT_ONCE = 100  # Prefixes that are read, and texts drawn, side by side.
 

@@ -11,7 +11,6 @@ between, tensors are time-major, as in training.
 """
 
 import contextlib
-import dataclasses
 import itertools
 import math
 import os
@@ -20,17 +19,12 @@ import numpy as np
 from absl import flags
 
 import configs
-import ptb_word_lm
-from lm import (
-  checkpoints,
-  device,
-  rnn_modes,
-  softmax,
-  tf1,
-  tokenize_ptb,
-  trained,
-)
-from lm.command import InputError, tell
+from lm.base import device, tf1
+from lm.base.command import InputError, tell
+from lm.model import network, softmax
+from lm.model.config import parse
+from lm.run import checkpoints, trained
+from lm.text import tokenize_ptb
 
 # Words that are scored at a time.
 _MOST_WORDS = 1600
@@ -104,12 +98,11 @@ def find(run, checkpoint, data_path, hparams=""):
         "Name the folder of a trained run, --run; or a --checkpoint and, as "
         "--data_path, the folder with the ptb.train.txt that it was trained on."
       )
-    model = trained.of_checkpoint(checkpoint, data_path, hparams)
-    config = configs.of_trained(
-      model.hparams, configs.SmallConfig(), hparams, ["forget_bias"], checkpoint
+    changes = parse(hparams, ["forget_bias"])
+    small = configs.SmallConfig()
+    return _checked(
+      [trained.of_checkpoint(checkpoint, data_path, small, changes)]
     )
-    known = model.hparams | {"forget_bias": config.forget_bias}
-    return _checked([dataclasses.replace(model, hparams=known)])
   run = [folder for text in run for folder in _folders_in(text)]
   if not run or not all(run):
     raise ModelError("--run has an empty name: name folders of trained runs.")
@@ -122,7 +115,6 @@ def find(run, checkpoint, data_path, hparams=""):
       )
   models = [trained.of_run(folder, checkpoint) for folder in run]
   for folder, model in zip(run, models, strict=True):
-    configs.from_json(model.hparams, os.path.join(folder, "config.json"))
     for name in ("vocabulary", "preparation", "unknown"):
       if getattr(model, name) != getattr(models[0], name):
         raise ModelError(
@@ -141,7 +133,7 @@ def _checked(models):
   """Returns the models; raises FlagError if they certainly do not fit."""
   words = softmax.most_rows(len(models[0].vocabulary))
   advice = "Use a machine with more memory, or fewer runs."
-  device.check_memory([model.hparams for model in models], words, advice)
+  device.check_memory([model.config for model in models], words, advice)
   return models
 
 
@@ -150,7 +142,7 @@ def zero_states(models, batch_size):
 
   The axis of size 2 has the c and the h of a layer.
   """
-  sizes = [(m.hparams["num_layers"], m.hparams["hidden_size"]) for m in models]
+  sizes = [(m.config.num_layers, m.config.hidden_size) for m in models]
   return [tf1.zeros([batch_size, layers, 2, size]) for layers, size in sizes]
 
 
@@ -169,10 +161,8 @@ def add_models(models, ids, lengths, states):
   """
   heads, new_states = [], []
   for number, (model, state) in enumerate(zip(models, states, strict=True)):
-    # The fields that a checkpoint alone does not have matter only in training.
-    config = dataclasses.replace(configs.SmallConfig(), **model.hparams)
     with tf1.variable_scope(f"model_{number}/Model", reuse=tf1.AUTO_REUSE):
-      head, new_state = _add_model(config, ids, lengths, state)
+      head, new_state = _add_model(model.config, ids, lengths, state)
     heads.append(head)
     new_states.append(new_state)
   return heads, new_states
@@ -180,22 +170,11 @@ def add_models(models, ids, lengths, states):
 
 def _add_model(config, ids, lengths, state):
   """Adds one model; returns its head and its new state, [B, L, 2, H]."""
-  cells = [
-    rnn_modes.lstm_cell(config.hidden_size, tf1.float32, config.forget_bias)
-    for _ in range(config.num_layers)
-  ]
-  # A loop over time, since T is not known here. The scope gives the variables
-  # the names that they have in training.
-  outputs, new_state = tf1.nn.dynamic_rnn(
-    tf1.nn.rnn_cell.MultiRNNCell(cells),
-    ptb_word_lm.embed(config, ids),  # [T, B, H]
-    lengths,
-    tuple(
-      tf1.nn.rnn_cell.LSTMStateTuple(*tf1.unstack(layer, axis=1))
-      for layer in tf1.unstack(state, axis=1)
-    ),
-    time_major=True,
-    scope="RNN",
+  pairs = [
+    tf1.unstack(layer, axis=1) for layer in tf1.unstack(state, axis=1)
+  ]  # (c, h) of each layer, each [B, H].
+  outputs, new_state = network.layers_in_a_loop(
+    config, network.embed(config, ids), lengths, pairs
   )  # [T, B, H]
   outputs = tf1.transpose(outputs, [1, 0, 2])  # [B, T, H]
   rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [B * T, H]
@@ -224,8 +203,7 @@ def restore(models, session):
     checkpoints.CheckpointError: if a checkpoint is damaged, or has other sizes.
   """
   for number, model in enumerate(models):
-    path, scope = model.checkpoint, f"model_{number}/"
-    checkpoints.restore_variables(session, path, scope, model.run_id)
+    model.restore(session, f"model_{number}/")
     if about := checkpoints.describe(model.checkpoint):
       tell(f"Using {about}")
 

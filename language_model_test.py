@@ -8,7 +8,8 @@ import pytest
 
 import language_model
 from conftest import OLD_RUN, TINY
-from lm import checkpoints, tf1
+from lm.base import tf1
+from lm.run import checkpoints
 from lm.testdata import lstm_numpy
 
 RANDOM = np.random.RandomState(5)

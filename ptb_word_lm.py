@@ -11,7 +11,7 @@ V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
 [T, B, ...], as the unrolled steps take them.
 """
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -23,32 +23,27 @@ import time
 
 import configs
 import reader
-from lm import (
-  checkpoints,
-  command,
-  device,
-  layers,
-  run_folder,
-  softmax,
-  tf1,
-  trained,
-  training_flags,
-)
-from lm.command import refuse, tell
-from lm.passes import DivergedError, Kept, perplexity_of, steps_per_look
-from lm.reports import (
+from lm.base import command, device, tf1
+from lm.base.command import tell
+from lm.base.signals import StopRequest
+from lm.model import choices, network, softmax
+from lm.model.config import SIZES, check_sizes_kept, parse
+from lm.model.gradients import gradients_of, with_distinct_rows
+from lm.model.random_draws import dropout_masks, uniform_initializer
+from lm.run import checkpoints, run_folder, trained
+from lm.run.run import Run, sha256_of_lines
+from lm.training import training_flags
+from lm.training.passes import DivergedError, perplexity_of, state_feed
+from lm.training.reports import (
   Reporter,
   report_best,
   report_result,
   report_source,
   report_start,
 )
-from lm.rnn_modes import CELL_SCOPE, RNN_MODES, stacked
-from lm.seeded import dropout_masks, uniform_initializer
-from lm.signals import StopRequest
-from lm.stream import stream_perplexity
-from lm.tf_config import refuse_workers, workers_in
-from lm.workers import ALONE, find_workers
+from lm.training.stream import stream_perplexity
+from lm.workers.tf_config import refuse_workers, workers_in
+from lm.workers.workers import ALONE, find_workers
 
 
 class PTBInput:
@@ -98,11 +93,9 @@ class PTBModel:
   Attributes:
     input: the PTBInput.
     dtype: the type of the products.
-    kept: a lm.passes.Kept, which keeps the LSTM's state between batches.
     initial_state: a tuple with a pair (c, h) for each layer, each float32
-      [B, H]: what is kept, unless it is fed; zeros at first.
-    final_state: the same after T steps. Run kept.step to keep it, or feed it as
-      the next initial_state.
+      [B, H]: zeros, unless it is fed.
+    final_state: the same after T steps; feed it as the next initial_state.
     losses: float32 [T, B], in nats: each target's cross-entropy or estimate.
     cost: float32, the losses summed over time and averaged over the batch.
     global_step: int64, the number of steps the variables were trained.
@@ -124,7 +117,7 @@ class PTBModel:
       seed: the seed of the dropout masks, a whole number.
       dtype: "float32", "tf32", "bfloat16" or "float16": the type of the
         products. It is "tf32" only in run_epoch and on a GPU.
-      workers: a lm.workers.OneWorker or Workers, which adds up the costs and
+      workers: a OneWorker or Workers of lm/workers, which adds up the costs and
         the gradients of processes that share a batch.
     """
     self.input, self.dtype = input_, dtype
@@ -132,53 +125,41 @@ class PTBModel:
     # Created before the model's variables, outside of their scope.
     with tf1.variable_scope(tf1.VariableScope(tf1.AUTO_REUSE, name="")):
       self.global_step = tf1.train.get_or_create_global_step()
-    masks = [None] * (config.num_layers + 1)
+    masks, sample_seed = [None] * (config.num_layers + 1), None
     if is_training and config.keep_prob < 1:
       masks = dropout_masks(config, [seed, self.global_step], input_.rows)
-    own_rows = input_.input_data.shape[0]  # B, unless processes share a batch.
-    self.kept = Kept(config.num_layers, own_rows, config.hidden_size)
-    self.initial_state = self.kept.initial_state
-
-    embedded = embed(config, input_.input_data)  # [T, B, H]
-    # [T, B, H]; after a layer this or T of [B, H], as the mode has it.
-    xs = tf1.cast(dropout(embedded, masks[0]), dtype)
-    layer = RNN_MODES[config.rnn_mode]
-    final_state = []
-    with tf1.variable_scope(
-      tf1.get_variable_scope(), custom_getter=layers.cast_once(dtype)
-    ):
-      for number, (c, h) in enumerate(self.initial_state):  # Each [B, H].
-        with tf1.variable_scope(CELL_SCOPE.format(number)):
-          xs, c, h = layer(xs, c, h, config.forget_bias)
-        xs = dropout(xs, masks[number + 1])
-        final_state.append(tf1.nn.rnn_cell.LSTMStateTuple(c, h))
-      rows = tf1.reshape(stacked(xs), [-1, config.hidden_size])  # [T * B, H]
-      about = config, rows, input_.targets, is_training
-      if not (is_training and config.num_samples):
-        self.losses = softmax.model_losses(*about)
     if is_training and config.num_samples:
       # Other random numbers than the dropout masks have.
       sample_seed = tf1.stack([seed, self.global_step + (1 << 40)])
-      self.losses = softmax.model_losses(*about, sample_seed)
-    self.final_state = tuple(final_state)
+    own_rows = input_.input_data.shape[0]  # B, unless processes share a batch.
+    zeros = tf1.zeros([own_rows, config.hidden_size])
+    self.initial_state = tuple(
+      tf1.nn.rnn_cell.LSTMStateTuple(tf1.identity(zeros), tf1.identity(zeros))
+      for _ in range(config.num_layers)
+    )
+
+    xs = network.embed(config, input_.input_data)  # [T, B, H]
+    rows, self.final_state = network.unrolled_layers(
+      config, xs, self.initial_state, masks, dtype
+    )  # [T * B, H]
+    self.losses = softmax.model_losses(
+      config, rows, input_.targets, is_training, sample_seed
+    )  # [T, B]
     # Averaged over the batch but summed over time: the paper's learning rate
     # and clipping norm are for this gradient, T times that of the mean.
     own_cost = tf1.reduce_sum(tf1.reduce_mean(self.losses, axis=1))
     own_cost *= own_rows / config.batch_size
     self.cost = workers.sum(own_cost)
-    grad_norm = 0.0
     if is_training:
       # float16 rounds numbers below 6e-8 to zero. With the loss scaled up,
       # small gradients survive; they are scaled down again in float32.
       loss_scale = 1024.0 if dtype == "float16" else 1.0
       variables = tf1.trainable_variables()
-      self.gradients = workers.gradients_of(
-        own_cost * loss_scale, variables, config.num_steps * own_rows
+      self.gradients = workers.sum_of_gradients(
+        gradients_of(own_cost * loss_scale, variables, config),
+        config.num_steps * own_rows,
       )
       self._add_training(variables, config.max_grad_norm, loss_scale)
-      grad_norm = self.grad_norm
-    self.kept.add_step(self.final_state, self.cost, grad_norm)
-    workers.needed_for(self.kept.step)
 
   def _add_training(self, variables, max_grad_norm, loss_scale):
     """Adds a step of SGD with a clipped gradient (the paper's section 4.1).
@@ -199,7 +180,7 @@ class PTBModel:
     # does the same without a pass over them.
     factor = max_grad_norm / tf1.maximum(self.grad_norm, max_grad_norm)
     sgd = tf1.train.GradientDescentOptimizer(self.lr * factor / loss_scale)
-    gradients = map(layers.with_distinct_rows, self.gradients)
+    gradients = map(with_distinct_rows, self.gradients)
     self.train_op = sgd.apply_gradients(
       zip(gradients, variables, strict=True), self.global_step
     )
@@ -207,24 +188,6 @@ class PTBModel:
   def assign_lr(self, session, lr_value):
     """Sets the learning rate of the next steps."""
     session.run(self._lr_update, {self._new_lr: lr_value})
-
-
-def dropout(xs, mask):
-  """Multiplies xs, [T, B, H] or T of [B, H], by a mask [T, B, H], if any."""
-  if mask is None:
-    return xs
-  if not isinstance(xs, list):
-    return xs * tf1.cast(mask, xs.dtype)
-  mask = tf1.unstack(mask)
-  return [x * tf1.cast(m, x.dtype) for x, m in zip(xs, mask, strict=True)]
-
-
-def embed(config, ids):
-  """Looks up the embeddings of ids [B, T]; returns them as [T, B, H]."""
-  embedding = tf1.get_variable(
-    "embedding", [config.vocab_size, config.hidden_size], tf1.float32
-  )
-  return tf1.nn.embedding_lookup(embedding, tf1.transpose(ids))
 
 
 def run_epoch(
@@ -237,12 +200,12 @@ def run_epoch(
   progress=None,
   on_step=None,
   stop=False,
+  workers=ALONE,
 ):
   """Runs the model over all batches of its input, once.
 
   The LSTM's state starts as zeros and goes on from batch to batch: the text is
-  one long stream, and the words read so far help to predict the next. On a GPU,
-  up to ten steps run before Python looks at their costs.
+  one long stream, and the words read so far help to predict the next.
 
   Args:
     session: a Session with the model's variables initialized.
@@ -251,11 +214,11 @@ def run_epoch(
     verbose: whether to print ten lines on the way, if there is no bar.
     title: a name for the bar and for errors.
     progress: a checkpoints.Progress: where in the epoch to start. It is updated
-      after each look at the costs.
-    on_step: called after each look at the costs, so on a CPU after each step,
-      with the mean loss (nats a word) since the last look, and the wps.
-    stop: checked before and after each step; if true, the epoch ends at the
-      next look, at most a step later.
+      after each step.
+    on_step: called after each step with its mean loss (nats a word) and the wps
+      so far.
+    stop: checked after each step; if true, the epoch ends.
+    workers: as PTBModel takes it.
 
   Returns:
     The perplexity: exp of the mean loss a word.
@@ -264,36 +227,35 @@ def run_epoch(
     DivergedError: if the loss or the gradient is not a finite number, or the
       perplexity is too large for one.
   """
-  operations = [op for op in (model.kept.step, eval_op) if op is not None]
   size, num_steps = model.input.epoch_size, model.input.num_steps
   progress = progress or checkpoints.Progress()
-  model.kept.start(session, progress.state)
-  start, every = time.perf_counter() - progress.seconds, steps_per_look()
+  fetches = {"cost": model.cost, "state": model.final_state}
+  if eval_op is not None:
+    fetches |= {"eval_op": eval_op, "grad_norm": model.grad_norm}
+  if progress.state is None:
+    progress.state = session.run(model.initial_state)
+  start = time.perf_counter() - progress.seconds
   reporter = Reporter(size, title, progress.step, verbose)
   with reporter, device.products_in(model.dtype):
     for step in range(progress.step, size):
-      is_look = (step + 1) % every == 0 or step + 1 == size or bool(stop)
-      fetches = [operations, model.kept.look if is_look else []]
-      _, found = session.run(fetches, {model.input.index: step})
-      if not is_look:
-        continue
-      costs, progress.state = found
-      costs = costs[progress.step - step - 1 :]  # Of the steps since last time.
+      feed = state_feed(model.initial_state, progress.state)
+      feed[model.input.index] = step
+      values = workers.run(session, fetches, feed)
+      progress.state = values["state"]
+      # In float64, as there are thousands.
+      progress.costs += float(values["cost"])
+      progress.step += 1
       progress.seconds = time.perf_counter() - start
-      wps = (step + 1) * num_steps * model.input.batch_size / progress.seconds
-      for cost, grad_norm in costs:
-        progress.costs += float(cost)  # In float64, as there are thousands.
-        progress.step += 1
-        perplexity = perplexity_of(progress.costs / progress.step / num_steps)
-        if math.isinf(perplexity) or not math.isfinite(grad_norm):
-          model.kept.start(session)
-          raise DivergedError(title, progress.step, size)
-        reporter.report(progress.step - 1, perplexity, wps)
+      perplexity = perplexity_of(progress.costs / progress.step / num_steps)
+      if not math.isfinite(perplexity + float(values.get("grad_norm", 0))):
+        raise DivergedError(title, progress.step, size)
+      words = progress.step * num_steps * model.input.batch_size
+      wps = words / progress.seconds
+      reporter.report(step, perplexity, wps)
       if on_step:
-        on_step(float(costs[:, 0].mean()) / num_steps, wps)
+        on_step(float(values["cost"]) / num_steps, wps)
       if stop:
         break
-  model.kept.start(session)  # The model's initial state is zero again.
   return perplexity
 
 
@@ -313,48 +275,39 @@ def build_models(config, corpus, seed, dtype="float32", workers=ALONE):
   return train_model, eval_model
 
 
-def train(
-  config,
-  corpus,
-  folder,
-  *,
-  seed,
-  dtype="float32",
-  stop=False,
-  workers=ALONE,
-  init_checkpoint=None,
-):
+def train(run, corpus, folder, *, stop=False, workers=ALONE):
   """Trains a model for all its epochs, then tests it; prints what it reaches.
 
   Args:
-    config: a Config.
-    corpus: a reader.Corpus with config.vocab_size words.
+    run: a Run: what to train.
+    corpus: a reader.Corpus with run.config.vocab_size words.
     folder: a RunFolder or NoRunFolder. Training resumes from its checkpoint.
-    seed: the seed of the initial weights and the dropout masks.
-    dtype: the type to train in, as PTBModel takes it.
     stop: checked as in run_epoch; if true, a checkpoint is written, the valid
       perplexity is printed, and the training ends.
     workers: as PTBModel takes it.
-    init_checkpoint: the checkpoint with the initial weights; None to draw them.
 
   Returns:
     The last epoch's numbers, the best epoch's, and the test perplexity, a
     dictionary; None if it was stopped.
   """
+  config = run.config
   with tf1.Graph().as_default(), workers.device():
-    tf1.set_random_seed(seed)  # For TF_DETERMINISTIC_OPS: all draws are seeded.
-    models = build_models(config, corpus, seed, dtype, workers)
+    # For TF_DETERMINISTIC_OPS; all that is drawn has a seed of its own.
+    tf1.set_random_seed(run.seed)
+    models = build_models(config, corpus, run.seed, run.dtype, workers)
     with workers.session() as session:
       session.run(tf1.global_variables_initializer())
-      if init_checkpoint:
-        checkpoints.restore_variables(session, init_checkpoint)
+      if run.init_checkpoint:
+        checkpoints.restore_variables(session, run.init_checkpoint)
       shape = [config.num_layers, 2, config.batch_size, config.hidden_size]
       progress = folder.restore(session, shape)
       while not config.ends_after(progress.perplexities("valid")):
         if stop:
           tell(f"Stopped before epoch {progress.epoch}.")
           return None
-        if not train_epoch(session, models, config, progress, folder, stop):
+        if not train_epoch(
+          session, models, config, progress, folder, stop, workers
+        ):
           return None
       best = checkpoints.best_of(progress.epochs)
       if len(progress.epochs) < config.max_max_epoch:
@@ -381,7 +334,7 @@ def train(
   return numbers
 
 
-def train_epoch(session, models, config, progress, folder, stop):
+def train_epoch(session, models, config, progress, folder, stop, workers):
   """Trains to the end of an epoch, validates the weights and saves them.
 
   It starts where `progress` says, and updates it. `models` are those of
@@ -395,12 +348,12 @@ def train_epoch(session, models, config, progress, folder, stop):
   learning_rate = config.learning_rate_of(epoch)
   train_model.assign_lr(session, learning_rate)
   print(f"Epoch: {epoch} Learning rate: {learning_rate:.3f}", flush=True)
-  size, every = train_model.input.epoch_size, steps_per_look()
+  size = train_model.input.epoch_size
   steps_before = (epoch - 1) * size
 
   def on_step(loss, wps):
     step = steps_before + progress.step
-    if progress.step % (every * math.ceil(size / every / 100)) == 0:
+    if progress.step % math.ceil(size / 100) == 0:
       values = {"loss": loss, "learning_rate": learning_rate, "wps": wps}
       folder.summarize(step, "train/", values)
     # The end of the epoch and a stop write a checkpoint anyway.
@@ -416,6 +369,7 @@ def train_epoch(session, models, config, progress, folder, stop):
     progress=progress,
     on_step=on_step,
     stop=stop,
+    workers=workers,
   )
   step = steps_before + progress.step
   is_complete = progress.step == size
@@ -427,7 +381,9 @@ def train_epoch(session, models, config, progress, folder, stop):
     folder.save(session, step, progress)
     tell(f"Stopped in epoch {epoch}, after step {progress.step} of {size}.")
   title = f"Epoch {epoch}, valid"
-  valid_perplexity = run_epoch(session, eval_model, title=title)
+  valid_perplexity = run_epoch(
+    session, eval_model, title=title, workers=workers
+  )
   print(f"Epoch: {epoch} Valid Perplexity: {valid_perplexity:.3f}", flush=True)
   if is_complete:
     words = size * config.batch_size * config.num_steps
@@ -451,21 +407,22 @@ def check_sizes(config, corpus):
   """Raises InputError if a text or the memory is too small."""
   reader.check_sizes(corpus, config.batch_size, config.num_steps)
   words = config.batch_size * config.num_steps
-  device.check_memory([dataclasses.asdict(config)], words)
+  device.check_memory([config], words)
 
 
-def evaluate(config, corpus, checkpoint, run_id=None):
-  """Prints and returns the valid and the test perplexity of a checkpoint."""
+def evaluate(config, corpus, model):
+  """Prints and returns the valid and the test perplexity of a Trained."""
   with tf1.Graph().as_default(), device.session() as session:
     tf1.set_random_seed(1)
     with tf1.variable_scope("Model"):
-      model = PTBModel(False, config, PTBInput(config, corpus.valid))
-    checkpoints.restore_variables(session, checkpoint, run_id=run_id)
-    tell(f"Evaluating {checkpoints.describe(checkpoint) or checkpoint + '.'}")
-    valid_perplexity = run_epoch(session, model, title="Valid")
+      eval_model = PTBModel(False, config, PTBInput(config, corpus.valid))
+    model.restore(session)
+    about = checkpoints.describe(model.checkpoint) or f"{model.checkpoint}."
+    tell(f"Evaluating {about}")
+    valid_perplexity = run_epoch(session, eval_model, title="Valid")
     print(f"Valid Perplexity: {valid_perplexity:.3f}", flush=True)
     test_perplexity = stream_perplexity(
-      session, model, corpus.test, title="Test"
+      session, eval_model, corpus.test, title="Test"
     )
     print(f"Test Perplexity: {test_perplexity:.3f}", flush=True)
   return valid_perplexity, test_perplexity
@@ -491,65 +448,33 @@ def main(args):
 def run_training(args):
   """Trains as the flags say; returns the exit status."""
   addresses, index = workers_in(os.environ.get("TF_CONFIG"))
-  if args.init_from is None:
-    refuse(args, ["checkpoint"], "training, which resumes from the newest")
-    refuse(args, ["init_data_path"], "no --init_from")
-  if args.save_path is None:
-    refuse(args, ["checkpoint_minutes"], "no --save_path")
-  if len(addresses) < 2:
-    refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
+  training_flags.refuse_for_training(args, len(addresses))
   device.prepare(args.num_gpus, len(addresses), args.deterministic)
-  config = configs.override(configs.CONFIGS[args.model](), args.hparams)
-  source = None
-  options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
-  if args.init_from is not None:
-    own = "--init_from, which has its own"
-    refuse(args, ["unknown_word", "vocab_size"], own)
-    if os.path.isdir(args.init_from):
-      refuse(args, ["init_data_path"], "a run's folder in --init_from")
-    which = args.checkpoint, args.init_data_path or args.data_path, args.hparams
-    source = trained.find(args.init_from, *which, args.save_path)
-    config = configs.with_sizes_of(source.hparams, config, args.hparams)
-    options = {"unknown": source.unknown, "vocabulary": source.vocabulary}
-  options["cache_dir"] = args.cache_dir
-  corpus = reader.read_corpus(args.data_path, **options)
-  config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
-  check_sizes(config, corpus)
+  source = find_source(args)
+  config, corpus = read_input(args, source)
   config.check_samples(len(addresses))
-  init_checkpoint = source and source.checkpoint
-  exchange = {"wait": args.wait_for_workers, "fp16": args.exchange_fp16}
-  workers = find_workers(addresses, index, config.batch_size, **exchange)
+  options = {"wait": args.wait_for_workers, "fp16": args.exchange_fp16}
+  workers = find_workers(addresses, index, config.batch_size, **options)
   with workers, workers.output():
     # What the run in the folder has. Only worker 0 may know the folder.
-    kept = workers.of_all(run_folder.mode_and_type_in(args.save_path))[0]
-    # This loads TensorFlow, which bad input need not wait for.
-    rnn_mode = args.rnn_mode or kept[0] or device.fastest_mode(config)
-    config = dataclasses.replace(config, rnn_mode=device.checked_mode(rnn_mode))
-    dtype = device.type_of(args.use_fp16, args.tf32, rnn_mode, kept[1])
-    about = run_folder.describe(
-      *(args.model, args.seed, dtype, config, corpus),
-      exchange_fp16=args.exchange_fp16,
-      vocab_limit=args.vocab_size,
-      init_from=args.init_from,
-      init_checkpoint=init_checkpoint,
-    )
-    workers.check_alike(about)
+    first = run_folder.run_in(args.save_path)
+    kept = workers.of_all(first and [first.config.rnn_mode, first.dtype])[0]
+    run = choose_run(args, config, corpus, source, kept)
+    workers.check_alike(run.to_json())
     folder = run_folder.NoRunFolder()
     if args.save_path is not None and index == 0:
       folder = run_folder.RunFolder(
-        args.save_path, about, corpus.vocabulary, args.checkpoint_minutes
+        args.save_path, run, corpus.vocabulary, args.checkpoint_minutes
       )
     with folder, StopRequest() as own_stop:
       folder, stop = workers.share(folder), workers.any_of(own_stop)
       if folder.result:
         report_result(args.save_path, folder.result)
       else:
-        report_start(args.model, dtype, config, len(corpus.train), workers.size)
-        if init_checkpoint:
-          report_source(source, config, corpus.preparation)
-        options = {"seed": args.seed, "dtype": dtype, "stop": stop}
-        options |= {"workers": workers, "init_checkpoint": init_checkpoint}
-        result = train(config, corpus, folder, **options)
+        report_start(run, len(corpus.train), workers.size)
+        if run.init_checkpoint:
+          report_source(source, run)
+        result = train(run, corpus, folder, stop=stop, workers=workers)
         if result is None:
           return 128 + stop.signum
         if index == 0:
@@ -559,49 +484,108 @@ def run_training(args):
   return 0
 
 
+def find_source(args):
+  """Returns the Trained that the flags say to start from, if any."""
+  if args.init_from is None:
+    return None
+  return trained.find_source(
+    args.init_from,
+    args.checkpoint,
+    args.init_data_path or args.data_path,
+    configs.CONFIGS[args.model](),
+    parse(args.hparams),
+    args.save_path,
+  )
+
+
+def read_input(args, source):
+  """Returns the Config and the Corpus of a training.
+
+  From `source`, a Trained unless it is None, they have sizes and vocabulary.
+
+  Raises:
+    InputError: if the flags, the texts or the sizes are not possible.
+  """
+  changes = parse(args.hparams)
+  config = dataclasses.replace(configs.CONFIGS[args.model](), **changes)
+  options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
+  if source:
+    check_sizes_kept(source.config, changes)
+    sizes = {name: getattr(source.config, name) for name in SIZES}
+    config = dataclasses.replace(config, **sizes)
+    options = {"unknown": source.unknown, "vocabulary": source.vocabulary}
+  corpus = reader.read_corpus(
+    args.data_path, **options, cache_dir=args.cache_dir
+  )
+  config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
+  check_sizes(config, corpus)
+  return config, corpus
+
+
+def choose_run(args, config, corpus, source, kept):
+  """Returns the Run that the flags ask for, on this machine.
+
+  `kept` has the rnn_mode and the dtype of the run that is resumed, if any. This
+  loads TensorFlow, which bad input need not wait for.
+  """
+  rnn_mode, dtype = kept or (None, None)
+  rnn_mode = args.rnn_mode or rnn_mode or choices.fastest_mode(config)
+  return Run(
+    model=args.model,
+    seed=args.seed,
+    dtype=choices.type_of(args.use_fp16, args.tf32, rnn_mode, dtype),
+    config=dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode)),
+    data_sha256=corpus.sha256,
+    vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
+    preparation=corpus.preparation,
+    unknown_word=corpus.unknown,
+    exchange_fp16=args.exchange_fp16,
+    vocab_limit=args.vocab_size,
+    init_from=args.init_from,
+    init_checkpoint=source and source.checkpoint,
+  )
+
+
 def run_evaluation(args):
   """Evaluates as the flags say; returns the exit status."""
-  for_training = ["seed", "use_fp16", "tf32", "deterministic", "init_from"]
-  for_training += ["init_data_path", "checkpoint_minutes"]
-  for_training += ["wait_for_workers", "exchange_fp16"]
-  refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
-  device.prepare(args.num_gpus)
+  training_flags.refuse_for_evaluation(args)
   refuse_workers("--evaluate")
-  if args.save_path is not None:
-    of_run = ["model", "hparams", "rnn_mode", "unknown_word", "vocab_size"]
-    refuse(args, of_run, "--evaluate --save_path")
-    model = trained.of_run(args.save_path, args.checkpoint, "--save_path")
-    config = configs.from_json(model.hparams, f"{args.save_path}/config.json")
-  elif args.checkpoint not in (None, "", "best", "last"):
-    model = trained.of_checkpoint(
-      *(args.checkpoint, args.data_path, args.hparams),
-      *(args.vocab_size, args.cache_dir),
-    )
-    config = configs.of_trained(
-      model.hparams,
-      configs.CONFIGS[args.model](),
-      args.hparams,
-      ("batch_size", "num_steps", "forget_bias"),
-      args.checkpoint,
-    )
-  else:
-    raise configs.ConfigError(
-      "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
-    )
+  device.prepare(args.num_gpus)
+  model, config = find_model(args)
   corpus = reader.read_corpus(
     args.data_path,
     args.unknown_word or model.unknown,
-    model.vocabulary if model.init_from else None,
-    vocab_size=args.vocab_size or model.vocab_limit,
+    model.vocabulary,
+    parts=("valid", "test"),
     cache_dir=args.cache_dir,
   )
-  model.check_vocabulary(corpus.vocabulary)
   check_sizes(config, corpus)
-  rnn_mode = args.rnn_mode or device.usable_mode(config.rnn_mode)
-  rnn_mode = device.checked_mode(rnn_mode)
-  config = dataclasses.replace(config, rnn_mode=rnn_mode)
-  evaluate(config, corpus, model.checkpoint, model.run_id)
+  rnn_mode = args.rnn_mode or choices.usable_mode(config.rnn_mode)
+  config = dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode))
+  evaluate(config, corpus, model)
   return 0
+
+
+def find_model(args):
+  """Returns the Trained that the flags say to evaluate, and its Config."""
+  if args.save_path is not None:
+    model = trained.of_run(args.save_path, args.checkpoint, "--save_path")
+    return model, model.config
+  if args.checkpoint in (None, "", "best", "last"):
+    raise configs.ConfigError(
+      "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
+    )
+  names = ("batch_size", "num_steps", "forget_bias")
+  changes = parse(args.hparams, names)
+  model = trained.of_checkpoint(
+    args.checkpoint,
+    args.data_path,
+    configs.CONFIGS[args.model](),
+    changes,
+    vocab_size=args.vocab_size,
+    cache_dir=args.cache_dir,
+  )
+  return model, dataclasses.replace(model.config, **changes)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,11 @@ import configs
 import ptb_word_lm
 import reader
 from conftest import TINY
-from lm import checkpoints, passes, reports, seeded, tf1
+from lm.base import tf1
+from lm.model import random_draws
+from lm.run import checkpoints
 from lm.testdata import lstm_numpy
+from lm.training import passes, reports
 
 TESTDATA = pathlib.Path(__file__).parent / "lm" / "testdata"
 TRACES = {
@@ -39,7 +42,7 @@ def session_of(config, ids=IDS, is_training=True, seed=1, dtype="float32"):
   Yields (session, model, weights), the weights as lstm_numpy has them.
   """
   with tf1.Graph().as_default(), tf1.Session() as session:
-    initializer = seeded.uniform_initializer(config.init_scale, seed)
+    initializer = random_draws.uniform_initializer(config.init_scale, seed)
     with tf1.variable_scope("Model", initializer=initializer):
       input_ = ptb_word_lm.PTBInput(config, ids)
       model = ptb_word_lm.PTBModel(
@@ -379,7 +382,7 @@ def test_dropout_masks_follow_from_seed_and_step_alone():
 
   def draw(*seed_and_step, **rows):
     with tf1.Graph().as_default(), tf1.Session() as session:
-      masks = seeded.dropout_masks(config, seed_and_step, **rows)
+      masks = random_draws.dropout_masks(config, seed_and_step, **rows)
       return np.array(session.run(masks))
 
   masks = draw(3, 8)

@@ -26,10 +26,11 @@ import os
 import numpy as np
 from absl import logging
 
-from lm import ids_cache, sample_corpus, tf1
-from lm.preparation import Preparation
-from lm.preparation import read as read_preparation
-from lm.text import (
+from lm.base import tf1
+from lm.text import ids_cache, sample_corpus
+from lm.text.preparation import Preparation
+from lm.text.preparation import read as read_preparation
+from lm.text.word_ids import (
   EOS,
   UNKNOWN,
   DataError,
@@ -47,7 +48,7 @@ class Corpus:
   """The three data sets as ids, and the words that the ids stand for."""
 
   # int32 [number of words]; those of a large text are mapped from a file.
-  train: np.ndarray
+  train: np.ndarray | None  # None: it was not read.
   valid: np.ndarray
   test: np.ndarray
   vocabulary: list[str]  # vocabulary[i] is the word with id i.
@@ -64,6 +65,7 @@ def read_corpus(
   vocabulary=None,
   *,
   vocab_size=None,
+  parts=("train", "valid", "test"),
   cache_dir=None,
 ):
   """Returns the Corpus of the three texts in the folder data_path.
@@ -79,6 +81,7 @@ def read_corpus(
       training text.
     vocab_size: how many of the training text's words to keep, the most
       frequent; all others are read as `unknown`. None keeps them all.
+    parts: the texts to read. Without "train", the vocabulary must be given.
     cache_dir: the folder in which the ids of large texts are kept; None for
       the default, "" for none.
 
@@ -89,20 +92,20 @@ def read_corpus(
   check_folder(data_path)
   unknown = UNKNOWN if unknown is None else unknown
   cache = ids_cache.find(cache_dir, data_path)
-  names = {part: f"ptb.{part}.txt" for part in ("train", "valid", "test")}
+  names = {part: f"ptb.{part}.txt" for part in parts}
   texts = {
     part: read_ids(os.path.join(data_path, name), cache)
     for part, name in names.items()
   }
-  counts = texts["train"].counts
-  vocabulary = vocabulary or limited(counts, vocab_size, unknown)
+  if vocabulary is None:
+    vocabulary = limited(texts["train"].counts, vocab_size, unknown)
   _check_unknown(unknown, vocabulary)
   ids = {
     part: _to_ids(name, texts[part], vocabulary, unknown, cache)
     for part, name in names.items()
   }
   return Corpus(
-    **ids,
+    **{"train": None, **ids},
     vocabulary=vocabulary,
     sha256={name: texts[part].sha256 for part, name in names.items()},
     unknown=unknown,
@@ -203,6 +206,8 @@ def check_sizes(corpus, batch_size, num_steps):
   sizes = {"train": (batch_size, num_steps), "valid": (batch_size, num_steps)}
   sizes["test"] = (1, 1)  # It is read as one stream.
   for part, size in sizes.items():
+    if getattr(corpus, part) is None:
+      continue
     try:
       epoch_size(len(getattr(corpus, part)), *size)
     except DataError as error:

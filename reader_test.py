@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import reader
-from lm import preparation, tf1
-from lm.text import read_vocabulary
+from lm.base import tf1
+from lm.text import preparation
+from lm.text.word_ids import read_vocabulary
 
 # The drawing in reader.py.
 IDS = list(range(17))

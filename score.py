@@ -12,7 +12,7 @@ text is one stream, as in training: each word is predicted from all words before
 it, and the first word is not predicted.
 """
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -28,9 +28,9 @@ import sys
 from absl import flags
 
 import language_model
-from lm import command
-from lm.files import open_text
-from lm.text import EOS, DataError, decode
+from lm.base import command
+from lm.base.files import open_text
+from lm.text.word_ids import EOS, DataError, decode
 
 LOG = {"e": 1.0, "2": math.log(2), "10": math.log(10)}  # In nats.
 

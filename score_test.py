@@ -16,8 +16,8 @@ from absl.flags import FLAGS, IllegalFlagValueError
 import language_model
 import score
 from conftest import TF1_CHECKPOINT, TINY
-from lm import preparation
-from lm.text import DataError
+from lm.text import preparation
+from lm.text.word_ids import DataError
 
 TEST_TEXT = TINY / "ptb.test.txt"
 

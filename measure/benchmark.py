@@ -33,7 +33,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKER = pathlib.Path(__file__).with_name("benchmark_worker.py")
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -42,9 +42,9 @@ import tqdm
 from absl import flags
 
 import configs
-from lm import command, files
-from lm.command import InputError
-from lm.rnn_modes import NEED_GPU
+from lm.base import command, files
+from lm.base.command import InputError
+from lm.model.rnn_modes import NEED_GPU
 
 MODELS = ("small", "medium", "large")
 DTYPES = ("float32", "bfloat16", "float16", "tf32")
@@ -61,7 +61,7 @@ def measure_once(row, kind, dtype, mode, root, seconds):
     [sys.executable, WORKER, *about],
     stdout=subprocess.PIPE,
     stderr=subprocess.DEVNULL,
-    # As lm/tf1.py has them, for older checkouts too.
+    # As lm/base/tf1.py has them, for older checkouts too.
     env={
       "TF_ENABLE_ONEDNN_OPTS": "1",
       "NVIDIA_TF32_OVERRIDE": "1" if dtype == "tf32" else "0",

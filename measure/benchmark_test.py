@@ -11,7 +11,7 @@ import pytest
 from benchmark import ROOT
 
 import configs
-from lm import tf1
+from lm.base import tf1
 
 TOY = configs.override(configs.SmallConfig(), "hidden_size=8,num_steps=3")
 

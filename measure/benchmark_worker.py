@@ -56,7 +56,7 @@ def load_tf1(dtype):
   Raises ValueError if the type needs a GPU and there is none.
   """
   try:
-    from lm import tf1
+    from lm.base import tf1
   except ImportError:  # Older checkouts have no folder lm.
     import tf1
   tf1.disable_eager_execution()

@@ -27,7 +27,7 @@ import psutil
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -36,8 +36,8 @@ import launch_local
 from absl import flags
 
 import configs
-from lm import command
-from lm.command import InputError
+from lm.base import command
+from lm.base.command import InputError
 
 
 def write_texts(folder, config, steps):

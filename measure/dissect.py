@@ -21,7 +21,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 import plot_run
 
-from lm import command
+from lm.base import command
 
 KINDS = ("<unk>", "N", "<eos>", "the rest")
 

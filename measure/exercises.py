@@ -18,14 +18,15 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
 
 from absl import flags
 
-from lm import command, sample_corpus
+from lm.base import command
+from lm.text import sample_corpus
 
 PAGE = ROOT / "docs" / "tutorial.md"
 CHANGED = "ptb_word_lm.py"  # The file that the changes are for.

@@ -6,7 +6,7 @@ import subprocess
 import exercises
 import pytest
 
-from lm import command
+from lm.base import command
 
 
 def test_a_change_needs_one_place():

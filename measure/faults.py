@@ -37,14 +37,14 @@ import xml.etree.ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
 
 from absl import flags
 
-from lm import command
+from lm.base import command
 
 SECONDS = 60  # Until a command counts as one that hangs.
 TRAIN = "ptb_word_lm.py --data_path=text --model=test"

@@ -18,7 +18,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 import plot_run
 
-from lm import command, files
+from lm.base import command, files
 
 COLORS = {"small": "#2a9d4a", "medium": "#d9660a", "large": "#2f7fd6"}
 # The rows of runs in tables, which have their heads in results/README.md.

@@ -17,7 +17,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -27,7 +27,7 @@ import benchmark_worker
 from absl import flags
 
 import configs
-from lm import command, tf1
+from lm.base import command, tf1
 
 # The kinds, each with the operations that it has. The first that fits counts.
 KINDS = {

@@ -6,7 +6,7 @@ import pytest
 import step_table
 
 import configs
-from lm import tf1
+from lm.base import tf1
 
 
 @pytest.mark.parametrize(

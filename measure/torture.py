@@ -28,15 +28,15 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
 
 from absl import flags
 
-from lm import command, tf1
-from lm.command import InputError
+from lm.base import command, tf1
+from lm.base.command import InputError
 
 HPARAMS = (
   "hidden_size=200,num_steps=5,keep_prob=0.8,learning_rate=2,init_scale=0.3,"

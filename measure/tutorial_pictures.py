@@ -14,7 +14,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -26,7 +26,7 @@ from absl import flags
 
 import language_model
 import reader
-from lm import command, tf1
+from lm.base import command, tf1
 
 FOLDER = ROOT / "docs" / "pictures"
 GRAY, GREEN, ORANGE, BLUE = plot_run.GRAY, *report.COLORS.values()

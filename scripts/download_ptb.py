@@ -21,7 +21,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -30,7 +30,7 @@ import filelock
 import pooch
 import tqdm
 
-from lm import command, files
+from lm.base import command, files
 
 _LINES = pathlib.Path(__file__).with_name("ptb.sha256").read_text().splitlines()
 HASHES = dict(reversed(line.split()) for line in _LINES)  # {name: SHA-256}

@@ -8,7 +8,8 @@ import pytest
 
 import reader
 from conftest import TINY
-from lm import text, tf1
+from lm.base import tf1
+from lm.text import word_ids
 
 HPARAMS = "hidden_size=8,num_steps=5,init_scale=0.3,max_max_epoch=2"
 
@@ -47,10 +48,10 @@ TEXTS = [
 def test_blocks_give_the_same_ids(tmp_path, monkeypatch, content, block):
   path = tmp_path / "text"
   path.write_bytes(content.encode())
-  words = text.decode(content.encode(), "").replace("\n", " <eos> ").split()
-  monkeypatch.setattr(text.ids_cache, "_BLOCK", block)
-  monkeypatch.setattr(text, "_BLOCK", 4 * block)
-  found = text.read_ids(str(path), text.ids_cache.InMemory())
+  words = word_ids.decode(content.encode(), "").replace("\n", " <eos> ").split()
+  monkeypatch.setattr(word_ids.ids_cache, "_BLOCK", block)
+  monkeypatch.setattr(word_ids, "_BLOCK", 4 * block)
+  found = word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
   assert [found.vocabulary[i] for i in found.ids] == words
   counts = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
   assert counts == list(found.counts.items())
@@ -58,22 +59,22 @@ def test_blocks_give_the_same_ids(tmp_path, monkeypatch, content, block):
 
 
 def test_an_error_in_a_late_block_names_its_place(tmp_path, monkeypatch):
-  monkeypatch.setattr(text.ids_cache, "_BLOCK", 8)
+  monkeypatch.setattr(word_ids.ids_cache, "_BLOCK", 8)
   path = tmp_path / "text"
   path.write_bytes(b"a b c d\n" * 10 + b"e \xff f\n")
-  with pytest.raises(text.DataError, match="byte 0xff at offset 82"):
-    text.read_ids(str(path), text.ids_cache.InMemory())
+  with pytest.raises(word_ids.DataError, match="byte 0xff at offset 82"):
+    word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
   path.write_bytes(b"a b c d\n" * 10 + "é".encode("utf-16"))
-  with pytest.raises(text.DataError, match="not UTF-8"):
-    text.read_ids(str(path), text.ids_cache.InMemory())
+  with pytest.raises(word_ids.DataError, match="not UTF-8"):
+    word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
 
 
 def test_what_is_no_text_is_noticed_at_once(tmp_path):
   path = tmp_path / "text"
   path.touch()
   os.truncate(path, 1 << 40)  # A terabyte, of which nothing is on the disk.
-  with pytest.raises(text.DataError, match="no space or newline in 50,000,000"):
-    text.read_ids(str(path), text.ids_cache.InMemory())
+  with pytest.raises(word_ids.DataError, match="no space or newline in 50,0"):
+    word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
 
 
 def test_a_limited_vocabulary_is_that_of_a_prepared_text(
@@ -122,7 +123,7 @@ def test_batches_from_a_file_are_those_of_a_constant(tmp_path, monkeypatch):
 
 def test_a_large_text_trains_as_a_small_one(train, tmp_path, monkeypatch):
   expected = perplexities(train(tmp_path / "small", ""))
-  monkeypatch.setattr(text, "_SMALL", 0)
+  monkeypatch.setattr(word_ids, "_SMALL", 0)
   monkeypatch.setattr(reader, "_MOST_IN_GRAPH", 0)
   cache = tmp_path / "cache"
   out = train(tmp_path / "large", "", f"--cache_dir={cache}")

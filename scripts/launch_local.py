@@ -31,14 +31,14 @@ import threading
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
 
 from absl import flags
 
-from lm import command, signals
+from lm.base import command, signals
 
 SECONDS_TO_END = 45  # For the other workers, after one has failed.
 

@@ -5,14 +5,15 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
 
 from absl import flags
 
-from lm import command, sample_corpus
+from lm.base import command
+from lm.text import sample_corpus
 
 
 def define_flags():

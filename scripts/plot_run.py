@@ -17,7 +17,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 import download_ptb
 
-from lm import command, files
+from lm.base import command, files
 
 LINES = {"the tutorial": "--", "Zaremba et al.": ":"}  # How to draw them.
 TICKS = (1, 1.5, 2, 3, 4, 6, 8)  # These, and 10, 100, ... times as much.

@@ -18,15 +18,16 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lm import imports
+from lm.base import imports
 
 if __name__ == "__main__":
   imports.quietly()
 
 from absl import flags
 
-from lm import command, files, preparation
-from lm.text import EOS, UNKNOWN, DataError, decode, vocabulary_of
+from lm.base import command, files
+from lm.text import preparation
+from lm.text.word_ids import EOS, UNKNOWN, DataError, decode, vocabulary_of
 
 PARTS = ("train", "valid", "test")
 

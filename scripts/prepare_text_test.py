@@ -9,7 +9,7 @@ import prepare_text
 import pytest
 
 import reader
-from lm import preparation
+from lm.text import preparation
 
 LINES = [f"The word{i % 7} says {i}, and so on." for i in range(100)]
 

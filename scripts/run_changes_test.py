@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from conftest import OLD_RUN, TINY
-from lm import sample_corpus, tf1
+from lm.base import tf1
+from lm.text import sample_corpus
 
 CHECKPOINT = f"{TINY}/model.ckpt-7680"
 # With OVERFITS, training is at its best on the valid text in its second epoch.

@@ -26,7 +26,10 @@ import configs
 import ptb_word_lm
 import reader
 from conftest import TINY
-from lm import checkpoints, device, passes, run_folder, tf1
+from lm.base import device, tf1
+from lm.model import choices
+from lm.run import checkpoints, run_folder
+from lm.training import passes
 
 COMMAND = [sys.executable, ptb_word_lm.__file__]
 DATA = f"--data_path={TINY}"
@@ -56,7 +59,7 @@ def finished(tmp_path_factory):
 
 
 def default_mode():
-  return device.fastest_mode(configs.SmallConfig())
+  return choices.fastest_mode(configs.SmallConfig())
 
 
 def files_of(folder):

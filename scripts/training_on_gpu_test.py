@@ -12,7 +12,9 @@ import configs
 import ptb_word_lm
 import reader
 from conftest import TINY, call_main
-from lm import checkpoints, device, reports, run_folder, tf1
+from lm.base import device, tf1
+from lm.run import checkpoints, run_folder
+from lm.training import reports
 
 DATA = f"--data_path={TINY}"
 HPARAMS = "--hparams=hidden_size=8,num_layers=1,num_steps=5,init_scale=0.3,"

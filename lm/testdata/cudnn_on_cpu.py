@@ -1,7 +1,7 @@
 """What cuDNN's LSTM computes, in operations that any device has, for the tests.
 
 Written from cuDNN's documentation of its LSTM and of its weights, not from
-lm/cudnn_layer.py. With W and R the matrices for x and for h, and with two
+lm/model/cudnn_layer.py. With W and R the matrices for x and for h, and with two
 biases, b and d:
 
   i  = sigm(W_i x + b_i + R_i h + d_i)      and so f, o
@@ -15,7 +15,7 @@ then b_i, b_f, b_c, b_o, d_i, d_f, d_c, d_o.
 
 import collections
 
-from lm import tf1
+from lm.base import tf1
 
 Outputs = collections.namedtuple("Outputs", "output output_h output_c")
 

@@ -1,0 +1,305 @@
+"""Tests of command.py and signals.py: how every command ends."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lm.base import command, tf1
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run_body(body, before="", stdout=subprocess.PIPE, **environment):
+  """Starts a process whose command does `body`; returns the Popen."""
+  lines = "".join(f"  {line}\n" for line in body.splitlines())
+  code = (
+    "import os, signal, sys, time\n"
+    "from lm.base import command, signals\n"
+    f"{before}\n"
+    f"def body():\n{lines}"
+    "sys.exit(command.run('try.py', [''], body))\n"
+  )
+  # Python's own buffering, whatever the shell has set.
+  kept = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+  return subprocess.Popen(
+    [sys.executable, "-c", code],
+    cwd=ROOT,
+    stdin=subprocess.PIPE,
+    stdout=stdout,
+    stderr=subprocess.PIPE,
+    text=True,
+    env={**kept, **environment},
+  )
+
+
+LOSES = """
+class Loses:
+  def __del__(self):
+    print("ready", flush=True)
+    time.sleep(60)
+    print("lost")
+"""
+SLOW_START = """
+import threading
+class Slow(threading.Timer):
+  count = 0
+  def start(self):
+    super().start()
+    Slow.count += 1
+    if Slow.count < 3: time.sleep(0.5)  # The signal comes within the hook.
+threading.Timer = Slow
+"""
+
+
+@pytest.mark.parametrize("before", [LOSES, LOSES + SLOW_START])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_within_a_destructor_is_not_lost(signum, before):
+  with run_body(
+    "thing = Loses()\ndel thing\ntime.sleep(60)", before
+  ) as process:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signum)
+    out, err = process.communicate(timeout=300)
+  assert (process.returncode, out) == (128 + signum, "")
+  assert err == ("Interrupted.\n" if signum == signal.SIGINT else "")
+
+
+@pytest.mark.parametrize(("how", "status"), [("SIG_DFL", 129), ("SIG_IGN", 0)])
+def test_a_hangup_ends_it_unless_it_is_ignored(how, status):
+  before = f"signal.signal(signal.SIGHUP, signal.{how})"
+  body = "print('ready', flush=True)\nsys.stdin.read()"
+  with run_body(body, before) as process:
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    if how == "SIG_IGN":
+      process.stdin.close()
+    assert process.wait(300) == status
+
+
+def test_the_second_signal_ends_a_loop_at_once():
+  body = """
+with signals.StopRequest() as stop:
+  print("ready", flush=True)
+  while not stop:
+    time.sleep(0.01)
+  print("stopping", stop.signum, flush=True)
+  time.sleep(60)
+"""
+  with run_body(body) as process:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == f"stopping {signal.SIGTERM:d}\n"
+    process.send_signal(signal.SIGINT)  # Too early: it counts as the first.
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(300) == -signal.SIGTERM  # A shell calls this 143.
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("other", [signal.SIGINT, signal.SIGTERM])
+def test_two_signals_at_once_interrupt_no_clean_up(tmp_path, other):
+  body = f"""
+with files.new_folder("{tmp_path}/new", "--output") as made:
+  for name in range(2000):
+    files.write_file(made + "/" + str(name), "x")
+  print("ready", flush=True)
+  time.sleep(60)
+"""
+  with run_body(body, "from lm.base import files") as process:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    for _ in range(20):
+      process.send_signal(other)
+      time.sleep(0.002)
+    assert process.wait(300) == 128 + signal.SIGINT
+    assert process.stderr.read() == "Interrupted.\n"
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  "name", ["score.py", "scripts/prepare_text.py", "measure/report.py"]
+)
+def test_an_interrupt_while_modules_are_imported(name, tmp_path):
+  (tmp_path / "absl").mkdir()  # In place of a package that takes long to load.
+  code = "import time; print('ready', flush=True); time.sleep(60)"
+  (tmp_path / "absl" / "__init__.py").write_text(code)
+  with subprocess.Popen(
+    [sys.executable, ROOT / name],
+    env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  ) as process:
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == -signal.SIGINT
+    assert process.stderr.read() == ""
+
+
+def test_a_name_that_is_not_utf_8():
+  args = [sys.executable, ROOT / "score.py", b"--run=\xff"]
+  process = subprocess.run(args, capture_output=True, text=True)
+  assert (process.returncode, process.stdout) == (1, "")
+  assert process.stderr == (
+    "score.py: the argument '--run=\\udcff' is not UTF-8. Use another name.\n"
+  )
+
+
+# Short output fails when it is flushed at the end, long output before that.
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_output_that_nobody_takes(lines):
+  body = f"for _ in range({lines}): print('out')"
+  with (
+    open("/dev/full", "w") as full,
+    run_body(body, stdout=full) as process,
+  ):
+    told = "try.py: cannot print: No space left on device.\n"
+    assert process.stderr.read() == told
+  assert process.returncode == 1
+  with run_body(f"sys.stdin.read()\n{body}") as process:
+    process.stdout.close()  # As "| head" does.
+    process.stdin.close()
+    assert process.stderr.read() == ""
+  assert process.returncode == 1
+
+
+def test_output_that_cannot_be_encoded():
+  with run_body("print('caf\\u00e9')", PYTHONIOENCODING="ascii") as process:
+    assert process.stderr.read() == (
+      "try.py: cannot print '\\xe9' in ascii: set PYTHONIOENCODING=utf-8.\n"
+    )
+  assert process.returncode == 1
+
+
+@pytest.mark.parametrize(
+  ("error", "status", "message"),
+  [
+    (command.InputError("Fix it."), 1, "try.py: Fix it.\n"),
+    (PermissionError(13, "Permission denied", "/a"), 1,
+     "try.py: /a: Permission denied.\n"),
+    (OSError(28, "No space left"), 1, "try.py: cannot print: No space left.\n"),
+    (MemoryError(), 1, "try.py: Less.\n"),
+    (KeyboardInterrupt(), 130, "Interrupted.\n"),
+  ],
+)  # fmt: skip
+def test_errors_become_a_sentence(monkeypatch, capfd, error, status, message):
+  def body():
+    raise error
+
+  monkeypatch.setattr(command.os, "dup2", lambda *args: None)
+  before = signal.getsignal(signal.SIGTERM)
+  assert command.run("try.py", [""], body, too_large="Less.") == status
+  assert capfd.readouterr() == ("", message)
+  assert signal.getsignal(signal.SIGTERM) == before
+  with pytest.raises(ZeroDivisionError):  # A bug of ours is not hidden.
+    command.run("try.py", [""], lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+  ("kind", "text", "message"),
+  [
+    ("ResourceExhausted", "OOM when allocating tensor", "Less."),
+    ("Internal", "Failed to allocate: CUDA_ERROR_OUT_OF_MEMORY", "Less."),
+    ("Unknown", "CUDNN_STATUS_ALLOC_FAILED", "Less."),
+    (
+      "Internal",
+      "Graph execution error:\nNode: x\nDnn: CUDNN_STATUS_NOT_READY.\n"
+      "\t [[{{node x}}]]",
+      "The GPU failed: Dnn: CUDNN_STATUS_NOT_READY. With "
+      "CUDA_VISIBLE_DEVICES=-1 in the environment, the CPU computes.",
+    ),
+  ],
+)
+def test_what_a_gpu_raises_becomes_a_sentence(capfd, kind, text, message):
+  def body():
+    raise getattr(tf1.errors, f"{kind}Error")(None, None, text)
+
+  assert command.run("try.py", [""], body, too_large="Less.") == 1
+  assert capfd.readouterr() == ("", f"try.py: {message}\n")
+
+
+@pytest.mark.parametrize(
+  "text", ["oneDNN primitive failed", "/data/GPU/x is missing", "FOCUS_X"]
+)
+def test_other_errors_are_not_taken_for_those_of_a_gpu(text):
+  def body():
+    raise tf1.errors.InternalError(None, None, text)
+
+  with pytest.raises(tf1.errors.InternalError):
+    command.run("try.py", [""], body)
+
+
+def test_no_folder_for_temporary_files():
+  # As where all disks are full or read-only.
+  before = "import tempfile\nfound = ['/none', '/proc']\n"
+  before += "tempfile._candidate_tempdir_list = lambda: found"
+  with run_body("tempfile.mkdtemp()", before) as process:
+    assert process.communicate()[1] == (
+      "try.py: No usable temporary directory found in ['/none', '/proc']: they "
+      "are full or read-only. Make room in one, or name another in the "
+      "environment variable TMPDIR.\n"
+    )
+
+
+def test_packages_that_are_missing_or_damaged(capfd):
+  def body(error):
+    raise error
+
+  missing = ModuleNotFoundError("No module named 'h5py'", name="h5py")
+  told = ("the package h5py is not installed for", "TensorFlow cannot be load")
+  for error, start in zip((missing, ImportError("wrong")), told, strict=True):
+    assert command.run("try.py", [""], lambda: body(error)) == 1  # noqa: B023
+    assert capfd.readouterr().err.startswith(f"try.py: {start}")
+
+
+def test_numbers_get_the_right_noun():
+  found = [command.counted(number, "word") for number in (0, 1, 2000)]
+  assert found == ["0 words", "1 word", "2,000 words"]
+
+
+def test_an_argument_that_is_no_flag(capfd):
+  assert command.run("try.py", ["try.py", "x"], None) == 2
+  told = "try.py: 'x' is not a flag; --help lists them.\n"
+  assert capfd.readouterr() == ("", told)
+
+
+COMMANDS = ["ptb_word_lm.py", "score.py", "scripts/prepare_text.py"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+  ("flag", "message"),
+  [
+    ("--stderrthreshold=garbage", "--stderrthreshold must be one of"),
+    ("--logger_levels=a:b:c", "Unknown level: "),
+  ],
+)
+def test_flags_of_absl_with_wrong_values(name, flag, message):
+  process = subprocess.run(
+    [sys.executable, ROOT / name, flag], capture_output=True, text=True
+  )
+  assert (process.returncode, process.stdout) == (1, "")
+  assert process.stderr.count("\n") == 1
+  assert process.stderr.startswith(f"{pathlib.Path(name).name}: {message}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_for_a_reader_that_leaves(name):
+  read, write = os.pipe()
+  os.close(read)
+  args = [sys.executable, ROOT / name, "--help"]
+  process = subprocess.run(args, stdout=write, stderr=subprocess.PIPE)
+  os.close(write)
+  assert (process.returncode, process.stderr) == (1, b"")
+
+
+def test_python_without_docstrings():
+  args = [sys.executable, "-OO", "-c", "from lm.base import tf1; tf1.Session"]
+  process = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
+  assert "InputError: Run Python without -OO" in process.stderr

@@ -1,0 +1,161 @@
+"""Tests of files.py."""
+
+import os
+import pathlib
+
+import pytest
+
+from lm.base.files import (
+  DamagedFileError,
+  NewFolderError,
+  check_new_folder,
+  new_file,
+  new_folder,
+  open_text,
+  read_file,
+  read_json,
+  write_file,
+)
+
+
+@pytest.mark.parametrize("content", ["é\r\n", b"\xff\n"])
+def test_a_file_is_replaced_at_the_end(tmp_path, content):
+  path, link = tmp_path / "file", tmp_path / "link"
+  path.write_text("old")
+  link.symlink_to("file")
+  write_file(str(link), content)
+  expected = content.encode() if isinstance(content, str) else content
+  assert path.read_bytes() == expected and link.is_symlink()
+  with (
+    pytest.raises(OSError, match="No space") as raised,
+    new_file(str(link)) as temporary,
+  ):
+    pathlib.Path(temporary).write_text("half")
+    raise OSError(28, "No space", temporary)
+  assert raised.value.filename == str(path)
+  assert path.read_bytes() == expected
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
+  with pytest.raises(OSError, match="not a regular file"):
+    write_file("/dev/null", content)
+
+
+GOOD = '{"a": 1.5, "b": 2}'
+DAMAGED = ("", "{", "[]", "null", '{"a": 1}', GOOD.encode("utf-16"), b"\xff")
+DAMAGED += tuple(GOOD.replace("1.5", n) for n in ("NaN", "-Infinity", "1e999"))
+DAMAGED += ("[" * 100_000, '{"a":' * 100_000, GOOD.replace("2", "9" * 401))
+DAMAGED += (GOOD.replace("2", "9" * 5000), GOOD.replace("2", '"x"'))
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+def test_every_damage_gets_the_same_sentence(tmp_path, content, name):
+  def check(value):
+    return value["a"] + value["b"]
+
+  path = tmp_path / name
+  write_file(path, content)
+  with pytest.raises(DamagedFileError) as raised:
+    read_json(path, check, "Remove it.")
+  assert str(raised.value) == (
+    f"{path} is damaged or was not written by this program. Remove it."
+  )
+
+
+def test_files_that_are_intact(tmp_path):
+  write_file(tmp_path / "x.json", GOOD)
+  write_file(tmp_path / "x.jsonl", f"{GOOD}\n{GOOD}\n")
+  value = {"a": 1.5, "b": 2}
+  assert read_json(tmp_path / "x.json", dict, "") == value
+  assert read_json(tmp_path / "x.jsonl", list, "") == [value, value]
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "fifo")
+  (tmp_path / "zero").symlink_to("/dev/zero")
+  write_file(tmp_path / "large", "")
+  os.truncate(tmp_path / "large", 1 << 40)
+  for name, reason in (
+    ("fifo", "it is not a regular file"),
+    ("zero", "it is not a regular file"),
+    (".", "it is not a regular file"),
+    ("none", "No such file or directory"),
+    ("large", "it has 1,099,511,627,776 bytes"),
+  ):
+    path = tmp_path / name
+    with pytest.raises(OSError, match=reason):
+      read_file(path)
+    with pytest.raises(DamagedFileError, match=f"{reason}. Remove it.$"):
+      read_json(path, dict, "Remove it.")
+
+
+def test_a_text_can_be_a_pipe_but_no_device(tmp_path):
+  read, write = os.pipe()
+  os.write(write, b"text")
+  os.close(write)
+  with open_text(f"/dev/fd/{read}") as file:
+    assert file.read() == b"text"
+  os.close(read)
+  with open_text(os.devnull) as file:
+    assert file.read() == b""
+  for name in ("/dev/zero", "/dev/full"):
+    with pytest.raises(OSError, match="it is a device"):
+      open_text(name)
+
+
+def test_the_folder_is_there_after_the_block(tmp_path):
+  path = tmp_path / "deep" / "new"
+  with new_folder(str(path), "--output") as made:
+    pathlib.Path(made, "file").write_text("x")
+    assert not path.exists()
+  assert [p.name for p in path.parent.iterdir()] == ["new"]
+  assert (path / "file").read_text() == "x"
+  umask = os.umask(0)
+  os.umask(umask)
+  assert path.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space")])
+def test_an_error_leaves_nothing(tmp_path, error):
+  with (
+    pytest.raises((KeyboardInterrupt, NewFolderError)) as raised,
+    new_folder(str(tmp_path / "new"), "--output") as made,
+  ):
+    pathlib.Path(made, "file").write_text("x")
+    raise error
+  assert not list(tmp_path.iterdir())
+  if raised.type is NewFolderError:
+    assert str(raised.value) == (
+      f"Cannot make the folder --output={tmp_path}/new: No space."
+    )
+
+
+def test_nothing_is_replaced(tmp_path):
+  (tmp_path / "file").write_text("x")
+  (tmp_path / "link").symlink_to("nowhere")
+  for path, message in (
+    (None, "^--output is missing"),
+    ("", "^--output is missing"),
+    (str(tmp_path), "exists already. Choose another"),
+    (str(tmp_path / "file"), "exists already. Choose another"),
+    (str(tmp_path / "link"), "exists already. Choose another"),
+    (str(tmp_path / "file" / "x"), "Cannot make the folder --output=.*: "),
+  ):
+    with (
+      pytest.raises(NewFolderError, match=message),
+      new_folder(path, "--output"),
+    ):
+      pytest.fail("It was made.")
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
+  check_new_folder(str(tmp_path / "new"), "--output")
+
+
+def test_what_came_in_between_is_not_replaced(tmp_path):
+  path = tmp_path / "new"
+  with (
+    pytest.raises(NewFolderError, match="Directory not empty"),
+    new_folder(str(path), "--output"),
+  ):
+    path.mkdir()
+    (path / "file").write_text("x")
+  assert [p.name for p in tmp_path.iterdir()] == ["new"]
+  assert (path / "file").read_text() == "x"

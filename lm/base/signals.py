@@ -1,0 +1,103 @@
+"""What Ctrl-C (SIGINT), SIGTERM and SIGHUP do.
+
+A signal ends a command by an exception, but a training in order, after the step
+it is in. While a command imports its modules, imports.py answers Ctrl-C.
+"""
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+_AT_ONCE = 1  # Signals within so many seconds count as one.
+
+
+def handle(handler):
+  """Sets the handler of SIGINT, SIGTERM and SIGHUP; returns those before.
+
+  A signal that is ignored, as SIGHUP is under nohup, stays ignored.
+  """
+  before = {}
+  for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    signum = getattr(signal, name, None)  # Windows has no SIGHUP.
+    if signum and signal.getsignal(signum) != signal.SIG_IGN:
+      before[signum] = signal.signal(signum, handler)
+  return before
+
+
+def restore(before):
+  """Sets the handlers again that `handle` returned."""
+  for signum, handler in before.items():
+    signal.signal(signum, handler)
+
+
+class Stop:
+  """A handler of signals: ends the process by an exception.
+
+  So half-written files are removed. A second signal within a second does
+  nothing, since it would interrupt that.
+  """
+
+  def __init__(self):
+    self._last = -math.inf
+
+  def __call__(self, signum, frame):
+    def after_stop(unraisable):
+      # Python drops an exception that is raised in a destructor: then repeat
+      # the signal. Other errors of destructors are no news at this point.
+      if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
+        self._last = -math.inf
+        repeat.start()
+
+    repeat = threading.Timer(0.1, os.kill, [os.getpid(), signum])
+    running = [outer.f_code for outer, _ in traceback.walk_stack(frame)]
+    if after_stop.__code__ in running:  # Python would drop it here, too.
+      return repeat.start()
+    last, self._last = self._last, time.monotonic()
+    if self._last - last < _AT_ONCE:
+      return
+    sys.unraisablehook = after_stop
+    if signum == signal.SIGINT:
+      raise KeyboardInterrupt
+    sys.exit(128 + signum)
+
+
+class StopRequest:
+  """Turns the first signal into a flag that a loop can check between steps.
+
+    with StopRequest() as stop:
+      while not stop:
+        train_a_step()
+
+  A second signal ends the process, but not within a second: then it is one more
+  of several ways to say the same. If no signal came, the handlers are restored
+  at the end of the block.
+
+  Attributes:
+    signum: the number of the signal; None before one comes.
+  """
+
+  def __init__(self):
+    self.signum = None
+
+  def __bool__(self):
+    return self.signum is not None
+
+  def __enter__(self):
+    self._before = handle(self._receive)
+    return self
+
+  def __exit__(self, *exception):
+    if not self:
+      restore(self._before)
+
+  def _receive(self, signum, frame):
+    del frame
+    if not self:
+      self.signum, self._since = signum, time.monotonic()
+    elif time.monotonic() - self._since >= _AT_ONCE:
+      signal.signal(signum, signal.SIG_DFL)
+      os.kill(os.getpid(), signum)

@@ -1,0 +1,83 @@
+"""Tests of choices.py."""
+
+import pytest
+
+import configs
+from lm.base import command, device, unused_gpu
+from lm.model import choices
+
+
+@pytest.mark.parametrize(
+  ("capability", "rnn_mode", "dtype"),
+  [
+    ((7, 5), "block", "float16"),
+    ((8, 0), "block", "bfloat16"),
+    ((9, 0), "basic", "bfloat16"),
+    ((9, 0), "cudnn", "float16"),
+    (None, "basic", "bfloat16"),
+  ],
+)
+def test_the_type_follows_the_hardware_and_the_mode(
+  pretend_gpus, capability, rnn_mode, dtype
+):
+  pretend_gpus(*filter(None, [capability]))
+  assert choices.type_of(True, False, rnn_mode) == dtype
+  assert choices.type_of(False, False, rnn_mode) == "float32"
+
+
+def test_a_run_keeps_its_16_bits_where_it_can(pretend_gpus):
+  pretend_gpus()
+  assert choices.type_of(True, False, "block", "float16") == "float16"
+  assert choices.type_of(False, False, "block", "float16") == "float32"
+  pretend_gpus((7, 5))
+  assert choices.type_of(True, False, "block", "bfloat16") == "bfloat16"
+  assert choices.type_of(True, False, "cudnn", "bfloat16") == "float16"
+  assert choices.type_of(True, False, "block", "float32") == "float16"
+
+
+def test_the_first_gpu_counts(pretend_gpus):
+  pretend_gpus((9, 0), (7, 5))
+  assert choices.type_of(True, False, "block") == "bfloat16"
+  assert choices.type_of(False, True, "block") == "tf32"
+
+
+def test_a_refusal_says_why_there_is_no_gpu(monkeypatch, pretend_gpus):
+  pretend_gpus()
+  monkeypatch.setattr(unused_gpu, "reason", lambda: "The GPU X is off.")
+  none = "TensorFlow has none here. The GPU X is off. "
+  with pytest.raises(command.FlagError, match=f"{none}Give --rnn_mode=block"):
+    choices.checked_mode("cudnn")
+  with pytest.raises(command.FlagError, match=f"{none}Leave it out"):
+    choices.type_of(False, True, "block")
+  with pytest.raises(command.FlagError, match=f"{none}The run began with it: "):
+    choices.type_of(False, True, "block", "tf32")
+  with pytest.raises(
+    command.FlagError, match=r"finds here\. The GPU X is off\. M"
+  ):
+    device.prepare(2)
+
+
+@pytest.mark.parametrize("capabilities", [[], [(7, 5)]])
+def test_tf32_needs_a_gpu_that_has_it(pretend_gpus, capabilities):
+  pretend_gpus(*capabilities)
+  with pytest.raises(command.FlagError, match="--tf32 needs a GPU with a comp"):
+    choices.type_of(False, True, "block")
+  pretend_gpus((8, 0))
+  assert choices.type_of(False, True, "block") == "tf32"
+
+
+def test_the_mode_follows_the_device(pretend_gpus):
+  for capabilities, small, medium, usable in (
+    ([], "basic", "block", "block"),
+    ([(9, 0)], "cudnn", "cudnn", "cudnn"),
+  ):
+    pretend_gpus(*capabilities)
+    assert choices.fastest_mode(configs.SmallConfig()) == small
+    assert choices.fastest_mode(configs.MediumConfig()) == medium
+    assert choices.usable_mode("cudnn") == usable
+    for mode in ("basic", "block"):
+      assert choices.usable_mode(mode) == choices.checked_mode(mode) == mode
+  assert choices.checked_mode("cudnn") == "cudnn"
+  pretend_gpus()
+  with pytest.raises(command.FlagError, match="rnn_mode cudnn needs a GPU, "):
+    choices.checked_mode("cudnn")

@@ -1,0 +1,115 @@
+"""The ways to compute an LSTM layer that --rnn_mode selects from.
+
+A mode is a function that runs one layer over the T unrolled steps:
+
+  outputs, c, h = mode(inputs, c, h, forget_bias)
+
+  inputs   a list of T tensors [B, H], or one tensor [T, B, H]; float32 or a
+           16-bit type
+  c, h     float32 [B, H], the layer's cell and output before the first step
+  forget_bias   a number that is added to the input of the gate f
+  outputs  a list of T tensors [B, H] or one [T, B, H], whichever is faster for
+           the mode; of the type of the inputs
+  c, h     float32 [B, H], the same after the last step
+
+All modes compute the same function, TensorFlow's BasicLSTMCell, from the same
+variables, so that a checkpoint of one mode fits every other. In the
+variable scope that the caller opens, the cell's own scope (`CELL_SCOPE`), these
+are
+
+  basic_lstm_cell/kernel   float32 [2H, 4H]: the rows are x, then h; the columns
+                           are the gates i, j, f, o
+  basic_lstm_cell/bias     float32 [4H]
+
+and no others. The kernel takes the scope's initializer, the bias is zero. The
+scope's custom getter casts both to the type of the inputs. Dropout is not a
+mode's business: PTBModel applies it to the embedded words and to what each
+layer returns. A kernel that several MatMul operations share gets its gradient
+by block_layer.gradients_of. `stacked` and `unstacked` turn one form of inputs
+and outputs into the other.
+
+To add a mode, write its function and add it to RNN_MODES.
+ptb_word_lm_test.py and lm/model/rnn_modes_test.py then compare it with numpy,
+TensorFlow 1.15 and the others.
+"""
+
+import warnings
+
+from lm.base import tf1
+from lm.model import block_layer, cudnn_layer
+
+# The scope of layer number n, as TensorFlow 1.15's MultiRNNCell names it.
+CELL_SCOPE = "RNN/multi_rnn_cell/cell_{}"
+
+
+def basic(inputs, c, h, forget_bias=0.0):
+  """Unrolls TensorFlow's own BasicLSTMCell, as the tutorial did."""
+  inputs = unstacked(inputs)
+  dtype = inputs[0].dtype
+  cell = lstm_cell(inputs[0].shape[-1], dtype, forget_bias)
+  state = tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
+  outputs = []
+  for x in inputs:  # [B, H]
+    output, state = cell(x, state)  # [B, H]
+    outputs.append(output)
+  c, h = (tf1.cast(tensor, tf1.float32) for tensor in state)  # [B, H]
+  return outputs, c, h
+
+
+def lstm_cell(hidden_size, dtype, forget_bias):
+  """Returns a BasicLSTMCell. Its own forget_bias is 1; the paper has none."""
+  with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
+    return tf1.nn.rnn_cell.BasicLSTMCell(
+      hidden_size, forget_bias=float(forget_bias), dtype=dtype
+    )
+
+
+def block(inputs, c, h, forget_bias=0.0):
+  """Computes the steps together, with a gradient written by hand."""
+  inputs = unstacked(inputs)
+  kernel, bias = _variables(inputs[0].shape[-1], forget_bias)
+  return block_layer.lstm_layer(inputs, c, h, kernel, bias)
+
+
+def cudnn(inputs, c, h, forget_bias=0.0):
+  """Computes all steps in one operation of cuDNN, on a GPU."""
+  inputs = stacked(inputs)
+  kernel, bias = _variables(inputs.shape[-1], forget_bias)
+  return cudnn_layer.lstm_layer(inputs, c, h, kernel, bias)
+
+
+def _variables(size, forget_bias):
+  """Returns a cell's kernel, and its bias with the forget_bias added."""
+  with tf1.variable_scope("basic_lstm_cell"):
+    kernel = tf1.get_variable("kernel", [2 * size, 4 * size])
+    bias = tf1.get_variable(
+      "bias", [4 * size], initializer=tf1.zeros_initializer()
+    )
+  if forget_bias:
+    bias = bias + tf1.repeat(
+      tf1.constant([0, 0, forget_bias, 0], bias.dtype), size
+    )
+  return kernel, bias
+
+
+RNN_MODES = {"basic": basic, "block": block, "cudnn": cudnn}
+NEED_GPU = ("cudnn",)
+
+
+def single_step(rnn_mode):
+  """Returns the mode that computes what `rnn_mode` does in single steps.
+
+  Step by step, nothing of `block` or `cudnn` is gained.
+  """
+  return basic if rnn_mode in ("block", "cudnn") else RNN_MODES[rnn_mode]
+
+
+def unstacked(tensors):
+  """Returns T tensors [B, ...], given these or one [T, B, ...]."""
+  return tensors if isinstance(tensors, list) else tf1.unstack(tensors)
+
+
+def stacked(tensors):
+  """Returns a tensor [T, B, ...], given this or a list of its T parts."""
+  return tf1.stack(tensors) if isinstance(tensors, list) else tensors

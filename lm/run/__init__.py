@@ -1,0 +1,4 @@
+"""What a training leaves on the disk, and how it is read again.
+
+May import: base, text, model.
+"""

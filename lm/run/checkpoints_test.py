@@ -1,0 +1,310 @@
+"""Tests of checkpoints.py: nothing damaged is taken for intact."""
+
+import os
+import pathlib
+import random
+import shutil
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from lm.base import tf1
+from lm.run import checkpoints
+
+WEIGHTS = np.arange(60, dtype=np.float32).reshape(3, 20)
+
+
+class Run:
+  """A session with a weight and global_step, and its checkpoints."""
+
+  def __init__(self, path, run_id=None):
+    self.path = path
+    self.graph = tf1.Graph()
+    with self.graph.as_default():
+      tf1.set_random_seed(1)
+      self.step = tf1.train.get_or_create_global_step()
+      self.weight = tf1.get_variable("Model/w", [3, 20])
+      tf1.Variable(1.0, collections=["local_variables"], name="learning_rate")
+      self.checkpoints = checkpoints.Checkpoints(
+        str(path), [1, 2, 3, 4], {"of": run_id}, run_id
+      )
+      self.session = tf1.Session()
+      self.session.run(tf1.global_variables_initializer())
+
+  def save(self, global_step, epochs=(), **fields):
+    """Saves weights that depend on the step."""
+    progress = checkpoints.Progress(epochs=list(epochs), **fields)
+    with self.graph.as_default():
+      self.step.load(global_step, self.session)
+      self.weight.load(WEIGHTS + global_step, self.session)
+      self.checkpoints.save(self.session, global_step, progress)
+
+  def restore(self):
+    """Returns (global step, Progress)."""
+    with self.graph.as_default():
+      progress, step = self.checkpoints.restore(self.session)
+    np.testing.assert_array_equal(self.session.run(self.weight), WEIGHTS + step)
+    return step, progress
+
+
+def epoch(number, valid):
+  return {"epoch": number, "valid_perplexity": valid, "global_step": number * 7}
+
+
+@pytest.fixture
+def run(tmp_path):
+  return Run(tmp_path)
+
+
+def files_of(path):
+  return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+def test_progress_comes_back_to_the_last_bit(run):
+  state = np.random.RandomState(0).randn(1, 2, 3, 4).astype(np.float32)
+  costs = sum(0.1 for _ in range(12345)) / 3
+  epochs = [epoch(1, 1 / 3), epoch(2, 2e-300)]
+  run.save(17, epochs, step=3, costs=costs, seconds=1.25, state=state)
+  step, progress = Run(run.path).restore()
+  assert (step, progress.step, progress.epoch) == (17, 3, 3)
+  assert (progress.costs, progress.seconds) == (costs, 1.25)
+  assert progress.epochs == epochs
+  np.testing.assert_array_equal(progress.state, state)
+
+
+def test_an_epoch_starts_from_zeros(run):
+  assert run.checkpoints.restore(run.session) == (checkpoints.Progress(), None)
+  progress = checkpoints.Progress(step=4, costs=2.0, seconds=3.0, state=[1])
+  assert progress.epoch == 1
+  progress.end_epoch(epoch(1, 5.0))
+  assert progress == checkpoints.Progress(epochs=[epoch(1, 5.0)])
+  run.save(7, [epoch(1, 5.0)])
+  assert Run(run.path).restore() == (7, progress)
+
+
+def test_two_and_the_best_are_kept_and_named(run):
+  for which in ("best", "last"):
+    with pytest.raises(checkpoints.CheckpointError, match="has no checkpoint"):
+      checkpoints.find(str(run.path), which)
+  run.save(3, step=3)
+  with pytest.raises(checkpoints.CheckpointError, match="no best checkpoint b"):
+    checkpoints.find(str(run.path), "best")
+  epochs = []
+  for number, valid in enumerate([9.0, 5.0, 7.0, 5.0, 6.0], 1):
+    run.save(number * 7 - 2, epochs, step=5)
+    epochs.append(epoch(number, valid))
+    run.save(number * 7, epochs)
+  assert checkpoints.steps_in(str(run.path)) == [14, 33, 35]
+  assert checkpoints.find(str(run.path), "best").endswith("/model.ckpt-14")
+  assert checkpoints.find(str(run.path), "last").endswith("/model.ckpt-35")
+
+  def named():
+    return [
+      tf1.train.latest_checkpoint(str(run.path), name)
+      for name in ("best_checkpoint", "checkpoint")
+    ]
+
+  expected = [checkpoints.find(str(run.path), w) for w in ("best", "last")]
+  assert named() == expected
+  (run.path / "best_checkpoint").unlink()  # As by a kill before it was written.
+  (run.path / "checkpoint").unlink()
+  Run(run.path).restore()
+  assert named() == expected
+
+
+def test_the_folder_may_be_moved_and_named_relatively(run, monkeypatch):
+  monkeypatch.chdir(run.path.parent)
+  old = Run(pathlib.Path(run.path.name))
+  old.save(7, [epoch(1, 5.0)])
+  shutil.move(run.path, "moved")
+  for which in ("best", "last"):
+    assert checkpoints.find("moved", which) == "moved/model.ckpt-7"
+
+
+def test_the_same_moment_is_not_written_twice(run):
+  run.save(5, step=5)
+  before = files_of(run.path)
+  run.save(5, step=5, seconds=9.0)
+  assert files_of(run.path) == before
+  again = Run(run.path)
+  again.restore()
+  again.save(5, step=5, seconds=9.0)
+  assert files_of(run.path) == before
+
+
+INDEX, DATA = "model.ckpt-2.index", "model.ckpt-2.data-00000-of-00001"
+
+
+@pytest.mark.parametrize("name", [INDEX, DATA])
+@pytest.mark.parametrize("share", [0, 0.5, 0.999, None])
+def test_a_truncated_checkpoint_is_passed_over(run, name, share, caplog):
+  run.save(1, step=1)
+  run.save(2, step=2)
+  if share is None:
+    (run.path / name).unlink()
+  else:
+    os.truncate(run.path / name, int(share * (run.path / name).stat().st_size))
+  step, progress = Run(run.path).restore()
+  assert (step, progress.step) == (1, 1)
+  if (name, share) != (INDEX, None):  # Without an index there is none.
+    assert "/model.ckpt-2 is damaged or of another model: " in caplog.text
+  assert caplog.text.count("\n") <= 1
+
+
+@pytest.mark.parametrize("name", [INDEX, DATA])
+def test_a_flipped_bit_is_never_taken_for_right(run, name):
+  state = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+  run.save(1, step=1, state=state)
+  run.save(2, step=2, costs=0.5, state=state)
+  intact = (run.path / name).read_bytes()
+  draw, reader = random.Random(1), Run(run.path)
+  fell_back = 0
+  for _ in range(100):
+    damaged = bytearray(intact)
+    damaged[draw.randrange(len(intact))] ^= 1 << draw.randrange(8)
+    (run.path / name).write_bytes(damaged)
+    step, progress = reader.restore()
+    # Some bits of an index mean nothing.
+    assert (step, progress.costs) in [(1, 0.0), (2, 0.5)]
+    np.testing.assert_array_equal(progress.state, state)
+    fell_back += step == 1
+  assert fell_back > 70
+
+
+def test_none_is_intact(run):
+  run.save(1, step=1)
+  run.save(2, step=2)
+  for path in run.path.glob("*.index"):
+    path.write_bytes(b"")
+  before = files_of(run.path)
+  with pytest.raises(checkpoints.CheckpointError, match="No checkpoint in "):
+    Run(run.path).restore()
+  assert files_of(run.path) == before
+
+
+def test_what_was_damaged_goes_when_the_next_is_written(run):
+  for step in (1, 2, 3):
+    run.save(step, step=step)
+  os.truncate(run.path / "model.ckpt-3.index", 9)
+  again = Run(run.path)
+  assert again.restore()[0] == 2
+  assert checkpoints.steps_in(str(run.path)) == [2, 3]
+  leftover = run.path / "model.ckpt-2.index.tempstate123"
+  leftover.write_bytes(b"what a killed process left")
+  notes = run.path / "model.ckpt-notes.txt"
+  notes.write_bytes(b"somebody's")
+  again.save(3, step=3)
+  assert checkpoints.steps_in(str(run.path)) == [2, 3]
+  assert Run(run.path).restore()[0] == 3
+  assert notes.exists() and not leftover.exists()
+  os.truncate(run.path / "model.ckpt-3.index", 9)
+  again = Run(run.path)
+  again.restore()
+  again.save(4, step=4)
+  assert checkpoints.steps_in(str(run.path)) == [2, 4]
+
+
+def test_a_folder_that_cannot_be_written_keeps_what_it_has(run, monkeypatch):
+  run.save(1, step=1)
+  before = files_of(run.path)
+  full = mock.Mock(side_effect=OSError(28, "No space left on device"))
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(OSError, match="No space left"):
+    run.save(2, step=2)
+  assert files_of(run.path) == before
+
+
+def test_sizes_and_weights_of_other_checkpoints(run):
+  with pytest.raises(
+    checkpoints.CheckpointError, match=r"There is no checkpoint .*/none: it w"
+  ):
+    checkpoints.sizes_in(str(run.path / "none"))
+  run.save(1)
+  path = str(run.path / "model.ckpt-1")
+  with pytest.raises(checkpoints.CheckpointError, match="no matrix Model/emb"):
+    checkpoints.sizes_in(path)
+  for name, shape in (("Model/w", [2]), ("Model/v", [3, 20])):
+    message = rf"another model: {name} should have the shape \["
+    with (
+      tf1.Graph().as_default(),
+      tf1.Session() as session,
+      pytest.raises(checkpoints.CheckpointError, match=message),
+    ):
+      tf1.get_variable(name, shape, initializer=tf1.zeros_initializer())
+      checkpoints.restore_variables(session, path)
+
+
+def test_a_checkpoint_of_another_run_or_name_is_refused(run, tmp_path):
+  run.save(5, step=5)
+  for file in run.path.glob("model.ckpt-5.*"):
+    shutil.copy(file, run.path / file.name.replace("-5.", "-6."))
+  path = str(run.path / "model.ckpt-6")
+  with pytest.raises(checkpoints.CheckpointError, match="under another name"):
+    checkpoints.check_intact(path)
+  other = Run(tmp_path / "other", "other run")
+  other.path.mkdir()
+  other.save(5, step=5)
+  path = str(other.path / "model.ckpt-5")
+  checkpoints.check_intact(path, "other run")
+  checkpoints.check_intact(path)  # Of whatever run it is.
+  with pytest.raises(checkpoints.CheckpointError, match="with another config"):
+    checkpoints.check_intact(path, "this run")
+  with pytest.raises(checkpoints.CheckpointError, match="No checkpoint in"):
+    Run(other.path, "this run").restore()
+  path = str(run.path / "model.ckpt-5")
+  checkpoints.check_intact(path, "this run")
+  record = checkpoints.record_in(path)
+  assert (record["run_id"], record["run"]) == (None, {"of": None})
+
+
+def test_files_with_other_names_are_no_checkpoints(tmp_path):
+  for name in ("5", "12", "12-copy", "7 (old)", "8b", ""):
+    (tmp_path / f"model.ckpt-{name}.index").write_text("")
+  assert checkpoints.steps_in(str(tmp_path)) == [5, 12]
+
+
+def test_a_checkpoint_is_described(run, caplog):
+  path = str(run.path)
+  assert checkpoints.describe(f"{path}/model.ckpt-7") == ""
+  epochs = []
+  for number, valid in enumerate([5.0, 9.0], 1):
+    epochs.append(epoch(number, valid))
+    run.save(number * 7, epochs)
+  best, last = (checkpoints.find(path, which) for which in ("best", "last"))
+  assert (
+    checkpoints.describe(best) == f"{best}: epoch 1, valid perplexity 5.000."
+  )
+  better = "Epoch 1 is better, with 5.000: --checkpoint=best takes it."
+  assert checkpoints.describe(last) == (
+    f"{last}: epoch 2, valid perplexity 9.000. {better}"
+  )
+  run.save(17, epochs, step=3)
+  last = checkpoints.find(path, "last")
+  assert checkpoints.describe(last) == (
+    f"{last}: not at the end of an epoch. {better}"
+  )
+  (run.path / "model.ckpt-17.index").write_bytes(b"")  # The best is found yet.
+  assert checkpoints.find(path, "best") == best
+  assert "Taking what `best_checkpoint` names" in caplog.text
+  (run.path / "best_checkpoint").unlink()
+  with pytest.raises(checkpoints.CheckpointError, match="-17 is damaged"):
+    checkpoints.find(path, "best")
+
+
+def test_the_last_is_what_the_file_checkpoint_names(run, caplog):
+  path = str(run.path)
+  for step in (3, 5):
+    run.save(step, step=step)
+  for file in run.path.glob("model.ckpt-3.*"):  # A stray one.
+    shutil.copy(file, run.path / file.name.replace("-3.", "-99999."))
+  assert checkpoints.find(path, "last").endswith("model.ckpt-5")
+  assert Run(run.path).restore()[0] == 5
+  assert not caplog.text
+  (run.path / "model.ckpt-5.index").unlink()
+  assert checkpoints.find(path, "last").endswith("model.ckpt-3")
+  assert "that is there. Taking model.ckpt-3." in caplog.text
+  (run.path / "checkpoint").write_bytes(b"\xff")
+  caplog.clear()
+  assert checkpoints.find(path, "last").endswith("model.ckpt-99999")
+  assert "that is there. Taking model.ckpt-99999." in caplog.text

@@ -1,0 +1,383 @@
+"""Tests of run_folder.py: whose folder it is, and what is damaged in it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+import types
+from unittest import mock
+
+import filelock
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+import configs
+from lm.base import tf1
+from lm.base.files import DamagedFileError
+from lm.run import checkpoints, run_folder
+from lm.run.run_folder import RunFolderError
+from lm.text import preparation
+
+WORDS = ["the", "<eos>", "é"]
+ABOUT = {
+  "model": "test",
+  "seed": 1,
+  "config": {"vocab_size": 3, "keep_prob": 0.5},
+  "data_sha256": {"ptb.train.txt": "12", "ptb.test.txt": "34"},
+}
+VOCABULARY = "the\n<eos>\né\n"
+RESULT = {"epoch": 2} | {
+  f"{part}_perplexity": 5.0 for part in ("train", "valid", "test")
+}
+
+
+def open_folder(path, about=ABOUT, words=WORDS, **kwargs):
+  return run_folder.RunFolder(str(path), about, words, **kwargs)
+
+
+@contextlib.contextmanager
+def restored(path):
+  """Yields (folder, session, progress) of a model without weights."""
+  with (
+    open_folder(path) as folder,
+    tf1.Graph().as_default(),
+    tf1.Session() as session,
+  ):
+    step = tf1.train.get_or_create_global_step()
+    session.run(tf1.global_variables_initializer())
+    progress = folder.restore(session, [1, 2, 3, 4])
+    save = folder.save
+
+    def save_step(session, number, progress):
+      step.load(number, session)
+      save(session, number, progress)
+
+    folder.save = save_step
+    yield folder, session, progress
+
+
+def files_of(path):
+  return {p.name: p.read_bytes() for p in path.iterdir()}
+
+
+def change(path, text):
+  """Writes another text to a file, or removes it if there is None."""
+  path.unlink() if text is None else path.write_text(text)
+
+
+@pytest.fixture
+def new(tmp_path):
+  """The folder of a run that has just begun."""
+  with open_folder(tmp_path / "new" / "run"):
+    pass
+  return tmp_path / "new" / "run"
+
+
+@pytest.fixture
+def path(new):
+  """The folder of a run in which something was trained."""
+  (new / "epochs.jsonl").write_text("")
+  return new
+
+
+def check_new_folder(path):
+  assert json.loads((path / "config.json").read_text()) == ABOUT
+  assert (path / "vocabulary.txt").read_text() == VOCABULARY
+  assert {p.name for p in path.iterdir()} - {".lock"} == (
+    {"config.json", "vocabulary.txt"}
+  )
+
+
+def test_a_new_folder(new):
+  check_new_folder(new)
+  with open_folder(new):
+    pass
+  check_new_folder(new)
+
+
+def test_a_result_of_another_run_is_none(path, caplog):
+  with restored(path) as (folder, *_):
+    folder.finish(1, {**RESULT, "global_step": 9})
+  line = {"epoch": 2, "valid_perplexity": 5.0, "global_step": 9}
+  for changes, is_own in (({}, True), ({"valid_perplexity": 5.1}, False)):
+    (path / "epochs.jsonl").write_text(json.dumps(line | changes) + "\n")
+    with open_folder(path) as folder:
+      assert (folder.result is not None) == is_own
+  assert "result.json is of another run" in caplog.text
+
+
+def test_summaries_that_cannot_be_written(path):
+  with restored(path) as (folder, *_):
+    folder._summaries._file = tf1.io.TFRecordWriter("/dev/full")
+    message = "^Cannot write the summaries of --save_path="
+    for _ in range(2):
+      with pytest.raises(RunFolderError, match=message):
+        folder.summarize(1, "train/", {"loss": 1.0})
+
+
+def test_what_lies_under_a_temporary_name_does_no_harm(path):
+  """A pipe would be waited for; a link would lead to a file of others."""
+  victim = path.parent / "victim"
+  victim.write_text("precious")
+  for make in (os.mkfifo, lambda p: p.symlink_to(victim)):
+    make(path / "result.json.tmp")
+    with restored(path) as (folder, *_):
+      folder.finish(1, RESULT)
+    assert json.loads((path / "result.json").read_text()) == RESULT
+  assert victim.read_text() == "precious"
+
+
+def test_without_a_folder_nothing_is_kept():
+  with run_folder.NoRunFolder() as folder:
+    assert folder.restore(None, []) == checkpoints.Progress()
+    folder.save(None, 1, None)
+    folder.summarize(1, "train/", {})
+    folder.finish(1, {})
+    assert folder.result is None and not folder.is_due
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"seed": 2}, "holds another run: seed is 1 there, 2 here. Give --save_"),
+    ({"seed": 2, "model": "small"},
+     "run: model is test there, small here; seed is 1 there, 2 here. Give"),
+    ({"config": {"vocab_size": 3, "keep_prob": 0.4}},
+     "run: keep_prob is 0.5 there, 0.4 here. Give"),
+    ({"data_sha256": {"ptb.train.txt": "12", "ptb.test.txt": "35"}},
+     "run: ptb.test.txt is another text. Give"),
+    ({"dtype": "float32"}, "run: dtype is not set there, float32 here. Give"),
+  ],
+)  # fmt: skip
+def test_another_run_is_refused_untouched(path, changes, message):
+  before = files_of(path)
+  with pytest.raises(RunFolderError, match=message):
+    open_folder(path, about={**ABOUT, **changes})
+  assert files_of(path) == before
+  with open_folder(path):  # It is not left locked.
+    pass
+
+
+@pytest.mark.parametrize("name", ["[a]", "a*", "a?", "a\\b"])
+def test_patterns_are_no_names(tmp_path, name):
+  with pytest.raises(RunFolderError, match="has one of the charact"):
+    open_folder(tmp_path / name)
+  assert not list(tmp_path.iterdir())
+
+
+def test_two_at_once_are_refused(path):
+  with open_folder(path) as folder:
+    before = files_of(path)
+    with pytest.raises(RunFolderError, match="in use by another process"):
+      open_folder(path)
+    assert files_of(path) == before
+    assert folder.result is None
+
+
+@pytest.mark.parametrize("error", [OSError(37, "None"), NotImplementedError])
+def test_without_locks_it_warns(path, monkeypatch, caplog, error):
+  """As on some network file systems, with different versions of filelock."""
+  acquire = mock.Mock(side_effect=error)
+  monkeypatch.setattr(filelock.FileLock, "acquire", acquire)
+  with open_folder(path):
+    assert "cannot be locked: do not start a second run in it" in caplog.text
+
+
+@pytest.mark.parametrize(
+  "name",
+  ["epochs.jsonl", "model.ckpt-5.index", "model.ckpt-5.meta", "result.json",
+   "checkpoint", "vocabulary.txt"],
+)  # fmt: skip
+def test_a_run_without_config_is_refused(tmp_path, name):
+  (tmp_path / name).write_text("")
+  with pytest.raises(RunFolderError, match=f"has a file {name}, but no config"):
+    open_folder(tmp_path)
+  assert files_of(tmp_path) == {name: b""}
+
+
+@pytest.mark.parametrize(
+  "text", ["", "{", "[]", '{"mine": 1}', '{"config": 3}']
+)
+def test_a_damaged_config_is_refused(path, text):
+  (path / "config.json").write_text(text)
+  before = files_of(path)
+  with pytest.raises(DamagedFileError, match=r"config\.json is damag"):
+    open_folder(path)
+  assert files_of(path) == before
+
+
+@pytest.mark.parametrize("words", [None, "half of an"])
+def test_a_run_without_a_checkpoint_is_no_run(new, words):
+  (new / "config.json").write_text('{"config": {"vocab_size": 9}}')
+  change(new / "vocabulary.txt", words)
+  with open_folder(new):
+    pass
+  check_new_folder(new)
+
+
+def test_a_missing_vocabulary_is_rebuilt(path, caplog):
+  change(path / "vocabulary.txt", None)
+  with open_folder(path):
+    assert "vocabulary.txt was missing and was rebuilt" in caplog.text
+  assert (path / "vocabulary.txt").read_text() == VOCABULARY
+  (path / "vocabulary.txt").write_text("a\n")
+  with pytest.raises(RunFolderError, match="does not match the training text"):
+    open_folder(path)
+
+
+@pytest.mark.parametrize(
+  "damage", [lambda s: s, lambda s: s[:-9], lambda s: "", lambda s: "[1]",
+             lambda s: s.replace("5.0", '"5"'), lambda s: "{}",
+             lambda s: s.replace("5.0", "NaN"), lambda s: "[" * 100_000,
+             lambda s: s.replace("5.0", "9" * 401)]
+)  # fmt: skip
+def test_a_damaged_result_is_none(path, damage, caplog):
+  with restored(path) as (folder, *_):
+    folder.finish(1, RESULT)
+  text = (path / "result.json").read_text()
+  (path / "result.json").write_text(damage(text))
+  with open_folder(path) as folder:
+    assert folder.result == (RESULT if damage(text) == text else None)
+  if damage(text) != text:
+    assert f"{path}/result.json is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+  "damage", [None, "", '{"epoch": 1, "valid', "\x00\ufffd"]
+)
+def test_damaged_epochs_are_rebuilt(path, damage, caplog):
+  numbers = {"valid_perplexity": 7.5, "global_step": 6}
+  epochs = path / "epochs.jsonl"
+  with restored(path) as (folder, session, progress):
+    progress.end_epoch(numbers)
+    folder.save(session, 6, progress)
+  assert not caplog.text
+  assert epochs.read_text() == json.dumps(numbers) + "\n"
+  change(epochs, damage)
+  with restored(path):
+    assert epochs.read_text() == json.dumps(numbers) + "\n"
+  assert "epochs.jsonl did not match the checkpoint and was rebuilt" in (
+    caplog.text
+  )
+  assert f"Resuming {path} from model.ckpt-6: after epoch 1." in caplog.text
+  for file in path.glob("*ckpt*"):
+    file.unlink()
+  with restored(path) as (*_, progress):
+    assert progress == checkpoints.Progress()
+  assert "has no checkpoint left: training from the start" in caplog.text
+
+
+def test_tensorboard_sees_each_step_once(new, monkeypatch):
+  """Also after a kill, and with a clock that was set back."""
+
+  def train(losses, is_saved, now):
+    monkeypatch.setattr(time, "time", lambda: now)
+    with restored(new) as (folder, session, progress):
+      for number, loss in losses.items():
+        folder.summarize(number, "train/", {"loss": loss})
+      if is_saved:
+        progress.step, progress.state = number, np.zeros([1, 2, 3, 4])
+        folder.save(session, number, progress)
+
+  def check(losses):
+    events = event_accumulator.EventAccumulator(str(new))
+    events.Reload()
+    found = [(e.step, e.value) for e in events.Scalars("train/loss")]
+    assert found == list(losses.items())
+
+  train({2: 9.0, 4: 8.0}, False, 5000)
+  train({2: 7.0, 3: 6.0}, True, 4000)
+  check({2: 7.0, 3: 6.0})
+  train({4: 5.0, 5: 4.0, 6: 3.0}, False, 3000)
+  train({4: 2.0, 5: 1.0}, True, 2000)
+  check({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0})
+  names = [f"events.out.tfevents.{number:06}" for number in range(4)]
+  assert sorted(p.name for p in new.glob("*tfevents*")) == names
+  (new / names[0]).unlink()  # By somebody; the others are not overwritten.
+  train({6: 0.5}, True, 1000)
+  check({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0, 6: 0.5})
+
+
+def test_a_timer_heeds_no_clock_that_can_be_set(monkeypatch):
+  now = [1000]
+  monkeypatch.setattr(time, "monotonic", lambda: now[0])
+  monkeypatch.setattr(time, "time", lambda: 0)
+  timer = run_folder.Timer(2)
+  for now[0], is_due in ((1000, False), (1119, False), (1120, True)):
+    assert bool(timer) == is_due
+  assert run_folder.Timer(0)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_folder_that_was_removed_is_not_made_again(path, is_replaced):
+  with open_folder(path) as folder:
+    path.rename(path.parent / "moved")
+    if is_replaced:
+      path.mkdir()
+    with pytest.raises(RunFolderError, match="Cannot write the check"):
+      folder.save(None, 1, checkpoints.Progress())
+    assert path.exists() == is_replaced
+
+
+def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
+  with restored(path) as (folder, *_):
+    folder.finish(1, RESULT)
+    before = files_of(path)
+    full = mock.Mock(side_effect=OSError(28, "No space left on device"))
+    monkeypatch.setattr(os, "fsync", full)
+    message = r"Cannot write result\.json of --save_path=.*: No space left"
+    with pytest.raises(RunFolderError, match=message):
+      folder.finish(1, {})
+    assert files_of(path) == before
+
+
+def test_config_json_has_what_only_some_runs_have():
+  choices = dict(lower_case=True, number_word="N", punctuation="drop")
+  corpus = types.SimpleNamespace(
+    sha256={"a": "12"}, vocabulary=["b"], preparation=None, unknown="<unk>"
+  )
+  args = ["test", 5, "float32", configs.TestConfig(), corpus]
+  about = run_folder.describe(*args)
+  corpus.preparation = preparation.Preparation(**choices)
+  corpus.unknown = "UNK"
+  others = {"exchange_fp16": True, "init_from": "runs/a"}
+  assert run_folder.describe(*args, init_checkpoint=None, **others) == {
+    **about,
+    "preparation": choices,
+    "unknown_word": "UNK",
+    **others,
+  }
+  for name in ("tie_embeddings", "forget_bias", "patience"):
+    assert name not in about["config"]
+
+
+@pytest.mark.parametrize("about", [{"config": {}}, {**ABOUT, "preparation": 1}])
+def test_an_incomplete_config_cannot_be_read(path, about):
+  (path / "config.json").write_text(json.dumps(about))
+  with pytest.raises(DamagedFileError, match=r"config\.json is damaged .* Put"):
+    run_folder.read_run(str(path))
+
+
+def test_a_changed_vocabulary_is_refused(path):
+  checksum = hashlib.sha256(VOCABULARY.encode()).hexdigest()
+  about = {**ABOUT, "vocabulary_sha256": checksum}
+  (path / "config.json").write_text(json.dumps(about))
+  words = VOCABULARY.split()
+  file = path / "vocabulary.txt"
+  # An editor on Windows writes other line ends.
+  file.write_bytes(VOCABULARY.replace("\n", "\r\n").encode())
+  assert run_folder.read_run(str(path))["vocabulary"] == words
+  for changed in (words[::-1], ["", *words[1:]], [words[0] + " ", *words[1:]]):
+    file.write_text("".join(f"{word}\n" for word in changed))
+    with pytest.raises(RunFolderError, match="was changed after the training"):
+      run_folder.read_run(str(path))
+
+
+@pytest.mark.parametrize(
+  "name", ["ram://x/run", "gs://bucket/run", "file:///x"]
+)
+def test_only_local_folders_can_hold_a_run(name):
+  with pytest.raises(RunFolderError, match="is not a local folder"):
+    open_folder(name)

@@ -1,0 +1,4 @@
+"""From a text to the ids of its words.
+
+May import: base.
+"""

@@ -1,0 +1,102 @@
+"""Turns plain text into words, in the same way for training and use.
+
+scripts/prepare_text.py makes a corpus of any text and records its choices in
+preparation.json beside it. Each run copies them to its config.json, so that
+score.py and generate.py can prepare their input in the same way. Text that is
+already prepared, such as ptb.test.txt of that corpus, does not change.
+"""
+
+import dataclasses
+import functools
+import os
+import re
+import unicodedata
+
+from lm.base.command import InputError
+from lm.base.files import read_json
+from lm.text.word_ids import EOS, UNKNOWN
+
+FILE_NAME = "preparation.json"
+PUNCTUATION = ("split", "drop", "keep")
+
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
+# Markers of this and other tools, such as </s>, <unk>, [MASK] and @-@.
+_MARKER = re.compile(r"(</?[^\W\d]\w*>|\[[A-Z]+\]|@[^\w\s@]@)")
+
+
+class PreparationError(InputError, ValueError):
+  """A choice that is not possible."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preparation:
+  """The choices. Raises PreparationError if one of them is not possible."""
+
+  lower_case: bool  # Whether to turn all letters into lower case.
+  number_word: str  # The word that replaces numbers, N in PTB; "": none does.
+  punctuation: str  # "split": marks become words; "drop": they go; "keep".
+
+  def __post_init__(self):
+    if not isinstance(self.lower_case, bool):
+      raise PreparationError("lower_case must be true or false.")
+    if self.punctuation not in PUNCTUATION:
+      raise PreparationError("punctuation must be split, drop or keep.")
+    word = self.number_word
+    if (
+      not isinstance(word, str)
+      or word in (EOS, UNKNOWN)
+      or word != unicodedata.normalize("NFC", "".join(word.split()))
+    ):
+      raise PreparationError(
+        "number_word must be empty or one word in Unicode's normal form C, but "
+        f"not {EOS} or {UNKNOWN}; it is {word!a}."
+      )
+
+  def words_of(self, line):
+    """Returns the list of words of a line, which is empty for a blank line."""
+    words = unicodedata.normalize("NFC", line).split()
+    return [piece for word in words for piece in _pieces(self, word)]
+
+
+@functools.lru_cache(1 << 16)  # Most words occur more than once.
+def _pieces(choices, word):
+  """Returns the words that a Preparation makes of a text without spaces.
+
+  A mark inside a word stays, as in "don't", "U.S" or "well-known". So does a
+  comma or point inside a number. Markers do not change.
+  """
+  if word == choices.number_word or _MARKER.fullmatch(word):
+    return [word]
+  parts = list(filter(None, _MARKER.split(word)))
+  if choices.punctuation != "keep" and len(parts) > 1:
+    return [piece for part in parts for piece in _pieces(choices, part)]
+  if choices.lower_case:
+    word = word.lower()
+  pieces = [word]
+  if choices.punctuation != "keep":
+    marks = (c for c in set(word) if unicodedata.category(c)[0] in "PS")
+    marks = re.escape("".join(marks))
+    letters, inside = rf"[^\s{marks}]+", r"['\u2019.-]|(?<=\d),(?=\d)"
+    pattern = rf"{letters}(?:(?:{inside}){letters})*"
+    if choices.punctuation == "split":
+      pattern += rf"|[\s{marks}]"
+    pieces = re.findall(pattern, word)
+  if choices.number_word:
+    return [choices.number_word if _NUMBER.fullmatch(p) else p for p in pieces]
+  return pieces
+
+
+def read(folder):
+  """Returns the Preparation of the corpus in a folder, None if there is none.
+
+  Without one, words are whatever stands between spaces.
+
+  Raises:
+    DamagedFileError: if preparation.json cannot be read or is damaged.
+  """
+  path = os.path.join(folder, FILE_NAME)
+  if not os.path.lexists(path):
+    return None
+  advice = "If scripts/prepare_text.py made the text, run it again, else "
+  advice += "remove the file."
+  return read_json(path, lambda v: Preparation(**v["preparation"]), advice)

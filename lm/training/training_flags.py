@@ -1,0 +1,122 @@
+"""The command-line flags of ptb_word_lm.py, and which go together."""
+
+import os
+
+from absl import flags
+
+from lm.base.command import refuse
+from lm.model.rnn_modes import RNN_MODES
+
+
+def define(models):
+  """Defines the flags; `models` are the names that --model can have."""
+  flags.disclaim_key_flags()  # They are the command's: its --help lists them.
+  string, boolean = flags.DEFINE_string, flags.DEFINE_boolean
+  string("data_path", None, "The folder with the ptb.*.txt files.")
+  flags.DEFINE_enum("model", "small", models, "The hyper-parameters to use.")
+  help_text = "Hyper-parameters to change: max_max_epoch=1,keep_prob=0.5."
+  string("hparams", "", help_text)
+  string(
+    "unknown_word",
+    None,
+    "The word of the texts that stands for unknown words. (default: <unk>)",
+  )
+  help_text = "Keep so many of the training text's words, the most frequent; "
+  help_text += "read the others as --unknown_word. (default: keep all)"
+  flags.DEFINE_integer("vocab_size", None, help_text, 3)
+  string(
+    "cache_dir",
+    None,
+    "The folder in which the ids of large texts are kept for the next start; "
+    "empty: none. (default: .ids_cache in --data_path, if it can be written)",
+  )
+  flags.DEFINE_enum(
+    "rnn_mode",
+    None,
+    list(RNN_MODES),
+    "How to compute the LSTM. (default: as the run in --save_path; for a new "
+    "one cudnn on a GPU, and on a CPU basic for small, otherwise block)",
+  )
+  boolean("use_fp16", False, "Train in 16 bits, with weights in float32.")
+  boolean(
+    "tf32",
+    False,
+    "On GPUs, train with products in TF32, which has 10 bits of mantissa. "
+    "Evaluation has float32.",
+  )
+  boolean(
+    "deterministic",
+    False,
+    "On GPUs, sum in a fixed order, so that a seed gives the same bits again. "
+    "(On CPUs it does so anyway.)",
+  )
+  flags.DEFINE_integer(
+    "seed", 1, "Of the initial weights and the dropout masks.", 0, 2**31 - 1
+  )
+  string(
+    "save_path",
+    None,
+    "The folder for checkpoints, TensorBoard summaries and results. If it "
+    "holds the same run, that run resumes. Without it, nothing is written.",
+  )
+  string(
+    "init_from",
+    None,
+    "Start a new run with the weights, sizes and vocabulary of this model: a "
+    "run's folder (see --checkpoint), or a checkpoint's path, without .index.",
+  )
+  string(
+    "init_data_path",
+    None,
+    "The folder with the ptb.train.txt that --init_from, if it is a "
+    "checkpoint's path, was trained on. (default: --data_path)",
+  )
+  flags.DEFINE_float(
+    "checkpoint_minutes", 10.0, "Minutes between checkpoints within an epoch."
+  )
+  flags.DEFINE_integer(
+    "num_gpus", None, "Train with a worker on each of so many GPUs; 0: none.", 0
+  )
+  flags.DEFINE_float(
+    "wait_for_workers", 300.0, "Seconds to wait for the workers of TF_CONFIG."
+  )
+  for name in ("checkpoint_minutes", "wait_for_workers"):
+    flags.register_validator(  # NaN is not 0 or more either.
+      name, lambda value: value >= 0, f"--{name} must be 0 or more."
+    )
+  boolean("exchange_fp16", False, "Let workers exchange bfloat16 gradients.")
+  boolean("evaluate", False, "Print a checkpoint's perplexities, do not train.")
+  string(
+    "checkpoint",
+    None,
+    "The checkpoint to evaluate or to --init_from: last (the default), best by "
+    "its valid perplexity, or another name in the run's folder; to evaluate, "
+    "also a path, without .index.",
+  )
+
+
+def refuse_for_training(args, num_workers):
+  """Raises FlagError if a flag was given that has no effect in training."""
+  if args.init_from is None:
+    refuse(args, ["checkpoint"], "training, which resumes from the newest")
+    refuse(args, ["init_data_path"], "no --init_from")
+  else:
+    own = "--init_from, which has its own"
+    refuse(args, ["unknown_word", "vocab_size"], own)
+    if os.path.isdir(args.init_from):
+      refuse(args, ["init_data_path"], "a run's folder in --init_from")
+  if args.save_path is None:
+    refuse(args, ["checkpoint_minutes"], "no --save_path")
+  if num_workers < 2:
+    refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
+
+
+def refuse_for_evaluation(args):
+  """Raises FlagError if a flag was given that has no effect in evaluation."""
+  for_training = ["seed", "use_fp16", "tf32", "deterministic", "init_from"]
+  for_training += ["init_data_path", "checkpoint_minutes"]
+  for_training += ["wait_for_workers", "exchange_fp16"]
+  refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
+  if args.save_path is not None:
+    of_run = ["model", "hparams", "rnn_mode", "unknown_word", "vocab_size"]
+    refuse(args, of_run, "--evaluate --save_path")

@@ -1,0 +1,4 @@
+"""Several processes that train as one.
+
+May import: base, text, model, run.
+"""

@@ -1,0 +1,75 @@
+"""Tests of tf_config.py."""
+
+import json
+
+import pytest
+
+from lm.workers import tf_config
+
+
+def config_of(addresses, index=0, kind="worker", chief=None):
+  cluster = {"worker": addresses} | ({"chief": chief} if chief else {})
+  task = {"type": kind, "index": index}
+  return json.dumps({"cluster": cluster, "task": task})
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    (None, ([], 0)),
+    ("", ([], 0)),
+    ("{}", ([], 0)),
+    (config_of(["a:65535"]), (["a:65535"], 0)),
+    (config_of(["a:1", "b.c:22", "a:2"], 2), (["a:1", "b.c:22", "a:2"], 2)),
+    (config_of(["b:1"], 0, "chief", ["a:1"]), (["a:1", "b:1"], 0)),
+    (config_of(["b:1", "c:1"], 1, chief=["a:1"]), (["a:1", "b:1", "c:1"], 2)),
+    (config_of([], 0, "chief", ["a:1"]), (["a:1"], 0)),
+  ],
+)
+def test_tf_config(text, expected):
+  assert tf_config.workers_in(text) == expected
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("{", r"^TF_CONFIG is not JSON: .*It looks like \{"),
+    ("[]", "^TF_CONFIG is not as expected"),
+    ('{"cluster": []}', "^TF_CONFIG is not as expected"),
+    ('{"cluster": {"worker": 5}}', "^TF_CONFIG is not as expected"),
+    (config_of([5]), "^TF_CONFIG is not as expected"),
+    (config_of({"a:1": 1}), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of([]), "^TF_CONFIG must list workers as host:port"),
+    ('{"cluster": {}}', "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:0"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:65536"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["[::1]:5"]), "^TF_CONFIG must list workers as host:port"),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}}', "that this is worker None of"),
+    (config_of(["a:b"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:05"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a..b:5"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a" * 64 + ":5"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a/b:5"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["a:\u0665"]), "^TF_CONFIG must list workers as host:port"),
+    (config_of(["\0:5"]), "^TF_CONFIG must list workers as host:port"),
+    ('{"cluster": {"ps": []}, "task": {"type": 5}}', "has a task '5'"),
+    (config_of(["a:1", "a:1"]), "^TF_CONFIG lists one worker twice"),
+    (config_of(["a:1", "b:1"], 2), "^TF_CONFIG says that this is worker 2 of"),
+    (config_of(["a:1", "b:1"], -1), "^TF_CONFIG says that this is worker -1"),
+    (config_of(["a:1", "b:1"], "0"), "that this is worker '0' of 2: the task"),
+    (config_of(["a:1", "b:1"], True), "^TF_CONFIG says that this is worker T"),
+    (config_of(["a:1"], kind="chief"), "^TF_CONFIG must list one chief, with"),
+    (
+      config_of(["a:1"], 1, "chief", ["b:1"]),
+      "must list one chief, with the i",
+    ),
+    (config_of(["a:1"], chief=["b:1", "c:1"]), "must list one chief, with the"),
+    (config_of(["a:1"], 1, chief=["b:1"]), "says that this is worker 2 of 2"),
+    (config_of(["a:1"], kind="evaluator"), "^TF_CONFIG has a task 'evaluator'"),
+    ('{"cluster": {"ps": ["a:1"]}}', "^TF_CONFIG has a task 'ps'"),
+  ],
+)
+def test_a_bad_tf_config(text, message):
+  with pytest.raises(tf_config.WorkersError, match=message):
+    tf_config.workers_in(text)
