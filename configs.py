@@ -7,9 +7,7 @@ each hyper-parameter, and those that the tutorial lacks.
 """
 
 from lm.model import rnn_modes
-from lm.model.config import Config, ConfigError, override
-
-__all__ = ["CONFIGS", "RNN_MODES", "Config", "ConfigError", "override"]
+from lm.model.config import Config, ConfigError, override  # noqa: F401
 
 RNN_MODES = tuple(rnn_modes.RNN_MODES)
 

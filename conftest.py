@@ -7,7 +7,6 @@ import shutil
 import signal
 
 import pytest
-from absl import flags
 
 _TESTDATA = pathlib.Path(__file__).parent / "lm" / "testdata"
 TINY = _TESTDATA / "tf1_tiny"  # A text and a checkpoint of TensorFlow 1.15.
@@ -108,15 +107,8 @@ def call_main(module, *args):
   Returns:
     The exit status.
   """
-  module = importlib.import_module(module)
-  before = set(flags.FLAGS)
-  module.define_flags()
-  try:
-    flags.FLAGS([f"{module.__name__}.py", *map(str, args)])
-    return module.main([""])
-  finally:
-    for name in set(flags.FLAGS) - before:
-      delattr(flags.FLAGS, name)
+  main = importlib.import_module(module).main
+  return main([f"{module}.py", *map(str, args)])
 
 
 @pytest.fixture

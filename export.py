@@ -24,14 +24,13 @@ several runs are averaged, each has a state: state_0, state_1, ...
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 import dataclasses
 import json
 import os
+import sys
 import tempfile
-
-from absl import flags
 
 import language_model
 from lm.base import command, device, files, tf1
@@ -39,13 +38,13 @@ from lm.text import preparation
 from lm.text.word_ids import EOS
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  language_model.define_flags()
-  flags.DEFINE_string("export_dir", None, "The folder to make, a new one.")
+  language_model.define_flags(define)
+  define.string("export_dir", None, "The folder to make, a new one.")
 
 
-@command.entry_point("export.py")
+@command.entry_point("export.py", define_flags)
 def main(args):
   """Exports as the flags say; returns the exit status."""
   files.check_new_folder(args.export_dir, "--export_dir")
@@ -177,4 +176,4 @@ def _score(models, ids_of, eos):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

@@ -15,12 +15,12 @@ Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 import math
+import sys
 
 import numpy as np
-from absl import flags
 
 import language_model
 from lm.base import command
@@ -31,12 +31,12 @@ from lm.text.word_ids import EOS, decode
 _AT_ONCE = 100  # Prefixes that are read, and texts drawn, side by side.
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  language_model.define_flags()
-  language_model.define_tokenize()
-  integer, number = flags.DEFINE_integer, flags.DEFINE_float
-  string, boolean = flags.DEFINE_string, flags.DEFINE_boolean
+  language_model.define_flags(define)
+  language_model.define_tokenize(define)
+  integer, number = define.integer, define.float
+  string, boolean = define.string, define.boolean
   string("prefix", "", "The words to start with.")
   string("prefix_file", None, "A file with a prefix a line; - is stdin.")
   integer("num_words", 100, "Words to draw, each <eos> included.", 1, 10**6)
@@ -50,15 +50,15 @@ def define_flags():
   integer("num_samples", 1, "Texts to draw for each prefix.", 1, 10**6)
   integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
   boolean("next_word", False, "Print the probability of each next word.")
-  flags.register_validator(  # It refuses infinity and NaN, too.
+  define.validator(  # It refuses infinity and NaN, too.
     "temperature", lambda t: 0 <= t < math.inf, "must be 0 or more."
   )
-  flags.register_validator(
+  define.validator(
     "top_p", lambda p: p is None or 0 < p <= 1, "must be above 0, at most 1."
   )
 
 
-@command.entry_point("generate.py")
+@command.entry_point("generate.py", define_flags)
 def main(args):
   """Generates as the flags say; returns the exit status."""
   if args.next_word:
@@ -293,4 +293,4 @@ def as_lines(words):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

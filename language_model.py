@@ -25,6 +25,7 @@ from lm.model import network, softmax
 from lm.model.config import parse
 from lm.run import checkpoints, trained
 from lm.text import tokenize_ptb
+from lm.text.preparation import Preparation
 
 # Words that are scored at a time.
 _MOST_WORDS = 1600
@@ -40,23 +41,23 @@ class ModelError(InputError, ValueError):
   """Models that cannot be used, or not together."""
 
 
-def define_flags():
+def define_flags(define):
   """Defines the flags that name the models to use, for the calling command."""
   flags.disclaim_key_flags()  # They are its own, so that its --help lists them.
-  flags.DEFINE_multi_string(
+  define.multi_string(
     "run",
     None,
     "A run's --save_path. Several, with commas or each with a --run, are "
     "averaged.",
   )
-  flags.DEFINE_string(
+  define.string(
     "checkpoint",
     None,
     "The checkpoint to use: last (the default), best by its valid perplexity, "
     "or another name in the run's folder. With --data_path, the path of any "
     "checkpoint, also of TensorFlow 1.15, without .index.",
   )
-  flags.DEFINE_string(
+  define.string(
     "data_path",
     None,
     "Without --run: the folder with the ptb.train.txt that the checkpoint was "
@@ -66,12 +67,12 @@ def define_flags():
     "Without --run: what the checkpoint does not say, forget_bias=1 if "
   )
   help_text += "another program trained it so. (default: forget_bias=0)"
-  flags.DEFINE_string("hparams", "", help_text)
+  define.multi_string("hparams", [], help_text)
 
 
-def define_tokenize():
+def define_tokenize(define):
   """Defines the flag that says how to find the words of a text."""
-  flags.DEFINE_enum(
+  define.enum(
     "tokenize",
     None,
     ["ptb"],
@@ -80,7 +81,7 @@ def define_tokenize():
   )
 
 
-def find(run, checkpoint, data_path, hparams=""):
+def find(run, checkpoint, data_path, hparams=()):
   """Finds the models that the flags of these names ask for.
 
   `run` is a list of folders, or of texts with commas between folders.
@@ -98,7 +99,7 @@ def find(run, checkpoint, data_path, hparams=""):
         "Name the folder of a trained run, --run; or a --checkpoint and, as "
         "--data_path, the folder with the ptb.train.txt that it was trained on."
       )
-    changes = parse(hparams, ["forget_bias"])
+    changes = parse(",".join(hparams), ["forget_bias"])
     small = configs.SmallConfig()
     return _checked(
       [trained.of_checkpoint(checkpoint, data_path, small, changes)]
@@ -288,6 +289,11 @@ class LanguageModel(contextlib.AbstractContextManager):
     """Returns the words of a line, prepared as the training text was."""
     prepared = self._preparation
     return prepared.words_of(line) if prepared else line.split()
+
+  @property
+  def is_prepared(self):
+    """Whether scripts/prepare_text.py made the training text."""
+    return isinstance(self._preparation, Preparation)
 
   @property
   def drops_blank_lines(self):

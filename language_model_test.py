@@ -104,7 +104,7 @@ def test_several_runs_can_be_named_in_several_flags(call_command, runs):
 def test_several_models_average_their_probabilities(runs, monkeypatch):
   models = language_model.find([f"{runs}/a", f"{runs}/b"], "last", None)
   paths = [model.checkpoint for model in models]
-  assert [model.hparams["hidden_size"] for model in models] == [8, 12]
+  assert [model.config.hidden_size for model in models] == [8, 12]
   with language_model.LanguageModel(models) as model:
     scores = model.score_lines(LINES)
     log_probs, states = model.next_words([3, 4])
@@ -145,9 +145,8 @@ def change_vocabulary(run, change):
     (shutil.rmtree, "not the folder of a run"),
     (lambda run: (run / "config.json").unlink(), "not the folder of a run"),
     (lambda run: (run / "config.json").write_text("{"), "json is damaged"),
-    (lambda run: change_config(run, num_steps=None), r"config\.json does not "),
-    (lambda run: change_config(run, num_layers="2"),
-     r"config\.json is damaged: num_layers must be a whole number"),
+    (lambda run: change_config(run, num_steps=None), "json is damaged"),
+    (lambda run: change_config(run, num_layers="2"), "json is damaged"),
     (lambda run: change_config(run, hidden_size=9),
      r"Model/embedding should have the shape \[50, 9\], but has \[50, 8\]"),
     (lambda run: change_config(run, num_layers=3), "but has None"),
@@ -155,11 +154,11 @@ def change_vocabulary(run, change):
      "it has one more layer, Model/RNN/multi_rnn_cell/cell_1/"),
     (lambda run: (run / "vocabulary.txt").unlink(), r"txt cannot be read"),
     (lambda run: (run / "vocabulary.txt").write_bytes(b"\xff\n"),
-     "has 1 lines with 1 different words"),
+     "was changed after the training"),
     (lambda run: change_vocabulary(run, lambda words: words[:2]),
-     "has 2 lines with 2 different words, but the model has 50"),
+     "was changed after the training"),
     (lambda run: change_vocabulary(run, lambda words: words + words[:1]),
-     "has 51 lines with 50 different words, but the model has 50"),
+     "was changed after the training"),
     (lambda run: [p.unlink() for p in run.glob("*.index")], "no checkpoint"),
     (lambda run: [p.write_bytes(b"") for p in run.glob("*.index")], "damaged"),
     (lambda run: [p.unlink() for p in run.glob("*.data*")], "is damaged or of"),

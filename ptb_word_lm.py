@@ -14,11 +14,12 @@ V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 import dataclasses
 import math
 import os
+import sys
 import time
 
 import configs
@@ -428,9 +429,9 @@ def evaluate(config, corpus, model):
   return valid_perplexity, test_perplexity
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  training_flags.define(list(configs.CONFIGS))
+  training_flags.define_flags(define, list(configs.CONFIGS))
 
 
 def advice_for(flag):
@@ -439,7 +440,12 @@ def advice_for(flag):
   return f"Give --hparams={flag}=VALUE." if flag in fields else None
 
 
-@command.entry_point("ptb_word_lm.py", too_large=device.TOO_LARGE)
+@command.entry_point(
+  "ptb_word_lm.py",
+  define_flags,
+  advice_for=advice_for,
+  too_large=device.TOO_LARGE,
+)
 def main(args):
   """Trains or evaluates as the flags say; returns the exit status."""
   return run_evaluation(args) if args.evaluate else run_training(args)
@@ -493,7 +499,7 @@ def find_source(args):
     args.checkpoint,
     args.init_data_path or args.data_path,
     configs.CONFIGS[args.model](),
-    parse(args.hparams),
+    parse(",".join(args.hparams)),
     args.save_path,
   )
 
@@ -506,7 +512,7 @@ def read_input(args, source):
   Raises:
     InputError: if the flags, the texts or the sizes are not possible.
   """
-  changes = parse(args.hparams)
+  changes = parse(",".join(args.hparams))
   config = dataclasses.replace(configs.CONFIGS[args.model](), **changes)
   options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
   if source:
@@ -576,7 +582,7 @@ def find_model(args):
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
   names = ("batch_size", "num_steps", "forget_bias")
-  changes = parse(args.hparams, names)
+  changes = parse(",".join(args.hparams), names)
   model = trained.of_checkpoint(
     args.checkpoint,
     args.data_path,
@@ -585,8 +591,15 @@ def find_model(args):
     vocab_size=args.vocab_size,
     cache_dir=args.cache_dir,
   )
+  if model.run:
+    known = {"unknown_word": model.unknown, "vocab_size": model.run.vocab_limit}
+    for name, value in known.items():
+      if args[name].value not in (None, value):
+        raise command.FlagError(
+          f"--{name} is {value} in the checkpoint's run: leave it out."
+        )
   return model, dataclasses.replace(model.config, **changes)
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags, advice_for)
+  sys.exit(main())

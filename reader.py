@@ -21,10 +21,10 @@ Dimensions in the comments: B = batch_size, T = num_steps.
 
 import dataclasses
 import hashlib
+import logging
 import os
 
 import numpy as np
-from absl import logging
 
 from lm.base import tf1
 from lm.text import ids_cache, sample_corpus
@@ -39,6 +39,7 @@ from lm.text.word_ids import (
   read_ids,
 )
 
+_LOGGER = logging.getLogger(__name__)
 _BLOCK = 1 << 22  # Words that are renumbered at a time.
 _MOST_IN_GRAPH = 1 << 26  # Bytes of ids that a graph has as a constant.
 
@@ -142,7 +143,7 @@ def _check_unknown(unknown, vocabulary):
     )
   others = ("<UNK>", "UNK", "[UNK]", "<oov>", "<OOV>", "OOV", "unk")
   for other in (word for word in others if word in vocabulary):
-    logging.warning(
+    _LOGGER.warning(
       "The training text has no %s, but %s. If that stands for unknown words, "
       "add --unknown_word=%s.",
       *(unknown, other, other),
@@ -167,7 +168,7 @@ def _to_ids(name, text, vocabulary, unknown, cache):
   missing = sum(n for word, n in text.counts.items() if word not in word_to_id)
   if missing:
     number = f"{missing:,} of {len(text.ids):,} words"
-    logging.warning("%s: the vocabulary lacks %s; %s.", name, number, fate)
+    _LOGGER.warning("%s: the vocabulary lacks %s; %s.", name, number, fate)
   new_ids = np.array([word_to_id.get(word, default) for word in own], np.int32)
 
   def write(file):
@@ -176,7 +177,7 @@ def _to_ids(name, text, vocabulary, unknown, cache):
       file.write(ids[ids >= 0])
 
   if not isinstance(text.ids, np.memmap):
-    cache = ids_cache.InMemory()
+    cache = ids_cache.IdsCache(None)
   about = "\n".join([text.sha256, unknown, *vocabulary])
   key = hashlib.sha256(about.encode()).hexdigest()
   return cache.get(f"ids-{key}", write)[0]

@@ -189,6 +189,21 @@ def test_a_given_vocabulary_is_kept(write, caplog):
   np.testing.assert_array_equal(corpus.test, [0, 1, 0, 2])
 
 
+def test_without_train_the_vocabulary_is_enough(write, tmp_path):
+  words = ["b", "<unk>", "<eos>"]
+  data_path = write(valid="b\n", test="b c b\n")
+  (tmp_path / "ptb.train.txt").unlink()
+  parts = ("valid", "test")
+  corpus = reader.read_corpus(data_path, vocabulary=words, parts=parts)
+  assert corpus.train is None and corpus.vocabulary == words
+  np.testing.assert_array_equal(corpus.valid, [0, 2])
+  np.testing.assert_array_equal(corpus.test, [0, 1, 0, 2])
+  assert [*corpus.sha256] == ["ptb.valid.txt", "ptb.test.txt"]
+  reader.check_sizes(corpus, 1, 1)
+  with pytest.raises(reader.DataError, match=r"ptb\.valid\.txt: too few words"):
+    reader.check_sizes(corpus, 2, 1)
+
+
 def test_words_that_train_lacks_are_dropped_and_counted(write, caplog):
   data_path = write(valid=" the bird saw a bird \n")
   with caplog.at_level("WARNING"):

@@ -15,7 +15,7 @@ it, and the first word is not predicted.
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 import collections
 import dataclasses
@@ -69,27 +69,27 @@ class CarryStateParser(flags.BooleanParser):
       raise ValueError("value should be true, false or document") from None
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  language_model.define_flags()
-  language_model.define_tokenize()
-  boolean = flags.DEFINE_boolean
+  language_model.define_flags(define)
+  language_model.define_tokenize(define)
+  boolean = define.boolean
   help_text = "A UTF-8 text, a sentence a line; - is standard input."
-  flags.DEFINE_string("file", "-", help_text)
+  define.string("file", "-", help_text)
   boolean("per_word", False, "Also print each word's log-probability and rank.")
   boolean("json", False, "Print JSON: an object for each line and the text.")
   boolean("ids", False, "The first field of a line is its name: not scored.")
-  flags.DEFINE_enum("log_base", "e", [*LOG], "The base of the logarithms.")
+  define.enum("log_base", "e", [*LOG], "The base of the logarithms.")
   help_text = (
     "Read the text as one stream, as in training; =document: as documents with "
     "blank lines between them."
   )
   parser, name = CarryStateParser(), "carry_state"
   flag = flags.Flag(parser, None, name, False, help_text, boolean=True)
-  flags.DEFINE_flag(flag)
+  define.flag(flag)
 
 
-@command.entry_point("score.py")
+@command.entry_point("score.py", define_flags)
 def main(args):
   """Scores as the flags say; returns the exit status."""
   name = "Standard input" if args.file == "-" else args.file
@@ -167,16 +167,18 @@ def blocks_of(file, name):
 def line_of(model, text, has_name):
   """Returns the Line of a line of the file, not yet scored.
 
-  <s> and </s> around it stay if they are words of the vocabulary.
+  <s> and </s> around it stay if they are words of the vocabulary, or if
+  prepare_text.py made the training text: it keeps them, as words or as <unk>.
   """
   fields = text.split()
   is_blank, has_end = not fields, text.endswith("\n")
   name = fields.pop(0) if has_name and fields else None
   size = len(fields)
-  if fields[:1] == ["<s>"] and not model.knows("<s>"):
-    del fields[0]
-  if fields[-1:] == ["</s>"] and not model.knows("</s>"):
-    del fields[-1]
+  if not model.is_prepared:
+    if fields[:1] == ["<s>"] and not model.knows("<s>"):
+      del fields[0]
+    if fields[-1:] == ["</s>"] and not model.knows("</s>"):
+      del fields[-1]
   text, had_marks = " ".join(fields), len(fields) < size
   return Line(text, is_blank, has_end, name, had_marks)
 
@@ -193,7 +195,7 @@ def score_each_line(model, blocks):
   eos = [id_of_eos(model)]
   for lines in blocks:
     for line in lines:
-      line.words = words_of(model, line.text, True)
+      line.words = words_of(model, line, True)
     kept = list(filter(None, (kept_of([line]) for line in lines)))
     scores = model.score_lines([eos + [w.id for w in words] for words in kept])
     for words, score in zip(kept, scores, strict=True):
@@ -218,7 +220,7 @@ def score_as_stream(model, blocks, documents=False):
         continue
       group = list(group)
       for line in group:
-        line.words = words_of(model, line.text, documents or line.has_end)
+        line.words = words_of(model, line, documents or line.has_end)
       kept = kept_of(group)
       if kept:
         ids = last + [word.id for word in kept]
@@ -238,16 +240,16 @@ def id_of_eos(model):
   return model.id_of(EOS)
 
 
-def words_of(model, text, has_end):
-  """Returns the words of a line, not yet scored: a list of Word.
+def words_of(model, line, has_end):
+  """Returns the words of a Line, not yet scored: a list of Word.
 
   <eos> ends it if it `has_end`. A model of a text that prepare_text.py made
   gets what that would make of the line: nothing of a blank line, and an end of
-  each other one.
+  each other one. A line with a name is a sentence even without words.
   """
-  words, found = model.words_of(text), []
+  words, found = model.words_of(line.text), []
   if model.drops_blank_lines:
-    has_end = bool(words)
+    has_end = bool(words) or line.name is not None
   for word in words + [EOS] * (has_end and model.knows(EOS)):
     is_known, id_ = model.knows(word), model.id_of(word)
     fate = "" if is_known else "left out" if id_ is None else model.unknown
@@ -338,4 +340,4 @@ def show_json(score, words, log_base):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

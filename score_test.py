@@ -11,11 +11,12 @@ import subprocess
 import sys
 
 import pytest
-from absl.flags import FLAGS, IllegalFlagValueError
+from absl.flags import FlagValues, IllegalFlagValueError
 
 import language_model
 import score
 from conftest import TF1_CHECKPOINT, TINY
+from lm.base import command
 from lm.text import preparation
 from lm.text.word_ids import DataError
 
@@ -302,14 +303,14 @@ def test_sentences_of_a_document_are_given_those_before_them(scores):
     (["--carry_state=document"], "document"),
   ],
 )
-def test_values_of_carry_state(call_command, monkeypatch, args, value):
-  seen = []
-  monkeypatch.setattr(score, "main", lambda _: seen.append(FLAGS.carry_state))
-  call_command("score", *args)
-  assert seen == [value]
+def test_values_of_carry_state(args, value):
+  values = FlagValues()
+  score.define_flags(command.Define(values))
+  values(["score.py", *args])
+  assert values.carry_state == value
   message = "carry_state=documents: value should be true, false or document"
   with pytest.raises(IllegalFlagValueError, match=message):
-    call_command("score", "--carry_state=documents")
+    values(["score.py", "--carry_state=documents"])
 
 
 def test_raw_english_gets_the_words_of_ptb(call_command, tmp_path):

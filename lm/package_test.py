@@ -69,10 +69,8 @@ import psutil
 sys.modules.update(fcntl=None, resource=None, termios=None, pwd=None)
 del signal.SIGHUP
 warnings.filterwarnings("ignore", "only soft file lock is available")
-from absl import app
 import ptb_word_lm
-ptb_word_lm.define_flags()
-app.run(ptb_word_lm.main)
+sys.exit(ptb_word_lm.main())
 """
 
 
@@ -104,6 +102,13 @@ def test_without_the_packages_a_command_says_so(name):
   assert process.stderr.startswith(f"{pathlib.Path(name).name}: the package ")
   for told in (sys.executable, ".venv/bin/python", "scripts/train.sh", "3.13"):
     assert told in process.stderr
+
+
+def test_rooms_import_only_from_those_below_them():
+  """As the contract in pyproject.toml says."""
+  linter = pathlib.Path(sys.executable).with_name("lint-imports")
+  process = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)
+  assert process.returncode == 0, process.stdout
 
 
 def test_the_root_has_few_entries():

@@ -30,23 +30,22 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WORKER = pathlib.Path(__file__).with_name("benchmark_worker.py")
 sys.path.insert(0, str(ROOT))
 
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
+import processes
 import tqdm
-from absl import flags
 
 import configs
 from lm.base import command, files
 from lm.base.command import InputError
 from lm.model.rnn_modes import NEED_GPU
 
-MODELS = ("small", "medium", "large")
+MODELS = ["small", "medium", "large"]  # By default.
 DTYPES = ("float32", "bfloat16", "float16", "tf32")
 
 
@@ -56,21 +55,17 @@ def measure_once(row, kind, dtype, mode, root, seconds):
   `kind` is one of benchmark_worker.KINDS, `mode` an rnn_mode or "" for the
   model's own, `root` the checkout's folder, `seconds` how long to measure.
   """
-  about = kind, row["model"], mode, dtype, str(seconds), root
-  process = subprocess.run(
-    [sys.executable, WORKER, *about],
-    stdout=subprocess.PIPE,
-    stderr=subprocess.DEVNULL,
-    # As lm/base/tf1.py has them, for older checkouts too.
-    env={
-      "TF_ENABLE_ONEDNN_OPTS": "1",
-      "NVIDIA_TF32_OVERRIDE": "1" if dtype == "tf32" else "0",
-      **os.environ,
-    },
-  )
-  result = {"error": f"its process ended with status {process.returncode}"}
-  if process.returncode == 0:
-    result = json.loads(process.stdout)
+  about = kind, row["model"], mode, dtype, seconds, root
+  env = {  # As lm/base/tf1.py has them, for older checkouts too.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
+    "NVIDIA_TF32_OVERRIDE": "1" if dtype == "tf32" else "0",
+    **os.environ,
+  }
+  try:
+    out = processes.run("measure/benchmark_worker.py", *about, env=env)
+    result = json.loads(out)
+  except InputError as error:  # It was killed, or the like.
+    result = {"error": str(error)}
   if "error" in result:
     row["error"] = result["error"]
     return
@@ -172,30 +167,24 @@ def is_for_here(rnn_mode):
   return rnn_mode not in NEED_GPU or shutil.which("nvidia-smi")
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  flags.DEFINE_multi_enum("model", MODELS, MODELS, "Repeat it for several.")
-  modes = [mode for mode in configs.RNN_MODES if is_for_here(mode)]
   help_text = "Repeat it for several."
-  flags.DEFINE_multi_enum("rnn_mode", modes, configs.RNN_MODES, help_text)
+  define.multi_enum("model", MODELS, list(configs.CONFIGS), help_text)
+  modes = [mode for mode in configs.RNN_MODES if is_for_here(mode)]
+  define.multi_enum("rnn_mode", modes, configs.RNN_MODES, help_text)
   dtypes = ["float32", "bfloat16"]
-  flags.DEFINE_multi_enum("dtype", dtypes, DTYPES, help_text)
-  flags.DEFINE_boolean("peers", False, "Measure PyTorch beside it.")
-  flags.DEFINE_string(
-    "old", None, "The folder of another checkout to measure beside it."
-  )
-  flags.DEFINE_integer("rounds", 5, "How often to measure.", 1)
+  define.multi_enum("dtype", dtypes, DTYPES, help_text)
+  define.boolean("peers", False, "Measure PyTorch beside it.")
+  old = "The folder of another checkout to measure beside it."
+  define.string("old", None, old)
+  define.integer("rounds", 5, "How often to measure.", 1)
   seconds = "How long to train in a round, at least."
-  flags.DEFINE_float("seconds", 3.0, seconds)
-  flags.register_validator(
-    "seconds",
-    lambda seconds: 0 <= seconds <= 3600,
-    "it must be a number from 0 to 3600.",
-  )
-  flags.DEFINE_string("json", None, "The file to write all numbers to.")
+  define.float("seconds", 3.0, seconds, 0, 3600)
+  define.string("json", None, "The file to write all numbers to.")
 
 
-@command.entry_point("benchmark.py")
+@command.entry_point("benchmark.py", define_flags)
 def main(args):
   """Measures as the flags say; returns 1 if nothing could be measured."""
   if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
@@ -222,4 +211,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

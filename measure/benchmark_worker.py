@@ -8,7 +8,9 @@ or of an older checkout. It prints a line of JSON: the seconds of a training
 step and the peak of memory, or an error.
 """
 
+import contextlib
 import dataclasses
+import importlib
 import itertools
 import json
 import math
@@ -41,7 +43,7 @@ class Clock:
     return float(np.median(np.diff(self._times)[2:]))
 
 
-def draw_ids(config, steps=100):
+def draw_ids(config, steps):
   """Draws the words of so many steps, as frequent as in a text."""
   random = np.random.RandomState(0)
   share = 1 / np.arange(1, config.vocab_size + 1)
@@ -50,15 +52,20 @@ def draw_ids(config, steps=100):
   return ids.astype(np.int32)
 
 
+def import_tf1():
+  """Returns the checkout's module tf1, wherever it has it."""
+  for name in ("lm.base.tf1", "lm.tf1"):
+    with contextlib.suppress(ImportError):
+      return importlib.import_module(name)
+  return importlib.import_module("tf1")
+
+
 def load_tf1(dtype):
   """Returns the checkout's module tf1, set up for the default graph.
 
   Raises ValueError if the type needs a GPU and there is none.
   """
-  try:
-    from lm.base import tf1
-  except ImportError:  # Older checkouts have no folder lm.
-    import tf1
+  tf1 = import_tf1()
   tf1.disable_eager_execution()
   tf1.logging.set_verbosity(tf1.logging.ERROR)
   tf1.set_random_seed(1)  # TF_DETERMINISTIC_OPS wants one.
@@ -67,8 +74,8 @@ def load_tf1(dtype):
   return tf1
 
 
-def build(config, dtype):
-  """Returns a session and a PTBModel for training, on words drawn at random."""
+def build(config, dtype, steps=100):
+  """Returns a session and a PTBModel to train, on random words for `steps`."""
   tf1 = load_tf1(dtype)
   import ptb_word_lm
 
@@ -76,7 +83,7 @@ def build(config, dtype):
   options = {} if dtype == "float32" else {"dtype": dtype}
   initializer = ptb_word_lm.uniform_initializer(config.init_scale, 1)
   with tf1.variable_scope("Model", initializer=initializer):
-    input_ = ptb_word_lm.PTBInput(config, draw_ids(config))
+    input_ = ptb_word_lm.PTBInput(config, draw_ids(config, steps))
     model = ptb_word_lm.PTBModel(True, config, input_, seed=1, **options)
   session = tf1.Session()
   session.run(tf1.global_variables_initializer())
@@ -94,7 +101,7 @@ def train(config, dtype, seconds):
     ptb_word_lm.run_epoch(
       session, model, model.train_op, on_step=clock.tick, stop=clock
     )
-  # On a GPU, a tick is after several steps; older checkouts have no such thing.
+  # In some older checkouts, a tick on a GPU is after several steps.
   steps = getattr(ptb_word_lm, "steps_per_look", lambda: 1)()
   return clock.median() / steps
 
@@ -219,7 +226,7 @@ def pytorch(config, dtype, seconds):
   lstm = nn.LSTM(size, size, config.num_layers, dropout=dropout.p)
   weights = [p for m in (embedding, lstm, softmax) for p in m.parameters()]
   sgd = torch.optim.SGD(weights, lr=0.1)
-  ids = draw_ids(config).reshape(config.batch_size, -1).T  # [words, B]
+  ids = draw_ids(config, 100).reshape(config.batch_size, -1).T  # [words, B]
   ids = torch.tensor(ids.astype(np.int64))
   half = torch.float16 if dtype == "float16" else torch.bfloat16
   autocast = torch.autocast(device, half, enabled="16" in dtype)
@@ -238,13 +245,13 @@ def pytorch(config, dtype, seconds):
     return losses, tuple(tensor.detach() for tensor in state)
 
   clock, steps, state = Clock(seconds), config.num_steps, None
-  every = 10 if device == "cuda" else 1  # As often as this project looks.
+  every = 10 if device == "cuda" else 1  # To look at a loss takes time there.
   begins = itertools.cycle(range(0, len(ids) - steps, steps))
   for number, begin in enumerate(begins, 1):
     batch = ids[begin : begin + steps + 1]
     losses, state = step(batch[:-1], batch[1:], state)
     if number % every == 0:
-      losses.item()  # A GPU is then done.
+      losses.item()  # Waits for the GPU.
       clock.tick()
       if clock:
         return clock.median() / every
@@ -260,7 +267,8 @@ def main(kind, model, mode, dtype, seconds, root):
     import configs
 
     config = configs.CONFIGS[model]()
-    config = dataclasses.replace(config, rnn_mode=mode or config.rnn_mode)
+    if mode:
+      config = dataclasses.replace(config, rnn_mode=mode)
     result = {"seconds": KINDS[kind](config, dtype, float(seconds))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result["peak_mib"] = peak // 1024  # Linux counts in KiB.

@@ -3,10 +3,8 @@
 
   .venv/bin/python measure/benchmark_workers.py --workers=1 --workers=2
 
-For each model and number of workers it trains twice with ptb_word_lm.py, on a
-short text and on a longer one. The difference between the two runs is what the
-additional steps cost, without start, validation and end. For each it prints a
-line of JSON:
+For each model and number of workers it trains two epochs with ptb_word_lm.py,
+and measures the second. For each it prints a line of JSON:
 
   ms        time of a step; with --workers=1 there is no exchange in it
   mbytes    what each worker sends in a step, on average, counted by the kernel
@@ -15,10 +13,8 @@ All workers run on this machine, in a network of their own (see launch_local.py)
 where nothing else is counted. The texts' words are drawn at random.
 """
 
-import dataclasses
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
@@ -30,22 +26,26 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 import launch_local
-from absl import flags
+import plot_run
+import processes
 
-import configs
 from lm.base import command
-from lm.base.command import InputError
+
+MODELS = ("small", "medium", "large", "test")
 
 
-def write_texts(folder, config, steps):
+def write_texts(folder, model, batch_size, steps):
   """Writes a text of all words and so many batches, to train on."""
   # Not before this process has its own network: numpy starts threads, and the
   # system may refuse a network to a process that has some.
   from benchmark_worker import draw_ids
 
+  import configs
+
+  config = configs.CONFIGS[model](batch_size=batch_size)
   texts = {"train": [*range(config.vocab_size), *draw_ids(config, steps)]}
   texts["valid"] = draw_ids(config, steps=1)
   texts["test"] = texts["valid"][: config.num_steps]
@@ -54,28 +54,27 @@ def write_texts(folder, config, steps):
     pathlib.Path(folder, f"ptb.{part}.txt").write_text(" ".join(words))
 
 
-def train(config, args, model, workers, steps):
-  """Trains an epoch; returns its steps, its seconds and all bytes sent."""
+def measure(args, model, workers):
+  """Trains two epochs; returns the second's (seconds, bytes sent) of a step."""
+  sent = {}  # At the lines "Epoch: 2 Learning rate" and "Epoch: 2 Train".
   with tempfile.TemporaryDirectory() as folder:
-    write_texts(folder, config, steps)
-    before = bytes_sent()
-    process = subprocess.run(
-      [
-        *(sys.executable, launch_local.__file__, "-n", str(workers)),
-        "--open_ports",  # They are open in this process's own network only.
-        *(f"--data_path={folder}", f"--save_path={folder}/run"),
-        f"--model={model}",
-        f"--hparams=max_max_epoch=1,batch_size={config.batch_size}",
-        *["--exchange_fp16"] * args.exchange_fp16,
-      ],
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
-    if process.returncode:
-      raise InputError(f"{workers} workers failed: {process.stderr}")
-    epoch = json.loads(pathlib.Path(folder, "run/epochs.jsonl").read_text())
-  return epoch["global_step"], epoch["train_seconds"], bytes_sent() - before
+    write_texts(folder, model, args.batch_size, args.steps)
+    with processes.start(
+      *("scripts/launch_local.py", "-n", workers),
+      "--open_ports",  # They are open in this process's own network only.
+      *(f"--data_path={folder}", f"--save_path={folder}/run"),
+      f"--model={model}",
+      f"--hparams=max_max_epoch=2,batch_size={args.batch_size}",
+      *["--exchange_fp16"] * args.exchange_fp16,
+    ) as process:
+      for line in process.stdout:
+        if line.startswith(("Epoch: 2 Learning rate", "Epoch: 2 Train")):
+          sent[line.split()[2]] = bytes_sent()
+      processes.finish(process)
+    first, second = plot_run.read_json(pathlib.Path(folder, "run/epochs.jsonl"))
+  steps = second["global_step"] - first["global_step"]
+  sent_in_epoch = sent["Train"] - sent["Learning"]
+  return second["train_seconds"] / steps, sent_in_epoch / steps
 
 
 def bytes_sent():
@@ -83,35 +82,33 @@ def bytes_sent():
   return psutil.net_io_counters(pernic=True)["lo"].bytes_sent
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  models = list(configs.CONFIGS)
-  flags.DEFINE_multi_enum("model", ["small"], models, "Repeat it for several.")
-  flags.DEFINE_multi_integer("workers", [1, 2], "How many.", lower_bound=1)
-  flags.DEFINE_integer("batch_size", 20, "Of all workers.", 1)
-  flags.DEFINE_integer("steps", 50, "How many to measure.", 1)
-  flags.DEFINE_boolean("exchange_fp16", False, "See ptb_word_lm.py.")
+  define.multi_enum("model", ["small"], MODELS, "Repeat it for several.")
+  define.multi_integer("workers", [1, 2], "How many.", lower_bound=1)
+  define.integer("batch_size", 20, "Of all workers.", 1)
+  define.integer("steps", 50, "How many to measure, at least.", 1)
+  define.boolean("exchange_fp16", False, "See ptb_word_lm.py.")
 
 
-@command.entry_point("benchmark_workers.py")
+@command.entry_point("benchmark_workers.py", define_flags)
 def main(args):
   """Measures as the flags say; returns the exit status."""
   launch_local.enter_own_network()  # In it, nothing else is counted.
   for model in args.model:
-    config = configs.CONFIGS[model]()
-    config = dataclasses.replace(config, batch_size=args.batch_size)
     for workers in args.workers:
-      short = train(config, args, model, workers, 1)
-      long = train(config, args, model, workers, 1 + args.steps)
-      steps, seconds, sent = (b - a for a, b in zip(short, long, strict=True))
-      result = {"model": model, "workers": workers}
-      result["batch_size"] = args.batch_size
-      result["exchange"] = "bfloat16" if args.exchange_fp16 else "float32"
-      result["ms"] = round(1e3 * seconds / steps, 2)
-      result["mbytes"] = round(sent / steps / workers / 1e6, 3)
+      seconds, sent = measure(args, model, workers)
+      result = {
+        "model": model,
+        "workers": workers,
+        "batch_size": args.batch_size,
+        "exchange": "bfloat16" if args.exchange_fp16 else "float32",
+        "ms": round(1e3 * seconds, 2),
+        "mbytes": round(sent / workers / 1e6, 3),
+      }
       print(json.dumps(result), flush=True)
   return 0
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

@@ -10,7 +10,6 @@ import dataclasses
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,15 +20,14 @@ sys.path.insert(0, str(ROOT))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
-from absl import flags
+import processes
 
 from lm.base import command
 from lm.text import sample_corpus
 
 PAGE = ROOT / "docs" / "tutorial.md"
-CHANGED = "ptb_word_lm.py"  # The file that the changes are for.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,28 +36,29 @@ class Exercise:
 
   number: str
   title: str
-  change: str  # Lines that begin with a space, "-" or "+"; or "".
-  command: str
+  file: str  # The path of the file to change, or "".
+  change: str  # Its lines begin with a space, "-" or "+".
+  command: str  # Or several, each on a line.
 
   def apply(self, text):
     """Returns a text with the change; ValueError unless it has one place."""
     lines = self.change.splitlines(keepends=True)
     old = "".join(line[1:] for line in lines if line[0] in " -")
     new = "".join(line[1:] for line in lines if line[0] in " +")
-    if lines and text.count(old) != 1:
+    if text.count(old) != 1:
       raise ValueError(f"exercise {self.number}: not one place has\n{old}")
-    return text.replace(old, new) if lines else text
+    return text.replace(old, new)
 
 
 def read(page):
   """Returns the exercises of the tutorial's text."""
   pattern = r"### (\d+)\. (.*)\n((?s:.*?))```sh\n((?s:.*?))```"
-  return [
-    Exercise(
-      number, title, "".join(re.findall("(?s)```diff\n(.*?)```", text)), lines
-    )
-    for number, title, text, lines in re.findall(pattern, page)
-  ]
+  found = []
+  for number, title, text, lines in re.findall(pattern, page):
+    diff = re.search(r"(?s)```diff\n--- a/(\S+)\n\+\+\+ \S+\n(.*?)```", text)
+    file, change = diff.groups() if diff else ("", "")
+    found.append(Exercise(number, title, file, change, lines))
+  return found
 
 
 def choose(numbers):
@@ -79,40 +78,33 @@ def choose(numbers):
 def do(exercise, data_path):
   """Trains as an exercise says; prints a line for each of its commands."""
   with tempfile.TemporaryDirectory() as folder:
-    shutil.copytree(ROOT / "lm", f"{folder}/lm")
+    folder = pathlib.Path(folder)
+    shutil.copytree(ROOT / "lm", folder / "lm")
     for path in ROOT.glob("*.py"):
       shutil.copy(path, folder)
-    changed = pathlib.Path(folder) / CHANGED
-    changed.write_text(exercise.apply(changed.read_text()))
+    if exercise.file:
+      path = folder / exercise.file
+      path.write_text(exercise.apply(path.read_text()))
     for line in exercise.command.splitlines():
-      _, *arguments = line.split()
-      given = ["--data_path=sample-corpus", f"--data_path={data_path}"]
-      arguments[arguments.index(given[0])] = given[1]
+      _, script, *args = line.split()
+      texts = args.index("--data_path=sample-corpus")
+      args[texts] = f"--data_path={data_path}"
       start = time.perf_counter()
-      result = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-      )
+      out = processes.run(folder / script, *args)
       seconds = time.perf_counter() - start
-      if result.returncode:
-        raise command.InputError(result.stderr.strip().splitlines()[-1])
-      found = dict(
-        re.findall(r"(?m)^.*?(\w+) Perplexity: ([\d.]+)$", result.stdout)
-      )
-      numbers = ", ".join(f"{k.lower()} {found[k]}" for k in found)
+      found = dict(re.findall(r"(?m)(\w+) Perplexity: ([\d.]+)$", out))
+      numbers = ", ".join(f"{k.lower()} {v}" for k, v in found.items())
       print(
         f"{line.partition(' ')[2]}\n  {numbers}; {seconds:.0f} s", flush=True
       )
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  flags.DEFINE_string("data_path", None, "The texts; None: the sample corpus.")
+  define.string("data_path", None, "The texts; None: the sample corpus.")
 
 
-@command.entry_point("exercises.py", arguments=99)
+@command.entry_point("exercises.py", define_flags, arguments=99)
 def main(args, *numbers):
   """Does the exercises with these numbers; returns the exit status."""
   chosen = choose(numbers)
@@ -128,4 +120,4 @@ def main(args, *numbers):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

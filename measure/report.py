@@ -21,63 +21,49 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
-
+  imports.explain_missing()
 
 import plot_run
 
 from lm.base import command, files
 
 COLORS = {"small": "#2a9d4a", "medium": "#d9660a", "large": "#2f7fd6"}
-# The rows of runs in tables, which have their heads in results/README.md.
-ROWS = {
-  "runs": "[{name}]({name}/log.txt) | {config[dtype]} | "
+# A run's row in the table, which has its head in results/README.md.
+ROW = (
+  "[{name}]({name}/log.txt) | {config[dtype]} | "
   "{result[train_perplexity]:.2f} | {result[valid_perplexity]:.2f} | "
   "{result[test_perplexity]:.2f} | {result[epoch]} of "
   "{config[config][max_max_epoch]} | {steps} | {total} | {wps:,.0f} | "
-  "{commits} | {date}",
-  "valid": "{name} | {result[valid_perplexity]:.2f} | "
-  "{valid[in_batches][perplexity]:.2f} | {valid[perplexity]:.2f} | {left:,}",
-  "best": "{name} | {best[epoch]} | {best[valid_perplexity]:.2f} | "
-  "{best_test:.2f} | {result[epoch]} | {result[valid_perplexity]:.2f} | "
-  "{result[test_perplexity]:.2f}",
-}
+  "{commits} | {date}"
+)
 
 
 def read_runs(folder):
-  """Returns lists of the finished runs by model: dictionaries for ROWS.
-
-  They lack "valid" and what else depends on a file that is missing.
-  """
+  """Returns lists of the finished runs by model: dictionaries for ROW."""
   found = {model: folder.glob(f"{model}/seed*/result.json") for model in COLORS}
   return {model: [*map(_read_run, sorted(found[model]))] for model in COLORS}
 
 
 def _read_run(path):
   folder = path.parent
-  run = {"config": plot_run.read_json(folder / "config.json")}
-  paths = [folder / f"{name}.json" for name in ("result", "valid", "test")]
-  run |= {p.stem: plot_run.read_json(p) for p in paths if p.exists()}
-  run["epochs"] = epochs = plot_run.read_json(folder / "epochs.jsonl")
-  run["name"] = f"{folder.parent.name}/{folder.name}"
-  run["steps"] = _hours(epoch["train_seconds"] for epoch in epochs)
-  run["wps"] = statistics.median(epoch["wps"] for epoch in epochs)
-  if valid := run.get("valid"):
-    run["left"] = valid["words"] - valid["in_batches"]["words"]
-  paths = [folder / "about.txt", folder / "best.txt"]
-  text = "".join(path.read_text("utf-8") for path in paths if path.exists())
-  commits, starts, seconds, tests = (
+  epochs = plot_run.read_json(folder / "epochs.jsonl")
+  text = (folder / "about.txt").read_text("utf-8")
+  commits, starts, seconds = (
     re.findall(rf"^{key}: (\S+)", text, re.MULTILINE)
-    for key in ("commit", "started", "seconds", "Test Perplexity")
+    for key in ("commit", "started", "seconds")
   )
   over = "over " * (len(seconds) < len(starts))  # A killed start is not timed.
-  run["total"] = over + _hours(map(int, seconds))
-  run["commits"] = ", ".join(dict.fromkeys(commits))
-  run["date"] = "".join(starts[:1])
-  if tests:
-    run["best"] = min(epochs, key=lambda epoch: epoch["valid_perplexity"])
-    run["best_test"] = float(tests[0])
-  return run
+  return {
+    "name": f"{folder.parent.name}/{folder.name}",
+    "config": plot_run.read_json(folder / "config.json"),
+    "result": plot_run.read_json(path),
+    "epochs": epochs,
+    "steps": _hours(epoch["train_seconds"] for epoch in epochs),
+    "wps": statistics.median(epoch["wps"] for epoch in epochs),
+    "total": over + _hours(map(int, seconds)),
+    "commits": ", ".join(dict.fromkeys(commits)),
+    "date": starts[0],
+  }
 
 
 def _hours(seconds):
@@ -85,12 +71,12 @@ def _hours(seconds):
   return f"{hours} h {minutes} min"
 
 
-def _mean(values, bold=""):
-  """Returns the mean and, of several values, the standard deviation."""
+def _mean(values):
+  """Returns the mean in bold and, of several values, their deviation."""
   if not values:
     return "not run"
   deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-  return f"{bold}{statistics.mean(values):.2f}{bold}{deviation}"
+  return f"**{statistics.mean(values):.2f}**{deviation}"
 
 
 def _seeds(runs):
@@ -112,39 +98,24 @@ def _results(folder, runs):
     if model in runs:
       for part in ("train", "valid", "test"):
         values = [run["result"][f"{part}_perplexity"] for run in found]
-        ours += f" | {_mean(values, '**')}"
+        ours += f" | {_mean(values)}"
     else:  # "mean of N small"
       number = model.split()[2]
       ours += f", seeds 1 to {number} | "
       for part in ("valid", "test"):
         paths = folder.glob(f"small/mean_of_{number}_{part}.json")
         values = [plot_run.read_json(path)["perplexity"] for path in paths]
-        ours += f" | {_mean(values, '**')}"
+        ours += f" | {_mean(values)}"
     yield ours
-
-
-def _kinds(runs):
-  """Yields rows with test's perplexity by kinds of words."""
-  for model in COLORS:
-    found = [run for run in runs[model] if "test" in run]
-    for kind in found[0]["test"]["by_kind"] if found else ():
-      kinds = [run["test"]["by_kind"][kind] for run in found]
-      yield (
-        f"{model}, {_seeds(found)} | "
-        f"{kind if kind == 'the rest' else f'`{kind}`'} | "
-        f"{kinds[0]['words'] / found[0]['test']['words']:.1%} | "
-        f"{_mean([each['perplexity'] for each in kinds])} | "
-        f"{statistics.mean(each['nats'] for each in kinds):.3f}"
-      )
 
 
 def fill(text, folder, runs):
   """Fills in the tables between `<!-- table NAME -->` and `<!-- end -->`."""
-  rows = {"results": _results(folder, runs), "kinds": _kinds(runs)}
-  for name, row in ROWS.items():
-    all_runs = itertools.chain(*runs.values())
-    found = (run for run in all_runs if name in {"runs", *run})
-    rows[name] = [row.format(**run) for run in found]
+  all_runs = itertools.chain(*runs.values())
+  rows = {
+    "results": _results(folder, runs),
+    "runs": (ROW.format(**run) for run in all_runs),
+  }
   return re.sub(
     r"(<!-- table (\w+) -->\n.*\n.*\n)(?s:.*?)(?=<!-- end -->)",
     lambda found: found[1] + "".join(f"| {row} |\n" for row in rows[found[2]]),
@@ -182,4 +153,4 @@ def main(_, name=None):
 
 
 if __name__ == "__main__":
-  command.start(main)
+  sys.exit(main())

@@ -48,42 +48,32 @@ main() {
     small) train small 1 ;;
     ensemble)
       for seed in 1 2 3 4 5; do train small $seed; done
-      for part in valid test; do average 2 && average 5; done
+      for part in valid test; do
+        average 2 $part
+        average 5 $part
+      done
       ;;
     *)
-      half=--use_fp16
-      if [[ -f $folder/$1/seed1/config.json ]]; then # It keeps its type.
-        grep -q '"dtype": "b*float16"' "$folder/$1/seed1/config.json" || half=''
-      elif timeout 20 nvidia-smi &>/dev/null; then
-        half=''
+      if timeout 20 nvidia-smi &>/dev/null; then
+        train "$1" 1
+      else
+        train "$1" 1 --use_fp16
       fi
-      # shellcheck disable=SC2086
-      train "$1" 1 $half
       ;;
   esac
   "$python" "$root/measure/report.py" "$folder"
 }
 
-# train MODEL SEED [FLAG]: trains or resumes a run, then scores what it learned.
+# train MODEL SEED [FLAG]: trains or resumes a run; signals go to the training.
 train() {
-  local run="$folder/$1/seed$2" part
-  mkdir -p "$run"
-  trap 'rm -f -- "$folder"/*/*.part "$folder"/*/*/*.part' EXIT
-  [[ -f $run/result.json ]] || learn "--model=$1" "${@:3}" "--seed=$2"
-  keep "$run/best.txt" "$python" "$root/ptb_word_lm.py" --evaluate \
-    --data_path="$data" --save_path="$run" --checkpoint=best
-  for part in valid test; do
-    keep "$run/$part.json" dissect $part
-  done
-}
-
-# learn FLAG...: trains or resumes $run, and passes signals on to the training.
-learn() {
+  local run="$folder/$1/seed$2" options=("--model=$1" "${@:3}" "--seed=$2")
   local pid signal status
-  about "$@" >>"$run/about.txt"
+  [[ ! -f $run/result.json ]] || return 0
+  mkdir -p "$run"
+  about "${options[@]}" >>"$run/about.txt"
   SECONDS=0
-  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" "$@" \
-    &> >(trap '' INT TERM HUP && exec tee -ap "$run/log.txt") &
+  "$python" "$root/ptb_word_lm.py" --data_path="$data" --save_path="$run" \
+    "${options[@]}" &> >(trap '' INT TERM HUP && exec tee -ap "$run/log.txt") &
   pid=$!
   for signal in INT TERM HUP; do
     # shellcheck disable=SC2064
@@ -99,26 +89,12 @@ learn() {
   ((status == 0)) || exit "$status"
 }
 
-# keep FILE COMMAND...: writes what it prints, unless it fails or FILE exists.
-keep() {
-  [[ -f $1 ]] || { "${@:2}" >"$1.part" && mv "$1.part" "$1"; }
-}
-
-dissect() {
-  score "$run" "$1" --per_word | "$python" "$root/measure/dissect.py" "$run"
-}
-
-# average N: scores the averaged probabilities of the first N seeds on $part.
+# average N PART: scores the averaged probabilities of the first N seeds.
 average() {
-  keep "$folder/small/mean_of_$1_$part.json" \
-    score_all "$(seq -s, -f "$folder/small/seed%g" "$1")" "$part"
-}
-
-score_all() { score "$@" | tail -1; } # Its last line is of the complete text.
-
-score() {
-  "$python" "$root/score.py" --run="$1" --carry_state --json \
-    --file="$data/ptb.$2.txt" "${@:3}"
+  # The last line is of the complete text.
+  "$python" "$root/score.py" --carry_state --json \
+    --run="$(seq -s, -f "$folder/small/seed%g" "$1")" \
+    --file="$data/ptb.$2.txt" | tail -1 >"$folder/small/mean_of_$1_$2.json"
 }
 
 # about FLAG...: describes what is started, from which code, when, and on what.

@@ -20,13 +20,13 @@ sys.path.insert(0, str(ROOT))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 import benchmark
 import benchmark_worker
-from absl import flags
 
 import configs
+import ptb_word_lm
 from lm.base import command, tf1
 
 # The kinds, each with the operations that it has. The first that fits counts.
@@ -38,6 +38,7 @@ KINDS = {
 }
 LOGITS = "passes over the logits"  # All else that makes tensors [N, V].
 REST = "the rest"
+WARM_UP = 5  # Steps that do not count.
 
 
 @dataclasses.dataclass
@@ -59,19 +60,28 @@ def kind_of(operation, size, logits):
   return next(found, REST)
 
 
+class TracingSession:
+  """In place of a Session: traces the steps that run_epoch runs."""
+
+  def __init__(self, session):
+    self._session, self.traces = session, []
+
+  def run(self, fetches, feed=None):
+    if feed is None:  # The initial state is no step.
+      return self._session.run(fetches)
+    options = tf1.RunOptions(trace_level=tf1.RunOptions.FULL_TRACE)
+    self.traces.append(tf1.RunMetadata())
+    return self._session.run(fetches, feed, options, self.traces[-1])
+
+
 def trace(config, dtype, steps):
   """Traces training steps; returns a Sum for each (kind, operation)."""
-  session, model = benchmark_worker.build(config, dtype)
+  session, model = benchmark_worker.build(config, dtype, WARM_UP + steps)
+  session = TracingSession(session)
+  ptb_word_lm.run_epoch(session, model, model.train_op)
   logits = config.batch_size * config.num_steps * config.vocab_size
-  options = tf1.RunOptions(trace_level=tf1.RunOptions.FULL_TRACE)
-  fetches = [model.train_op, model.kept.step, model.kept.look]
   sums = collections.defaultdict(Sum)
-  model.kept.start(session)
-  for _ in range(5):
-    session.run(fetches)  # To warm up.
-  for _ in range(steps):
-    metadata = tf1.RunMetadata()
-    session.run(fetches, options=options, run_metadata=metadata)
+  for metadata in session.traces[WARM_UP:]:
     for device in metadata.step_stats.dev_stats:
       for node in device.node_stats:
         name = re.search(r"= (\w+)\(", node.timeline_label)
@@ -117,19 +127,17 @@ def table_of(sums):
   yield f"| sum | | {total:.1f} | |"
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  flags.DEFINE_enum("model", "small", benchmark.MODELS, "The model.")
-  flags.DEFINE_enum(
-    "rnn_mode", None, configs.RNN_MODES, "None: the model's own."
-  )
-  flags.DEFINE_enum(
-    "dtype", "float32", benchmark.DTYPES, "Type of the products."
-  )
-  flags.DEFINE_integer("steps", 10, "Steps to trace.", 1, 1000)
+  define.enum("model", "small", list(configs.CONFIGS), "The model.")
+  modes = configs.RNN_MODES
+  define.enum("rnn_mode", None, modes, "None: the model's own.")
+  dtypes = benchmark.DTYPES
+  define.enum("dtype", "float32", dtypes, "Type of the products.")
+  define.integer("steps", 10, "Steps to trace.", 1, 100)
 
 
-@command.entry_point("step_table.py")
+@command.entry_point("step_table.py", define_flags)
 def main(args):
   """Prints the table; returns the exit status."""
   config = configs.CONFIGS[args.model]()
@@ -143,4 +151,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

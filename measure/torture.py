@@ -14,33 +14,32 @@ for bit. The exit status is 1 if they do not.
 """
 
 import contextlib
-import json
 import os
 import pathlib
 import random
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
-from absl import flags
+import plot_run
+import processes
 
 from lm.base import command, tf1
 from lm.base.command import InputError
 
 HPARAMS = (
   "hidden_size=200,num_steps=5,keep_prob=0.8,learning_rate=2,init_scale=0.3,"
-  "max_epoch=3,max_max_epoch={}"
+  "max_epoch=3"
 )
 
 
@@ -51,27 +50,23 @@ class Run:
     self.folder, self._epochs, self._draw = folder, epochs, draw
     self._damaged = 0  # The step of the newest checkpoint that was damaged.
 
-  def _start(self, checkpoint_minutes):
-    """Starts the training; returns the process."""
-    args = [
-      *(sys.executable, ROOT / "ptb_word_lm.py", f"--save_path={self.folder}"),
+  def _command_line(self, checkpoint_minutes):
+    """Returns what processes.start needs for the training."""
+    return [
+      "ptb_word_lm.py",
+      f"--save_path={self.folder}",
       f"--data_path={ROOT}/lm/testdata/tf1_tiny",
-      f"--hparams={HPARAMS.format(self._epochs)}",
+      f"--hparams={HPARAMS},max_max_epoch={self._epochs}",
       f"--checkpoint_minutes={checkpoint_minutes}",
     ]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(args, stdout=pipe, stderr=pipe, text=True)
 
   def finish(self):
     """Trains to the end; returns all that the run reached, without times."""
-    with self._start(checkpoint_minutes=10) as process:
-      _, errors = process.communicate()
-    if process.returncode:
-      raise InputError(f"{self.folder}: {errors}")
-    lines = (self.folder / "epochs.jsonl").read_text().splitlines()
-    lines.append((self.folder / "result.json").read_text())
-    reached = {f"line {n}": json.loads(line) for n, line in enumerate(lines, 1)}
-    for numbers in reached.values():
+    processes.run(*self._command_line(checkpoint_minutes=10))
+    lines = plot_run.read_json(self.folder / "epochs.jsonl")
+    lines.append(plot_run.read_json(self.folder / "result.json"))
+    reached = {f"line {n}": line for n, line in enumerate(lines, 1)}
+    for numbers in lines:
       del numbers["wps"], numbers["train_seconds"]
     for name in ("checkpoint", "best_checkpoint"):
       reached[name] = (self.folder / name).read_text()
@@ -88,7 +83,8 @@ class Run:
     Returns what happened, in words; None if the training ended before.
     """
     draw = self._draw
-    with self._start(draw.choice([0, 0, 0, 0.005])) as process:
+    command_line = self._command_line(draw.choice([0, 0, 0, 0.005]))
+    with processes.start(*command_line) as process:
       try:
         is_started = draw.random() < 0.9
         if is_started:
@@ -144,7 +140,14 @@ class Run:
     return f"flipped a bit in byte {place} of {path.name}"
 
 
-@command.entry_point("torture.py")
+def define_flags(define):
+  """Defines the command line's flags."""
+  define.integer("kills", 100, "How many.", 1)
+  define.integer("epochs", 30, "Of 128 steps.", 1)
+  define.integer("seed", 1, "Of the random moments and damages.")
+
+
+@command.entry_point("torture.py", define_flags)
 def main(args):
   """Does what the top of this file says; returns the exit status."""
   folder, draw = pathlib.Path(tempfile.mkdtemp()), random.Random(args.seed)
@@ -173,12 +176,5 @@ def main(args):
   return int(differing > 0)
 
 
-def define_flags():
-  """Defines the command line's flags."""
-  flags.DEFINE_integer("kills", 100, "How many.", 1)
-  flags.DEFINE_integer("epochs", 30, "Of 128 steps.", 1)
-  flags.DEFINE_integer("seed", 1, "Of the random moments and damages.")
-
-
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

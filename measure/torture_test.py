@@ -3,13 +3,25 @@
 import random
 import tempfile
 
+import processes
 import torture
 
+from conftest import call_main
 
-def test_a_killed_run_ends_like_an_untouched_one(call_command):
-  status, out, _ = call_command("torture", "--kills=1", "--epochs=1")
-  assert status == 0 and ": killed " in out
-  assert out.endswith(" of which 0 differ.\n")
+HPARAMS = "hidden_size=20,num_layers=1,keep_prob=0.8,init_scale=0.3"
+
+
+def test_a_killed_run_ends_like_an_untouched_one(tmp_path, monkeypatch):
+  def run(script, *args):  # Faster than a process.
+    assert not call_main("ptb_word_lm", *args)
+
+  monkeypatch.setattr(processes, "run", run)
+  monkeypatch.setattr(torture, "HPARAMS", HPARAMS)
+  untouched = torture.Run(tmp_path / "untouched", 1)
+  tortured = torture.Run(tmp_path / "tortured", 1, random.Random(16))
+  assert tortured.disturb(is_disk_full=False).startswith("killed ")
+  expected, found = untouched.finish(), tortured.finish()
+  assert found == expected and len(found) > 5
 
 
 def test_damage_leaves_the_checkpoint_before_intact(tmp_path):

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 import filelock
 import pooch
@@ -105,8 +105,6 @@ def fetch(source, name, cache):
 
 def _download(url, path, _):
   """Writes a URL's content to a file, for pooch, which reads no file URLs."""
-  if url.startswith("file:"):
-    files.size_of(urllib.request.url2pathname(url.removeprefix("file://")))
   with (
     urllib.request.urlopen(url, timeout=TIMEOUT) as response,
     open(path, "wb") as file,
@@ -131,4 +129,4 @@ def install(path, text):
 
 
 if __name__ == "__main__":
-  command.start(main)
+  sys.exit(main())

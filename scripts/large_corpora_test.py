@@ -51,7 +51,7 @@ def test_blocks_give_the_same_ids(tmp_path, monkeypatch, content, block):
   words = word_ids.decode(content.encode(), "").replace("\n", " <eos> ").split()
   monkeypatch.setattr(word_ids.ids_cache, "_BLOCK", block)
   monkeypatch.setattr(word_ids, "_BLOCK", 4 * block)
-  found = word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
+  found = word_ids.read_ids(str(path), word_ids.ids_cache.IdsCache(None))
   assert [found.vocabulary[i] for i in found.ids] == words
   counts = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
   assert counts == list(found.counts.items())
@@ -63,10 +63,10 @@ def test_an_error_in_a_late_block_names_its_place(tmp_path, monkeypatch):
   path = tmp_path / "text"
   path.write_bytes(b"a b c d\n" * 10 + b"e \xff f\n")
   with pytest.raises(word_ids.DataError, match="byte 0xff at offset 82"):
-    word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
+    word_ids.read_ids(str(path), word_ids.ids_cache.IdsCache(None))
   path.write_bytes(b"a b c d\n" * 10 + "é".encode("utf-16"))
   with pytest.raises(word_ids.DataError, match="not UTF-8"):
-    word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
+    word_ids.read_ids(str(path), word_ids.ids_cache.IdsCache(None))
 
 
 def test_what_is_no_text_is_noticed_at_once(tmp_path):
@@ -74,7 +74,7 @@ def test_what_is_no_text_is_noticed_at_once(tmp_path):
   path.touch()
   os.truncate(path, 1 << 40)  # A terabyte, of which nothing is on the disk.
   with pytest.raises(word_ids.DataError, match="no space or newline in 50,0"):
-    word_ids.read_ids(str(path), word_ids.ids_cache.InMemory())
+    word_ids.read_ids(str(path), word_ids.ids_cache.IdsCache(None))
 
 
 def test_a_limited_vocabulary_is_that_of_a_prepared_text(

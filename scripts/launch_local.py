@@ -16,7 +16,6 @@ this needs Linux. With --open_ports they listen on all addresses of the machine.
 import contextlib
 import ctypes
 import fcntl
-import functools
 import json
 import os
 import pathlib
@@ -34,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 from absl import flags
 
@@ -45,7 +44,7 @@ SECONDS_TO_END = 45  # For the other workers, after one has failed.
 
 def main(argv):
   """Starts the workers and waits for them; returns the exit status."""
-  return command.run("launch_local.py", argv[:1], lambda: _main(argv))
+  return command.run("launch_local.py", lambda: _main(argv))
 
 
 def _main(argv):
@@ -110,15 +109,17 @@ def _run(size, arguments, gpus):
 
 def _parse(argv):
   """Returns the launcher's own flags, and all other arguments in order."""
-  own = flags.FlagValues()  # Without absl's own, which go to ptb_word_lm.py.
+  own = flags.FlagValues()
+  define = command.Define(own)
   most = 4 * len(os.sched_getaffinity(0))
-  flags.DEFINE_integer("n", None, "How many workers.", 1, most, flag_values=own)
+  define.integer("n", None, "How many workers.", 1, most)
   help_text = "How often to start all again after a worker was killed."
-  flags.DEFINE_integer("max_restarts", 0, help_text, 0, flag_values=own)
-  define = functools.partial(flags.DEFINE_boolean, flag_values=own)
-  define("open_ports", False, "Listen on all addresses of this machine.")
-  define("gpus", False, "Give each worker a GPU of its own.")
-  define("help", False, "Show this help.")
+  define.integer("max_restarts", 0, help_text, 0)
+  define.boolean(
+    "open_ports", False, "Listen on all addresses of this machine."
+  )
+  define.boolean("gpus", False, "Give each worker a GPU of its own.")
+  define.boolean("help", False, "Show this help.")
   try:
     return own, own(argv, known_only=True)[1:]
   except (flags.Error, ValueError) as error:

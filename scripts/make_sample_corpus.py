@@ -8,22 +8,21 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
-from absl import flags
 
 from lm.base import command
 from lm.text import sample_corpus
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  flags.DEFINE_integer("seed", 1, "Seed of the random text.", 0, 2**32 - 1)
+  define.integer("seed", 1, "Seed of the random text.", 0, 2**32 - 1)
   help_text = "Words to train on; a tenth each to validate and test."
-  flags.DEFINE_integer("train_words", 100_000, help_text, 1, 10**8)
+  define.integer("train_words", 100_000, help_text, 1, 10**8)
 
 
-@command.entry_point("make_sample_corpus.py", arguments=1)
+@command.entry_point("make_sample_corpus.py", define_flags, arguments=1)
 def main(args, folder=None):
   """Makes the corpus; returns the exit status."""
   if not folder:
@@ -40,4 +39,4 @@ def main(args, folder=None):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

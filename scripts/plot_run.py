@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
 
 import download_ptb
@@ -129,4 +129,4 @@ def main(_, name=None):
 
 
 if __name__ == "__main__":
-  command.start(main)
+  sys.exit(main())

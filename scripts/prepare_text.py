@@ -21,9 +21,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.quietly()
+  imports.explain_missing()
 
-from absl import flags
 
 from lm.base import command, files
 from lm.text import preparation
@@ -32,25 +31,25 @@ from lm.text.word_ids import EOS, UNKNOWN, DataError, decode, vocabulary_of
 PARTS = ("train", "valid", "test")
 
 
-def define_flags():
+def define_flags(define):
   """Defines the command line's flags."""
-  string, integer = flags.DEFINE_string, flags.DEFINE_integer
+  string, integer = define.string, define.integer
   string("text", None, "The text to split, UTF-8.")
   for part in PARTS:
     string(part, None, f"The {part} text, instead of --text.")
   string("output", None, "The folder to make; it must not exist.")
   for part in PARTS[1:]:
     help_text = f"The share of --text's lines that is for {part}."
-    flags.DEFINE_float(f"{part}_share", 0.05, help_text)
-  flags.DEFINE_boolean("lower_case", True, "Convert letters to lower case.")
+    define.float(f"{part}_share", 0.05, help_text)
+  define.boolean("lower_case", True, "Convert letters to lower case.")
   string("number_word", "N", "The word for every number; empty keeps numbers.")
   help_text = "Make marks words, drop them, or keep them at the words."
-  flags.DEFINE_enum("punctuation", "split", preparation.PUNCTUATION, help_text)
+  define.enum("punctuation", "split", preparation.PUNCTUATION, help_text)
   integer("vocab_size", 10_000, "Words at most, with <unk> and <eos>.", 3)
   integer("min_count", 2, "Rarer words of the training text become <unk>.", 1)
 
 
-@command.entry_point("prepare_text.py")
+@command.entry_point("prepare_text.py", define_flags)
 def main(args):
   """Prepares a text as the flags say; returns the exit status."""
   files.check_new_folder(args.output, "--output")
@@ -148,4 +147,4 @@ def choose_words(lines, vocab_size, min_count):
 
 
 if __name__ == "__main__":
-  command.start(main, define_flags)
+  sys.exit(main())

@@ -200,8 +200,7 @@ def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
   assert found == pytest.approx(results[0], rel=1e-4)
   status, _, err = tune(tmp_path / "no", hidden_size=16)
   assert status == 1 and "hidden_size is 32 in the trained model" in err
-  hparams_ = "--hparams=hidden_size = 16"
-  status, _, err = tune(tmp_path / "no", hparams_)
+  status, _, err = tune(tmp_path / "no", hidden_size=" 16")
   assert status == 1 and "hidden_size is 32 in the trained model" in err
   status, _, err = tune(tmp_path / "no", "--init_data_path=x")
   assert status == 1 and "--init_data_path has no effect with a run's" in err
@@ -362,7 +361,7 @@ def test_a_checkpoint_alone_says_how_it_was_trained(
   checkpoint = copy_checkpoint(new, tmp_path / "new_alone")
   args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]
   status, out, err = call_command("score", *args, text)
-  assert status == 1 and "name its run's folder instead" in err
+  assert status == 1 and "name the run's folder instead" in err
 
 
 def test_a_checkpoint_of_an_older_version_alone(call_command, tmp_path):

@@ -116,15 +116,18 @@ def test_a_failed_install_is_repaired(project):
   status, err = project.setup(PIP_STATUS="1")
   assert status == 1
   assert err[-1].startswith("pip could not install requirements.txt into .venv")
-  assert err[-1].endswith("check the network and start again.")
+  assert err[-1].endswith("check the network and the disk, and start again.")
   assert project.setup() == (0, [INSTALLS])
 
 
 def test_a_venv_that_does_not_work_is_left_as_it_is(project):
   project.setup()
   python = project.root / ".venv/bin/python"
-  too_old = '#!/bin/sh\n[ "$1" != --version ] || echo Python 3.9.2\nexit 1\n'
-  for text, reason in ((None, "a Python that is gone"), (too_old, "a Python")):
+  too_old = '#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2\n'
+  for text, reason in (
+    (None, "no Python that starts"),
+    (too_old, "has Python 3.9.2"),
+  ):
     python.unlink()
     if text is None:
       python.symlink_to("/nonexistent/python3.10")
@@ -134,18 +137,33 @@ def test_a_venv_that_does_not_work_is_left_as_it_is(project):
     before = sorted((project.root / ".venv").rglob("*"))
     status, err = project.setup()
     assert (status, len(err)) == (1, 1)
-    assert reason in err[0] and f"mv {project.root}/.venv" in err[0]
+    assert reason in err[0] and " as by mv " in err[0]
     assert sorted((project.root / ".venv").rglob("*")) == before
 
 
-def test_a_link_is_followed_and_nothing_there_is_removed(project, tmp_path):
+def test_a_folder_with_other_things_is_left_as_it_is(project):
+  venv = project.root / ".venv"
+  venv.mkdir()
+  (venv / "pyvenv.cfg").write_text("home = C:\\Python312")
+  status, err = project.setup()
+  assert status == 1 and "no Python that starts" in err[0]
+  moved = f"mv {project.root}/.venv".replace("a project", "a\\ project")
+  assert moved in err[0]
+  assert [path.name for path in venv.iterdir()] == ["pyvenv.cfg"]
+  shutil.rmtree(venv)
+  venv.symlink_to("nowhere")
+  assert project.setup()[0] == 1 and venv.is_symlink()
+
+
+def test_a_link_to_an_empty_folder_is_followed(project, tmp_path):
+  """With the real venv, which refuses a link."""
   folder = tmp_path / "on another disk"
   folder.mkdir()
-  (folder / "mine").write_text("work")
   (project.root / ".venv").symlink_to(folder)
-  assert project.setup() == (0, [MAKES, INSTALLS])
+  (project.root / "requirements.txt").write_text("")
+  assert project.setup(PYTHON=sys.executable) == (0, [MAKES])
   assert project.setup() == (0, [])
-  assert (folder / "mine").read_text() == "work"
+  assert (folder / "bin" / "python").exists()
 
 
 def test_a_venv_without_pip_gets_what_is_missing(project, tmp_path):
@@ -158,7 +176,10 @@ def test_a_venv_without_pip_gets_what_is_missing(project, tmp_path):
   (project.root / "requirements.txt").write_text(wheel.as_uri() + "\n")
   elsewhere = str(tmp_path / "elsewhere")
   python = venv / "bin/python"
-  status, err = project.setup(PIP_TARGET=elsewhere, PIP_USER="1")
+  settings = tmp_path / "pip.conf"
+  settings.write_text(f"[install]\nprefix = {elsewhere}\nroot = {elsewhere}\n")
+  env = {"PIP_CONFIG_FILE": str(settings), "PIP_TARGET": elsewhere}
+  status, err = project.setup(**env, PIP_USER="1")
   assert (status, err) == (0, [INSTALLS])
   subprocess.run([python, "-c", "import a_module"], check=True)
   assert (venv / "mine").read_text() == "work"
@@ -200,7 +221,7 @@ def test_cuda_is_installed_where_nvidia_smi_answers(project):
   assert err[-1].endswith(
     "again. PTB_GPU=no in the environment does without CUDA."
   )
-  with_cuda = INSTALLS.replace(".txt", ".txt, and CUDA")
+  with_cuda = INSTALLS.replace(".txt", ".txt, and CUDA,")
   assert project.setup(PTB_GPU="") == (0, [with_cuda])
   for gpu in ("", "yes", "no"):  # It also does where there is no GPU.
     assert project.setup(PTB_GPU=gpu) == (0, [])

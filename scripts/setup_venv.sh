@@ -4,7 +4,8 @@
 #   scripts/setup_venv.sh [requirements.txt]
 #
 # Each call asks pip whether anything is missing, so one that was interrupted is
-# repaired. Nothing is ever removed: a .venv that does not work is reported.
+# repaired. A .venv that is there is used, and pip may change the versions of
+# packages in it; one that does not work is reported, and left as it is.
 # The environment variable PYTHON names the Python to make .venv with. Where
 # nvidia-smi answers, TensorFlow comes with CUDA's libraries (4 GB more); the
 # variable PTB_GPU, yes or no, decides otherwise.
@@ -52,37 +53,45 @@ find_python() {
     "python3-venv), or name it in the environment variable PYTHON."
 }
 
-make_venv() {
+make_venv() { # make_venv FOLDER
   local python
   python=$(find_python)
   echo "Making .venv for TensorFlow${cuda:+ with CUDA}: this takes a few" \
     "minutes." >&2
-  "$python" -m venv "$venv" ||
+  "$python" -m venv "$1" ||
     fail "$python could not make $venv (its message is above): fix that and" \
       "start again."
 }
 
-if [[ ! -e $python && ! -L $python ]]; then
-  make_venv
+if [[ ! -e $venv && ! -L $venv ]]; then
+  make_venv "$venv"
+elif [[ -d $venv && -z $(ls -A "$venv/") ]]; then # Maybe by a link.
+  make_venv "$(cd -- "$venv" && pwd -P)"
 elif ! has "$python" os; then
-  version=$("$python" --version 2>/dev/null) || version="a Python that is gone"
+  version=$("$python" --version 2>/dev/null) || version="no Python that starts"
   fail "$venv does not work: it has $version, and TensorFlow 2.21 needs" \
-    "Python 3.10 to 3.13. Give it another name, as by mv $venv $venv.old, and" \
-    "start again."
+    "Python 3.10 to 3.13. Give it another name, as by" \
+    "$(printf 'mv %q %q' "$venv" "$venv.old"), and start again."
 fi
 if ! has "$python" pip; then # As uv makes them.
   "$python" -m ensurepip &>/dev/null ||
-    uv pip install --quiet --python "$python" pip ||
+    { command -v uv >/dev/null &&
+      uv pip install --quiet --python "$python" pip; } ||
     fail "$venv has no pip, and neither ensurepip nor uv could install it." \
       "Install pip there, or give the folder another name, and start again."
 fi
 # Into .venv, even if pip's settings name another place.
-env -u PIP_PREFIX -u PIP_ROOT "$python" -m pip install --target='' --no-user \
-  --disable-pip-version-check -r "$root/$requirements" ${cuda:+"$cuda"} |
-  awk -v requirements="$requirements${cuda:+, and CUDA}" \
-    '/^(Collecting|Processing)/ && !n++ {
-      print "Installing what is missing of " requirements " into .venv."
-    }' >&2 ||
+env -u PIP_PYTHON "$python" -m pip install --disable-pip-version-check \
+  --target='' --prefix="$venv" --root=/ --no-user \
+  -r "$root/$requirements" ${cuda:+"$cuda"} | {
+  told=
+  while read -r line; do
+    if [[ -z $told && $line =~ ^(Collecting|Processing) ]]; then
+      told="Installing what is missing of $requirements${cuda:+, and CUDA,}"
+      echo "$told into .venv." >&2
+    fi
+  done
+} ||
   fail "pip could not install $requirements into .venv (its message is above):" \
-    "check the network and start again." \
+    "check the network and the disk, and start again." \
     ${cuda:+"PTB_GPU=no in the environment does without CUDA."}

@@ -14,6 +14,7 @@ import reader
 from conftest import TINY, call_main
 from lm.base import device, tf1
 from lm.run import checkpoints, run_folder
+from lm.run.run import Run, sha256_of_lines
 from lm.training import reports
 
 DATA = f"--data_path={TINY}"
@@ -60,7 +61,6 @@ def test_the_default_is_cudnn_and_computes_the_same(
   found = epochs_of(tmp_path / "run")
   # In an epoch, differences in rounding grow.
   np.testing.assert_allclose(found, epochs_on_cpu, rtol=1e-3)
-  # Ten steps at a time, but a line for the same steps as ever.
   lines = re.findall(r"(?m)^(0\.\d{3}) perplexity", out)
   assert lines == [f"{step / 128:.3f}" for step in range(10, 128, 12)]
   status, out, _ = call_command("ptb_word_lm", "--evaluate", DATA, args[2])
@@ -83,7 +83,7 @@ def test_tf32_is_for_training_only(tmp_path, call_command, monkeypatch):
   args = DATA, HPARAMS, f"--save_path={folder}"
   status, _, err = call_command("ptb_word_lm", *args, "--tf32")
   assert status == 0 and ", in float32 with TF32 products: " in err
-  assert run_folder.read_config(folder)["dtype"] == "tf32"
+  assert run_folder.read_config(folder).dtype == "tf32"
   # Lines are printed in training only.
   assert set(seen) == {(True, True), (False, False)} and not is_enabled()
   status, _, err = call_command("ptb_word_lm", *args)
@@ -131,13 +131,20 @@ def train(folder, stop=False):
     vocab_size=len(corpus.vocabulary),
     rnn_mode="cudnn",
   )
-  about = run_folder.describe("small", 1, "float32", config, corpus)
-  with run_folder.RunFolder(str(folder), about, corpus.vocabulary) as opened:
-    return ptb_word_lm.train(config, corpus, opened, seed=1, stop=stop)
+  run = Run(
+    model="small",
+    seed=1,
+    dtype="float32",
+    config=config,
+    data_sha256=corpus.sha256,
+    vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
+  )
+  with run_folder.RunFolder(str(folder), run, corpus.vocabulary) as opened:
+    return ptb_word_lm.train(run, corpus, opened, stop=stop)
 
 
 def test_a_run_resumes_exactly(tmp_path):
-  """Stopped between two looks at the costs, in both epochs."""
+  """Stopped in both epochs."""
   whole, stopped = tmp_path / "whole", tmp_path / "stopped"
   result = train(whole)
   for times in (33, 100):
@@ -168,7 +175,7 @@ def test_a_run_goes_on_without_a_gpu(
   assert call_command("ptb_word_lm", *args, "--rnn_mode=block")[0] == 0
   assert f"Resuming {folder} from model.ckpt-50" in caplog.text
   assert f"{folder} began in rnn_mode cudnn: with another, its" in caplog.text
-  assert run_folder.read_config(folder)["config"]["rnn_mode"] == "cudnn"
+  assert run_folder.read_config(folder).config.rnn_mode == "cudnn"
   status, out, _ = call_command("ptb_word_lm", "--evaluate", DATA, args[2])
   assert status == 0
   valid = float(re.search("Valid Perplexity: (.*)", out)[1])
@@ -184,4 +191,4 @@ def test_a_run_of_a_cpu_keeps_its_mode_on_a_gpu(
     assert call_command("ptb_word_lm", *args)[0] == 0
   longer = HPARAMS.replace("max_max_epoch=1", "max_max_epoch=2")
   status, _, err = call_command("ptb_word_lm", DATA, longer, args[2])
-  assert status == 0 and "rnn_mode basic, in float32: " in err
+  assert status == 0 and "rnn_mode block, in float32: " in err

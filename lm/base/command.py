@@ -1,4 +1,4 @@
-"""What all commands share: how they end, signals, and messages to users."""
+"""What all commands share: flags, how they end, and messages to users."""
 
 import functools
 import os
@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 
-from absl import app, flags, logging
+from absl import flags
 
 from lm.base import imports, signals
 
@@ -33,79 +33,98 @@ def refuse(args, names, where):
       raise FlagError(f"--{name} has no effect with {where}: leave it out.")
 
 
-def entry_point(name, **options):
-  """Decorates a command's main function, so that absl's app.run can call it.
+class Define:
+  """Defines flags in a FlagValues; `string` is DEFINE_string, and so on."""
 
-  The function gets flags.FLAGS, parsed, and then the command line's other
-  arguments; it returns the exit status. `options` are those of `run`.
+  def __init__(self, values):
+    self._values = values
+
+  def __getattr__(self, kind):
+    function = getattr(flags, f"DEFINE_{kind}")
+    return functools.partial(function, flag_values=self._values)
+
+  def validator(self, name, is_valid, message):
+    """Refuses values of a flag for which the function `is_valid` is false."""
+    flags.register_validator(name, is_valid, message, self._values)
+
+
+def entry_point(name, define_flags=None, **options):
+  """Decorates a command's main function.
+
+  The function gets the command's flags, an absl FlagValues, and then the other
+  arguments; it returns the exit status. Decorated, it gets the command line, a
+  list, by default that of the process, and can be called again and again.
+
+  Args:
+    name: the command's name.
+    define_flags: a function that gets a Define, and defines the flags.
+    **options: those of `run`, and of `_parse`.
   """
 
   def decorate(function):
     @functools.wraps(function)
-    def main(argv):
-      body = functools.partial(function, flags.FLAGS, *argv[1:])
-      return run(name, argv, body, **options)
+    def main(argv=None, *, arguments=0, advice_for=None, **of_run):
+      def body():
+        args = flags.FlagValues()
+        if define_flags:
+          define_flags(Define(args))
+        doc = sys.modules[function.__module__].__doc__
+        others = _parse(args, argv or sys.argv, doc, arguments, advice_for)
+        return 0 if others is None else function(args, *others)
 
-    return main
+      return run(name, body, **of_run)
+
+    return functools.partial(main, **options)
 
   return decorate
 
 
-def start(main, define_flags=None, advice_for=None):
-  """Ends the process with the exit status of a command's `main`.
+def _parse(args, argv, doc, arguments, advice_for):
+  """Sets the flags of a FlagValues; returns the other arguments.
 
-  Errors in the flags get a sentence. For the name of a flag that does not
-  exist, the function `advice_for` may return another sentence.
+  Returns None if --help was given, after it has printed `doc` and the flags.
+
+  Args:
+    args: the FlagValues.
+    argv: the command line.
+    doc: what the command does.
+    arguments: how many other arguments there may be.
+    advice_for: a function from the name of a flag that does not exist to a
+      sentence, or None.
   """
-
-  def parse(argv):
-    try:
-      return flags.FLAGS(argv)
-    except (
-      flags.Error,
-      ValueError,
-    ) as error:  # The latter of absl's own flags.
-      name = getattr(error, "flagname", None)
-      advice = advice_for and advice_for(name)
-      sentence = str(error).rstrip(".? ")
-      raise InputError(
-        f"{sentence}. {advice or '--help lists the flags.'}"
-      ) from None
-
-  def body():
-    if define_flags:
-      define_flags()
-    app.run(main, flags_parser=parse)
-
-  name = os.path.basename(sys.argv[0])
-  sys.exit(run(name, [name], body))
+  flags.DEFINE_boolean(
+    "help", False, "Show this help.", short_name="h", flag_values=args
+  )
+  try:
+    others = args(argv)[1:]
+  except flags.Error as error:
+    name = getattr(error, "flagname", None)
+    advice = advice_for and advice_for(name)
+    sentence = str(error).rstrip(".? ")
+    raise FlagError(
+      f"{sentence}. {advice or '--help lists the flags.'}"
+    ) from None
+  if args.help:
+    print(f"{doc}{args.get_help()}")
+    return None
+  if len(others) > arguments:
+    raise FlagError(f"'{others[-1]}' is not a flag; --help lists them.")
+  return others
 
 
-def run(name, argv, body, *, arguments=0, too_large="The memory is too small."):
+def run(name, body, *, too_large="The memory is too small."):
   """Runs a command; returns an exit status, with a sentence for each error.
 
-  The function `body` does the work and returns the exit status. absl leaves
-  argv: the program and at most `arguments` others. Errors start with the
-  command's name; `too_large` is the sentence for too little memory.
+  The function `body` does the work and returns the exit status. Errors start
+  with the command's name; `too_large` is the sentence for too little memory.
   """
-  if len(argv) > 1 + arguments:
-    tell(f"{name}: '{argv[-1]}' is not a flag; --help lists them.")
-    return 2
-  logging.get_absl_handler().setFormatter(None)  # Messages as they are.
-  for stream in ("stdin", "stdout", "stderr"):
-    # If it is closed, as by "2>&-", the next file opened would get the output.
-    if getattr(sys, stream) is None:
-      setattr(sys, stream, open(os.devnull, "r+"))  # noqa: SIM115
   before = signals.handle(signals.Stop())
   try:
-    for argument in sys.argv:
-      argument.encode()  # A UnicodeEncodeError if it is not UTF-8.
-    try:
-      status = body()
-    except SystemExit as end:  # As after --help, or by a signal.
-      status = end.code
+    status = body()
     sys.stdout.flush()  # Here, where an error is handled.
     return status
+  except SystemExit as end:  # By a signal.
+    return end.code
   except BaseException as error:
     signals.handle(signal.SIG_IGN)  # It ends anyway, and with one sentence.
     if isinstance(error, KeyboardInterrupt):
@@ -161,8 +180,6 @@ def _sentence_for(error, too_large):
       "scripts/setup_venv.sh makes a new one."
     )
   if isinstance(error, UnicodeEncodeError):
-    if error.object in sys.argv:
-      return f"the argument {error.object!a} is not UTF-8. Use another name."
     character = error.object[error.start : error.end]
     return (
       f"cannot print {character!a} in {error.encoding}: set "
@@ -177,8 +194,6 @@ def _sentence_for(error, too_large):
       f"{error.strerror}: they are full or read-only. Make room in one, or "
       "name another in the environment variable TMPDIR."
     )
-  if isinstance(error, FileNotFoundError):
-    return "the current folder does not exist any more: leave it."
   # Without a file's name, other errors are about stdout.
   os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   if isinstance(error, BrokenPipeError):  # As by "| head".

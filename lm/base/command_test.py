@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from absl import flags
 
 from lm.base import command, tf1
 
@@ -22,7 +23,7 @@ def run_body(body, before="", stdout=subprocess.PIPE, **environment):
     "from lm.base import command, signals\n"
     f"{before}\n"
     f"def body():\n{lines}"
-    "sys.exit(command.run('try.py', [''], body))\n"
+    "sys.exit(command.run('try.py', body))\n"
   )
   # Python's own buffering, whatever the shell has set.
   kept = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
@@ -35,38 +36,6 @@ def run_body(body, before="", stdout=subprocess.PIPE, **environment):
     text=True,
     env={**kept, **environment},
   )
-
-
-LOSES = """
-class Loses:
-  def __del__(self):
-    print("ready", flush=True)
-    time.sleep(60)
-    print("lost")
-"""
-SLOW_START = """
-import threading
-class Slow(threading.Timer):
-  count = 0
-  def start(self):
-    super().start()
-    Slow.count += 1
-    if Slow.count < 3: time.sleep(0.5)  # The signal comes within the hook.
-threading.Timer = Slow
-"""
-
-
-@pytest.mark.parametrize("before", [LOSES, LOSES + SLOW_START])
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_within_a_destructor_is_not_lost(signum, before):
-  with run_body(
-    "thing = Loses()\ndel thing\ntime.sleep(60)", before
-  ) as process:
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signum)
-    out, err = process.communicate(timeout=300)
-  assert (process.returncode, out) == (128 + signum, "")
-  assert err == ("Interrupted.\n" if signum == signal.SIGINT else "")
 
 
 @pytest.mark.parametrize(("how", "status"), [("SIG_DFL", 129), ("SIG_IGN", 0)])
@@ -122,35 +91,6 @@ with files.new_folder("{tmp_path}/new", "--output") as made:
   assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-  "name", ["score.py", "scripts/prepare_text.py", "measure/report.py"]
-)
-def test_an_interrupt_while_modules_are_imported(name, tmp_path):
-  (tmp_path / "absl").mkdir()  # In place of a package that takes long to load.
-  code = "import time; print('ready', flush=True); time.sleep(60)"
-  (tmp_path / "absl" / "__init__.py").write_text(code)
-  with subprocess.Popen(
-    [sys.executable, ROOT / name],
-    env={**os.environ, "PYTHONPATH": str(tmp_path)},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  ) as process:
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == -signal.SIGINT
-    assert process.stderr.read() == ""
-
-
-def test_a_name_that_is_not_utf_8():
-  args = [sys.executable, ROOT / "score.py", b"--run=\xff"]
-  process = subprocess.run(args, capture_output=True, text=True)
-  assert (process.returncode, process.stdout) == (1, "")
-  assert process.stderr == (
-    "score.py: the argument '--run=\\udcff' is not UTF-8. Use another name.\n"
-  )
-
-
 # Short output fails when it is flushed at the end, long output before that.
 @pytest.mark.parametrize("lines", [1, 100_000])
 def test_output_that_nobody_takes(lines):
@@ -194,11 +134,11 @@ def test_errors_become_a_sentence(monkeypatch, capfd, error, status, message):
 
   monkeypatch.setattr(command.os, "dup2", lambda *args: None)
   before = signal.getsignal(signal.SIGTERM)
-  assert command.run("try.py", [""], body, too_large="Less.") == status
+  assert command.run("try.py", body, too_large="Less.") == status
   assert capfd.readouterr() == ("", message)
   assert signal.getsignal(signal.SIGTERM) == before
   with pytest.raises(ZeroDivisionError):  # A bug of ours is not hidden.
-    command.run("try.py", [""], lambda: 1 / 0)
+    command.run("try.py", lambda: 1 / 0)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +160,7 @@ def test_what_a_gpu_raises_becomes_a_sentence(capfd, kind, text, message):
   def body():
     raise getattr(tf1.errors, f"{kind}Error")(None, None, text)
 
-  assert command.run("try.py", [""], body, too_large="Less.") == 1
+  assert command.run("try.py", body, too_large="Less.") == 1
   assert capfd.readouterr() == ("", f"try.py: {message}\n")
 
 
@@ -232,7 +172,7 @@ def test_other_errors_are_not_taken_for_those_of_a_gpu(text):
     raise tf1.errors.InternalError(None, None, text)
 
   with pytest.raises(tf1.errors.InternalError):
-    command.run("try.py", [""], body)
+    command.run("try.py", body)
 
 
 def test_no_folder_for_temporary_files():
@@ -254,7 +194,7 @@ def test_packages_that_are_missing_or_damaged(capfd):
   missing = ModuleNotFoundError("No module named 'h5py'", name="h5py")
   told = ("the package h5py is not installed for", "TensorFlow cannot be load")
   for error, start in zip((missing, ImportError("wrong")), told, strict=True):
-    assert command.run("try.py", [""], lambda: body(error)) == 1  # noqa: B023
+    assert command.run("try.py", lambda: body(error)) == 1  # noqa: B023
     assert capfd.readouterr().err.startswith(f"try.py: {start}")
 
 
@@ -263,33 +203,64 @@ def test_numbers_get_the_right_noun():
   assert found == ["0 words", "1 word", "2,000 words"]
 
 
-def test_an_argument_that_is_no_flag(capfd):
-  assert command.run("try.py", ["try.py", "x"], None) == 2
-  told = "try.py: 'x' is not a flag; --help lists them.\n"
-  assert capfd.readouterr() == ("", told)
+def define_flags(define):
+  define.integer("number", 1, "A number.", 0)
+  define.multi_string("name", [], "Names.")
+  define.validator("number", lambda n: n != 7, "must not be 7.")
 
 
-COMMANDS = ["ptb_word_lm.py", "score.py", "scripts/prepare_text.py"]
+@command.entry_point(
+  "try.py", define_flags, arguments=1, advice_for={"hparam": "Try x."}.get
+)
+def try_it(args, *others):
+  print(args.number, args.name, *others)
+  return args.number
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_called_again_and_again(capfd):
+  before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+  defined = {*flags.FLAGS}
+  for argv, status, out in (
+    (["--number=3", "--name=a", "--name=b", "x"], 3, "3 ['a', 'b'] x\n"),
+    ([], 1, "1 []\n"),
+    (["--number=0"], 0, "0 []\n"),
+  ):
+    assert try_it(["try.py", *argv]) == status
+    assert capfd.readouterr() == (out, "")
+  assert {*flags.FLAGS} == defined
+  assert before == [
+    signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)
+  ]
+
+
 @pytest.mark.parametrize(
-  ("flag", "message"),
+  ("argv", "message"),
   [
-    ("--stderrthreshold=garbage", "--stderrthreshold must be one of"),
-    ("--logger_levels=a:b:c", "Unknown level: "),
+    (["x", "y"], "'y' is not a flag; --help lists them."),
+    (["--numbr=1"], "Unknown command line flag 'numbr'. Did you mean: number"),
+    (["--hparam=1"], "Unknown command line flag 'hparam'. Try x."),
+    (
+      ["--number=-1"],
+      "flag --number=-1: -1 is not a non-negative integer. ",
+    ),
+    (["--number=7"], "flag --number=7: must not be 7. --help lists the flags."),
   ],
 )
-def test_flags_of_absl_with_wrong_values(name, flag, message):
-  process = subprocess.run(
-    [sys.executable, ROOT / name, flag], capture_output=True, text=True
-  )
-  assert (process.returncode, process.stdout) == (1, "")
-  assert process.stderr.count("\n") == 1
-  assert process.stderr.startswith(f"{pathlib.Path(name).name}: {message}")
+def test_wrong_flags(capfd, argv, message):
+  assert try_it(["try.py", *argv]) == 1
+  out, err = capfd.readouterr()
+  assert out == "" and err.count("\n") == 1
+  assert err.startswith(f"try.py: {message}")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+def test_help(capfd):
+  for flag in ("--help", "-h"):
+    assert try_it(["try.py", flag]) == 0
+    out, err = capfd.readouterr()
+    assert __doc__ in out and "--number: A number." in out and not err
+
+
+@pytest.mark.parametrize("name", ["ptb_word_lm.py", "score.py"])
 def test_help_for_a_reader_that_leaves(name):
   read, write = os.pipe()
   os.close(read)

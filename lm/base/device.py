@@ -3,12 +3,17 @@
 import contextlib
 import os
 import pathlib
+import re
+import subprocess
 import sys
 
-from lm.base import memory, tf1, unused_gpu
+import psutil
+
+from lm.base import tf1
 from lm.base.command import FlagError, counted
 
 TF32 = "tf32"  # The type of --tf32: float32, with products in TF32.
+_OF_TENSORFLOW = 500_000_000  # Bytes that it takes itself.
 MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
 TOO_LARGE = f"The model does not fit into memory. {MAKE_SMALLER}"
 
@@ -42,10 +47,25 @@ def is_old():
   return False
 
 
-def why_none():
-  """Returns why there is no GPU, a sentence and a space; else ""."""
-  why = unused_gpu.reason()
-  return f"{why} " if why else ""
+def unused_gpu():
+  """Returns a sentence if the machine has a GPU that TensorFlow does not use.
+
+  Else it returns "", also if CUDA_VISIBLE_DEVICES hides the GPUs.
+  """
+  if has_gpu() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+    return ""
+  query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+  try:
+    done = subprocess.run(query, capture_output=True, text=True, timeout=20)
+  except (OSError, subprocess.TimeoutExpired):
+    return ""
+  names = done.stdout.strip().splitlines()
+  if done.returncode or not names:
+    return ""
+  return (
+    f"nvidia-smi lists the GPU {names[0]}, but TensorFlow finds none: see "
+    "docs/gpus.md. "
+  )
 
 
 def session():
@@ -85,6 +105,18 @@ def has_units_for(dtype):
   return dtype == "bfloat16" and not units.isdisjoint(features)
 
 
+def free_memory():
+  """Returns how many bytes of memory are free, in a container of its own."""
+  free = psutil.virtual_memory().available + psutil.swap_memory().free
+  group = pathlib.Path("/sys/fs/cgroup")  # Linux has it.
+  with contextlib.suppress(OSError, ValueError):  # ValueError: "max".
+    most = int((group / "memory.max").read_text())
+    # Without the cache of files, which can be dropped.
+    used = re.search(r"anon (\d+)", (group / "memory.stat").read_text())
+    free = min(free, most - int(used[1]))
+  return free
+
+
 def check_memory(models, words, advice=MAKE_SMALLER):
   """Raises FlagError if models certainly exceed the memory, before they do.
 
@@ -102,8 +134,8 @@ def check_memory(models, words, advice=MAKE_SMALLER):
     matrices = 1 if model.tie_embeddings else 2  # [V, H]
     weights = layers * 8 * size**2 + matrices * size * model.vocab_size
     numbers += 2 * weights + words * (layers * 4 * size + model.vocab_size)
-  least = memory.OF_TENSORFLOW + 4 * numbers
-  free = memory.free()
+  least = _OF_TENSORFLOW + 4 * numbers
+  free = free_memory()
   if least > free and not has_gpu():
     raise FlagError(
       f"The model needs at least {least / 1e9:.1f} GB of memory, but only "
@@ -126,7 +158,7 @@ def prepare(num_gpus, num_workers=1, deterministic=False):
   if num_gpus > (found := len(tf1.config.list_physical_devices("GPU"))):
     raise FlagError(
       f"--num_gpus={num_gpus} is more than the {counted(found, 'GPU')} that "
-      f"TensorFlow finds here. {why_none()}Make it smaller, or leave it out."
+      f"TensorFlow finds here. {unused_gpu()}Make it smaller, or leave it out."
     )
   if num_gpus > 1 and num_workers > 1:
     raise FlagError(

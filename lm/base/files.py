@@ -1,21 +1,13 @@
-"""Reads files without waiting for ever; writes them completely or not at all.
-
-All files but the texts that flags name are read here, and all are written here,
-except for TensorFlow's own.
-"""
+"""Reads JSON; writes files and folders completely or not at all."""
 
 import contextlib
 import json
-import math
 import os
 import pathlib
 import secrets
 import shutil
-import stat
 
 from lm.base.command import InputError
-
-_MOST = 1 << 28  # The size of a small file, in bytes.
 
 
 class NewFolderError(InputError, OSError):
@@ -26,28 +18,8 @@ class DamagedFileError(InputError, ValueError):
   """A file that is missing, unreadable, or not as this program wrote it."""
 
 
-def read_file(path, most=_MOST):
-  """Returns the bytes of a regular file.
-
-  Raises:
-    OSError: if it cannot be read, is something else, such as a pipe or a
-      device, for which one may wait for ever, or has more than `most` bytes.
-  """
-  if (size := size_of(path)) > most:
-    raise OSError(0, f"it has {size:,} bytes", os.fspath(path))
-  return pathlib.Path(path).read_bytes()
-
-
-def size_of(path):
-  """Returns the size of a regular file; raises OSError if it is none."""
-  status = os.stat(path)
-  if not stat.S_ISREG(status.st_mode):
-    raise OSError(0, "it is not a regular file", os.fspath(path))
-  return status.st_size
-
-
 def read_json(path, check, advice, **options):
-  """Returns what `check` makes of the JSON value in a small file.
+  """Returns what `check` makes of the JSON value in a file.
 
   A file.jsonl has a value on each line: `check` gets them as a list. `options`
   are those of json.loads.
@@ -57,10 +29,10 @@ def read_json(path, check, advice, **options):
       `check` fails. Its sentence ends with the advice.
   """
   try:
-    text = read_file(path).decode()
+    text = pathlib.Path(path).read_text("utf-8")
     if os.fspath(path).endswith(".jsonl"):
       text = f"[{','.join(text.splitlines())}]"
-    return check(parse_json(text, **options))
+    return check(json.loads(text, **options))
   except OSError as error:
     raise DamagedFileError(
       f"{path} cannot be read: {error.strerror}. {advice}"
@@ -71,52 +43,20 @@ def read_json(path, check, advice, **options):
     ) from None
 
 
-def parse_json(text, **options):
-  """Returns a JSON value; raises ValueError for whatever is wrong with it.
-
-  So it does for numbers that are not finite or too large for a float.
-  """
-  try:
-    number = {"parse_int": _whole}
-    number |= dict.fromkeys(("parse_float", "parse_constant"), _finite)
-    return json.loads(text, **number, **options)
-  except RecursionError:
-    raise ValueError("it is nested too deeply") from None
-
-
-def _whole(text):
-  _finite(text)
-  return int(text)
-
-
-def _finite(text):
-  if not math.isfinite(number := float(text)):
-    raise ValueError(f"a number is not finite: {text[:20]}")
-  return number
-
-
 def same_path(one, other):
   """Says whether two paths name the same file or folder; None names none."""
   if one is None or other is None:
     return False
-  return one == other or os.path.realpath(one) == os.path.realpath(other)
+  return os.path.realpath(one) == os.path.realpath(other)
 
 
 def open_text(path):
   """Opens a text that a flag names, to read its bytes; "-" is standard input.
 
-  Raises OSError if it cannot be read, or if it is a device, which may never
-  end, other than a terminal or the empty one.
+  Raises OSError if it cannot be read.
   """
   name, closefd = (0, False) if path == "-" else (path, True)
-  file = open(name, "rb", 1 << 18, closefd=closefd)  # noqa: SIM115
-  status = os.fstat(file.fileno())
-  is_device = stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
-  is_empty = status.st_rdev == os.stat(os.devnull).st_rdev
-  if is_device and not is_empty and not file.isatty():
-    file.close()
-    raise OSError(0, "it is a device", path)
-  return file
+  return open(name, "rb", 1 << 18, closefd=closefd)
 
 
 @contextlib.contextmanager
@@ -126,12 +66,8 @@ def new_file(path):
   If the block fails, `path` stays as it is and nothing is left beside it.
   """
   path = os.path.realpath(path)  # What a link points to, not the link.
-  if os.path.exists(path) and not os.path.isfile(path):
-    raise OSError(0, "it is not a regular file", path)
   temporary = path + ".tmp"
   try:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(temporary)  # Of a process that was killed, or a pipe.
     yield temporary
     with open(temporary, "rb+") as f:
       os.fsync(f.fileno())
@@ -170,6 +106,8 @@ def new_folder(path, flag):
   except InputError:
     raise
   except OSError as error:
+    if error.filename is None:  # It is not about this folder.
+      raise
     raise NewFolderError(
       f"Cannot make the folder {flag}={path}: {error.strerror}."
     ) from None

@@ -12,7 +12,6 @@ from lm.base.files import (
   new_file,
   new_folder,
   open_text,
-  read_file,
   read_json,
   write_file,
 )
@@ -35,15 +34,11 @@ def test_a_file_is_replaced_at_the_end(tmp_path, content):
   assert raised.value.filename == str(path)
   assert path.read_bytes() == expected
   assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
-  with pytest.raises(OSError, match="not a regular file"):
-    write_file("/dev/null", content)
 
 
 GOOD = '{"a": 1.5, "b": 2}'
 DAMAGED = ("", "{", "[]", "null", '{"a": 1}', GOOD.encode("utf-16"), b"\xff")
-DAMAGED += tuple(GOOD.replace("1.5", n) for n in ("NaN", "-Infinity", "1e999"))
-DAMAGED += ("[" * 100_000, '{"a":' * 100_000, GOOD.replace("2", "9" * 401))
-DAMAGED += (GOOD.replace("2", "9" * 5000), GOOD.replace("2", '"x"'))
+DAMAGED += (GOOD.replace("2", '"x"'),)
 
 
 @pytest.mark.parametrize("content", DAMAGED)
@@ -69,37 +64,19 @@ def test_files_that_are_intact(tmp_path):
   assert read_json(tmp_path / "x.jsonl", list, "") == [value, value]
 
 
-def test_what_is_no_file_is_not_waited_for(tmp_path):
-  os.mkfifo(tmp_path / "fifo")
-  (tmp_path / "zero").symlink_to("/dev/zero")
-  write_file(tmp_path / "large", "")
-  os.truncate(tmp_path / "large", 1 << 40)
-  for name, reason in (
-    ("fifo", "it is not a regular file"),
-    ("zero", "it is not a regular file"),
-    (".", "it is not a regular file"),
-    ("none", "No such file or directory"),
-    ("large", "it has 1,099,511,627,776 bytes"),
-  ):
-    path = tmp_path / name
-    with pytest.raises(OSError, match=reason):
-      read_file(path)
-    with pytest.raises(DamagedFileError, match=f"{reason}. Remove it.$"):
-      read_json(path, dict, "Remove it.")
+def test_files_that_cannot_be_read(tmp_path):
+  for name, reason in (("none", "No such file or"), (".", "Is a directory")):
+    with pytest.raises(DamagedFileError, match=rf"cannot be read: {reason}"):
+      read_json(tmp_path / name, dict, "Remove it.")
 
 
-def test_a_text_can_be_a_pipe_but_no_device(tmp_path):
+def test_a_text_can_be_a_pipe():
   read, write = os.pipe()
   os.write(write, b"text")
   os.close(write)
   with open_text(f"/dev/fd/{read}") as file:
     assert file.read() == b"text"
   os.close(read)
-  with open_text(os.devnull) as file:
-    assert file.read() == b""
-  for name in ("/dev/zero", "/dev/full"):
-    with pytest.raises(OSError, match="it is a device"):
-      open_text(name)
 
 
 def test_the_folder_is_there_after_the_block(tmp_path):
@@ -114,7 +91,9 @@ def test_the_folder_is_there_after_the_block(tmp_path):
   assert path.stat().st_mode & 0o777 == 0o777 & ~umask
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space")])
+@pytest.mark.parametrize(
+  "error", [KeyboardInterrupt, OSError(28, "No space", "x")]
+)
 def test_an_error_leaves_nothing(tmp_path, error):
   with (
     pytest.raises((KeyboardInterrupt, NewFolderError)) as raised,

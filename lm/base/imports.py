@@ -1,21 +1,15 @@
-"""What Ctrl-C and a missing package do while a command imports its modules.
+"""What a command says if a package that it imports is missing.
 
-Each command calls `quietly` before it imports anything that may be missing or
-take long; later, command.run answers. So this needs only Python itself.
+Each command calls `explain_missing` before it imports anything else. So this
+needs only Python itself.
 """
 
 import os
-import signal
 import sys
 
 
-def quietly():
-  """Ends the process without a traceback on Ctrl-C or if a package is missing.
-
-  A process that ignores Ctrl-C, as in the background of a shell, still does.
-  """
-  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def explain_missing():
+  """Lets this process end with a sentence if it cannot import a package."""
   sys.excepthook = _report
 
 
@@ -31,9 +25,14 @@ def _report(kind, error, traceback):
 def sentence_for(error):
   """Says what to do about a ModuleNotFoundError."""
   version = "{}.{}".format(*sys.version_info)
-  return (
-    f"the package {error.name} is not installed for {sys.executable} (Python "
-    f"{version}). scripts/train.sh and scripts/setup_venv.sh make .venv with "
-    "all packages, given a Python 3.10 to 3.13: then start the command by "
-    ".venv/bin/python."
+  sentence = f"the package {error.name} is not installed for {sys.executable} "
+  sentence += f"(Python {version}). "
+  if os.path.basename(sys.prefix) == ".venv":
+    return sentence + (
+      "scripts/setup_venv.sh installs what is missing. If it finds nothing, "
+      "give .venv another name, and it makes a new one."
+    )
+  return sentence + (
+    "scripts/train.sh and scripts/setup_venv.sh make .venv with all packages, "
+    "given a Python 3.10 to 3.13: then start the command by .venv/bin/python."
   )

@@ -1,18 +1,17 @@
 """What Ctrl-C (SIGINT), SIGTERM and SIGHUP do.
 
 A signal ends a command by an exception, but a training in order, after the step
-it is in. While a command imports its modules, imports.py answers Ctrl-C.
+it is in. Signals within a second count as one: they say the same, and what the
+first one began is not interrupted.
 """
 
 import math
 import os
 import signal
 import sys
-import threading
 import time
-import traceback
 
-_AT_ONCE = 1  # Signals within so many seconds count as one.
+_AT_ONCE = 1  # Seconds.
 
 
 def handle(handler):
@@ -37,29 +36,16 @@ def restore(before):
 class Stop:
   """A handler of signals: ends the process by an exception.
 
-  So half-written files are removed. A second signal within a second does
-  nothing, since it would interrupt that.
+  So half-written files are removed.
   """
 
   def __init__(self):
     self._last = -math.inf
 
   def __call__(self, signum, frame):
-    def after_stop(unraisable):
-      # Python drops an exception that is raised in a destructor: then repeat
-      # the signal. Other errors of destructors are no news at this point.
-      if issubclass(unraisable.exc_type, KeyboardInterrupt | SystemExit):
-        self._last = -math.inf
-        repeat.start()
-
-    repeat = threading.Timer(0.1, os.kill, [os.getpid(), signum])
-    running = [outer.f_code for outer, _ in traceback.walk_stack(frame)]
-    if after_stop.__code__ in running:  # Python would drop it here, too.
-      return repeat.start()
     last, self._last = self._last, time.monotonic()
     if self._last - last < _AT_ONCE:
       return
-    sys.unraisablehook = after_stop
     if signum == signal.SIGINT:
       raise KeyboardInterrupt
     sys.exit(128 + signum)
@@ -72,8 +58,7 @@ class StopRequest:
       while not stop:
         train_a_step()
 
-  A second signal ends the process, but not within a second: then it is one more
-  of several ways to say the same. If no signal came, the handlers are restored
+  A second signal ends the process. If no signal came, the handlers are restored
   at the end of the block.
 
   Attributes:

@@ -20,20 +20,12 @@ import gc
 import os
 import sys
 
-from lm.base import memory
 from lm.base.command import InputError
 
 
 def __getattr__(name):
   if name.startswith("__"):  # Asked for by import and inspection tools.
     raise AttributeError(name)
-  if name == "ERRORS":
-    # What TensorFlow raises for a file that it cannot read or write: its own
-    # errors, but also these, depending on the part that fails.
-    errors = (ValueError, TypeError, IndexError, RuntimeError)
-    if _load.cache_info().currsize:  # Else a signal may have ended its loading.
-      errors += (_load().errors.OpError,)
-    return errors
   return getattr(_load(), name)
 
 
@@ -45,18 +37,9 @@ def _load():
   quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
   if sys.flags.optimize > 1:
     raise InputError("Run Python without -OO and PYTHONOPTIMIZE=2.")
-  if memory.free() < memory.OF_TENSORFLOW:  # It would crash while it loads.
-    raise InputError(
-      f"Only {memory.free() / 1e6:.0f} MB of memory are free, but TensorFlow "
-      f"needs {memory.OF_TENSORFLOW / 1e6:.0f} MB. End other programs, or "
-      "raise the limit (ulimit -v)."
-    )
   silence = _silent_stderr() if quiet else contextlib.nullcontext()
   with silence, _no_garbage_collection():
-    try:
-      import tensorflow as tf
-    except (MemoryError, SystemError):  # The latter may wrap a MemoryError.
-      raise ImportError("there is too little memory") from None
+    import tensorflow as tf
 
     _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
     tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lm.base import tf1
-from lm.model import block_layer, rnn_modes, softmax
+from lm.model import block_layer, softmax
 
 STEPS, BATCH, HIDDEN, VOCAB = 5, 3, 7, 11
 
@@ -57,22 +57,6 @@ def compare(function, reference, arrays, *rest, least=1e-3):
     np.testing.assert_allclose(value, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [1023, 1024, 5000])
-def test_many_rows_of_a_word_have_one_sum(size):
-  random = np.random.RandomState(1)
-  ids, values = random.randint(0, 30, size), random.rand(size, 3)
-  with tf1.Graph().as_default(), tf1.Session() as session:
-    slices = tf1.IndexedSlices(tf1.constant(values), tf1.constant(ids), [30, 3])
-    found = block_layer.with_distinct_rows(slices)
-    dense = session.run(tf1.convert_to_tensor(found))
-    indices = session.run(found.indices)
-  expected = np.zeros([30, 3])
-  np.add.at(expected, ids, values)
-  np.testing.assert_allclose(dense, expected, rtol=1e-9)
-  assert len(indices) == (size if size < 1024 else len(set(ids)))
-  assert block_layer.with_distinct_rows("dense") == "dense"
-
-
 def test_lstm_layer_has_tensorflows_gradients():
   """Of the outputs and the last state, with respect to all inputs."""
   random = np.random.RandomState(0)
@@ -112,35 +96,3 @@ def test_a_nearly_certain_word_keeps_its_digits(base):
   others = 4 / (4 + np.exp(13))
   assert loss[0] == pytest.approx(-np.log1p(-others), rel=0.02)
   assert d_logits[0] / -d_logits[1:].sum() == pytest.approx(1, rel=0.02)
-
-
-def test_the_kernel_of_an_unrolled_cell_gets_one_product():
-  """Its gradient equals that of tf.gradients, which adds up T products."""
-  random = np.random.RandomState(0)
-  with tf1.Graph().as_default(), tf1.Session() as session:
-    inputs = [
-      tf1.constant(random.uniform(-1, 1, [BATCH, HIDDEN]), tf1.float32)
-      for _ in range(STEPS)
-    ]
-    zeros = tf1.zeros([BATCH, HIDDEN])
-    outputs, c, _ = rnn_modes.basic(inputs, zeros, zeros)
-    cost = tf1.reduce_sum(tf1.stack([*outputs, c]))
-    kernel, bias = tf1.trainable_variables()
-    found = block_layer.gradients_of(cost, [kernel, bias])
-    expected = tf1.gradients(cost, [kernel, bias])
-    assert (found[0].op.type, expected[0].op.type) == ("MatMul", "AddN")
-    session.run(tf1.global_variables_initializer())
-    for one, other in session.run(list(zip(found, expected, strict=True))):
-      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
-
-
-def test_a_kernel_with_another_use_gets_its_complete_gradient():
-  with tf1.Graph().as_default(), tf1.Session() as session:
-    w = tf1.get_variable("w", initializer=np.float32([[1, 2], [3, 4]]))
-    x = tf1.constant([[1.0, 1.0]])
-    cost = tf1.reduce_sum(tf1.matmul(tf1.matmul(x, w), w) + tf1.square(w))
-    session.run(tf1.global_variables_initializer())
-    found, expected = session.run(
-      [block_layer.gradients_of(cost, [w]), tf1.gradients(cost, [w])]
-    )
-    np.testing.assert_array_equal(found, expected)

@@ -15,7 +15,7 @@ def checked_mode(rnn_mode):
   if rnn_mode != usable_mode(rnn_mode):
     raise FlagError(
       f"rnn_mode {rnn_mode} needs a GPU, and TensorFlow has none here. "
-      f"{device.why_none()}Give --rnn_mode=block, which computes the same."
+      f"{device.unused_gpu()}Give --rnn_mode=block, which computes the same."
     )
   return rnn_mode
 
@@ -41,7 +41,7 @@ def type_of(use_fp16, tf32, rnn_mode, of_run=None):
       advice = "The run began with it: resume it where there is one."
     raise FlagError(
       "--tf32 needs a GPU with a compute capability of 8.0 or more, and "
-      f"TensorFlow has none here. {device.why_none()}{advice}"
+      f"TensorFlow has none here. {device.unused_gpu()}{advice}"
     )
   if not use_fp16:
     return device.TF32 if tf32 else "float32"

@@ -3,7 +3,7 @@
 import pytest
 
 import configs
-from lm.base import command, device, unused_gpu
+from lm.base import command, device
 from lm.model import choices
 
 
@@ -43,7 +43,7 @@ def test_the_first_gpu_counts(pretend_gpus):
 
 def test_a_refusal_says_why_there_is_no_gpu(monkeypatch, pretend_gpus):
   pretend_gpus()
-  monkeypatch.setattr(unused_gpu, "reason", lambda: "The GPU X is off.")
+  monkeypatch.setattr(device, "unused_gpu", lambda: "The GPU X is off. ")
   none = "TensorFlow has none here. The GPU X is off. "
   with pytest.raises(command.FlagError, match=f"{none}Give --rnn_mode=block"):
     choices.checked_mode("cudnn")
@@ -67,14 +67,16 @@ def test_tf32_needs_a_gpu_that_has_it(pretend_gpus, capabilities):
 
 
 def test_the_mode_follows_the_device(pretend_gpus):
-  for capabilities, small, medium, usable in (
-    ([], "basic", "block", "block"),
-    ([(9, 0)], "cudnn", "cudnn", "cudnn"),
+  basic = configs.SmallConfig(rnn_mode="basic")
+  for capabilities, fastest, of_basic in (
+    ([], "block", "basic"),
+    ([(9, 0)], "cudnn", "cudnn"),
   ):
     pretend_gpus(*capabilities)
-    assert choices.fastest_mode(configs.SmallConfig()) == small
-    assert choices.fastest_mode(configs.MediumConfig()) == medium
-    assert choices.usable_mode("cudnn") == usable
+    for config in configs.CONFIGS.values():
+      assert choices.fastest_mode(config()) == fastest
+    assert choices.fastest_mode(basic) == of_basic
+    assert choices.usable_mode("cudnn") == fastest
     for mode in ("basic", "block"):
       assert choices.usable_mode(mode) == choices.checked_mode(mode) == mode
   assert choices.checked_mode("cudnn") == "cudnn"

@@ -57,11 +57,12 @@ def _declare(
 def _checked(cls, name, value):
   """Returns a value for an attribute of Config or of a class made from it.
 
-  A number of numpy becomes Python's. Raises ConfigError if it is not possible.
+  A number of numpy becomes Python's, and a whole one a float if need be. Raises
+  ConfigError if it is not possible.
   """
   known = getattr(cls, "__dataclass_fields__", {})  # Empty while it is made.
   is_code = inspect.isroutine(value) or inspect.isdatadescriptor(value)
-  if not known or is_code or name.startswith("_"):
+  if not known or name.startswith("_") or (is_code and name not in known):
     return value
   if name not in known:
     raise ConfigError(f"{name} is not a hyper-parameter: {', '.join(known)}.")
@@ -76,7 +77,7 @@ def _checked(cls, name, value):
     raise ConfigError(
       f"{name} must be {field.metadata['wanted']}, not {value!r}."
     )
-  return value
+  return float(value) if field.type is float else value
 
 
 class _CheckedClass(type):
@@ -151,6 +152,12 @@ class Config(metaclass=_CheckedClass):
 
   def __setattr__(self, name, value):
     super().__setattr__(name, _checked(type(self), name, value))
+
+  def __eq__(self, other):
+    """Compares the values: a run's config.json has them without the class."""
+    if not isinstance(other, Config):
+      return NotImplemented
+    return dataclasses.astuple(self) == dataclasses.astuple(other)
 
   def check_samples(self, num_workers=1):
     """Raises ConfigError if num_samples fits neither vocabulary nor workers."""

@@ -5,7 +5,13 @@ V = vocab_size, L = num_layers. Tensors are time-major, [T, B, ...].
 """
 
 from lm.base import tf1
-from lm.model.rnn_modes import CELL_SCOPE, RNN_MODES, single_step, stacked
+from lm.model.rnn_modes import (
+  CELL_SCOPE,
+  RNN_MODES,
+  single_step,
+  stacked,
+  unstacked,
+)
 
 
 def embed(config, ids):
@@ -103,7 +109,8 @@ class _Cell:
 
   def __call__(self, x, state):
     layer = single_step(self._config.rnn_mode)
-    (x,), c, h = layer([x], *state, self._config.forget_bias)
+    xs, c, h = layer([x], *state, self._config.forget_bias)
+    (x,) = unstacked(xs)
     return x, tf1.nn.rnn_cell.LSTMStateTuple(c, h)
 
   def zero_state(self, batch_size, dtype):

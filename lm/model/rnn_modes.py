@@ -1,4 +1,4 @@
-"""The ways to compute an LSTM layer that --rnn_mode selects from.
+"""The recurrent layers that --rnn_mode selects from.
 
 A mode is a function that runs one layer over the T unrolled steps:
 
@@ -12,25 +12,25 @@ A mode is a function that runs one layer over the T unrolled steps:
            the mode; of the type of the inputs
   c, h     float32 [B, H], the same after the last step
 
-All modes compute the same function, TensorFlow's BasicLSTMCell, from the same
-variables, so that a checkpoint of one mode fits every other. In the
-variable scope that the caller opens, the cell's own scope (`CELL_SCOPE`), these
-are
+It makes its variables in the scope that the caller opens (`CELL_SCOPE`); their
+initializer is that of the scope, unless the mode gives another. The scope's
+custom getter casts them to the type of the inputs. Dropout is not a mode's
+business: network.py applies it to the embedded words and to what each layer
+returns. `stacked` and `unstacked` turn one form of inputs and outputs into the
+other. Training, evaluation and all commands that use a trained model call the
+mode of the run, the latter step by step, with T = 1.
+
+The modes here compute the same function, TensorFlow's BasicLSTMCell, from the
+same variables, so that a checkpoint of one fits the others:
 
   basic_lstm_cell/kernel   float32 [2H, 4H]: the rows are x, then h; the columns
                            are the gates i, j, f, o
-  basic_lstm_cell/bias     float32 [4H]
+  basic_lstm_cell/bias     float32 [4H], zero at first
 
-and no others. The kernel takes the scope's initializer, the bias is zero. The
-scope's custom getter casts both to the type of the inputs. Dropout is not a
-mode's business: PTBModel applies it to the embedded words and to what each
-layer returns. A kernel that several MatMul operations share gets its gradient
-by block_layer.gradients_of. `stacked` and `unstacked` turn one form of inputs
-and outputs into the other.
-
-To add a mode, write its function and add it to RNN_MODES.
-ptb_word_lm_test.py and lm/model/rnn_modes_test.py then compare it with numpy,
-TensorFlow 1.15 and the others.
+To add a mode, write its function and add it to RNN_MODES. If it computes this
+LSTM in another way, add its name to LSTM_MODES: tests then compare it with
+numpy, TensorFlow 1.15 and the other modes. Another cell has variables of its
+own; rnn_modes_test.py shows with a GRU what holds for every cell.
 """
 
 import warnings
@@ -94,15 +94,16 @@ def _variables(size, forget_bias):
 
 
 RNN_MODES = {"basic": basic, "block": block, "cudnn": cudnn}
+LSTM_MODES = ("basic", "block", "cudnn")  # Those that compute the same.
 NEED_GPU = ("cudnn",)
 
 
 def single_step(rnn_mode):
   """Returns the mode that computes what `rnn_mode` does in single steps.
 
-  Step by step, nothing of `block` or `cudnn` is gained.
+  Step by step, nothing is gained by `block` or `cudnn`.
   """
-  return basic if rnn_mode in ("block", "cudnn") else RNN_MODES[rnn_mode]
+  return basic if rnn_mode in LSTM_MODES else RNN_MODES[rnn_mode]
 
 
 def unstacked(tensors):

@@ -28,19 +28,19 @@ the epoch with the lowest valid perplexity.
 
 import contextlib
 import dataclasses
-import glob
 import json
+import logging
 import os
 import pathlib
 import re
 
 import numpy as np
-from absl import logging
 
 from lm.base import tf1
 from lm.base.command import InputError, reason_of
 from lm.model.softmax import SOFTMAX_ROWS
 
+_LOGGER = logging.getLogger(__name__)
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
 _TRANSPOSED = {"Model/softmax_w": f"Model/{SOFTMAX_ROWS}"}
 _TRANSPOSED |= {rows: name for name, rows in _TRANSPOSED.items()}
@@ -48,6 +48,10 @@ _TRANSPOSED |= {rows: name for name, rows in _TRANSPOSED.items()}
 
 class CheckpointError(InputError, ValueError):
   """There is no checkpoint to take, or it does not fit."""
+
+
+class _UnfitError(Exception):
+  """Why a checkpoint that can be read is not the one that is wanted."""
 
 
 @dataclasses.dataclass
@@ -106,8 +110,8 @@ class Checkpoints:
   def save(self, session, step, progress):
     """Writes a checkpoint; once it is on the disk, older ones are removed.
 
-    Raises OSError, or one of tf1.ERRORS, if it cannot be written: the
-    checkpoints before it are still there.
+    Raises OSError or tf1.errors.OpError if it cannot be written: those before
+    it are still there.
     """
     if step in self._steps:
       return  # The same moment: never overwrite an intact file.
@@ -124,7 +128,7 @@ class Checkpoints:
       files = pathlib.Path(self._path).glob(f"model.ckpt-{step}.*")
       for written in [*files, self._path]:
         _flush_to_disk(written)
-    except (OSError, *tf1.ERRORS):
+    except (OSError, tf1.errors.OpError):
       self._remove(lambda other: other == step)
       raise
     self._steps = [*self._steps[-1:], step]
@@ -145,14 +149,14 @@ class Checkpoints:
       try:
         with _reading(path) as tensors:
           _check_shapes(tensors, self._variables)
-          self._saver.restore(session, path)
+          _unless_damaged(self._saver.restore, session, path)
           rest = _check_owner(path, tensors, self._run.id)
           state = session.run(self._state)
           progress = Progress(
             **{name: rest[name] for name in rest.keys() - {"run_id", "run"}}
           )
       except CheckpointError as error:
-        logging.warning("%s Trying the one before it.", error)
+        _LOGGER.warning("%s Trying the one before it.", error)
         self._steps.pop()
         continue
       if progress.step:
@@ -240,32 +244,34 @@ def find(folder, which):
 def _epochs_of(folder):
   """Returns the numbers of a run's epochs, from its newest intact checkpoint.
 
-  It is empty if there is none.
+  Raises CheckpointError if none is intact.
   """
   for step in reversed(steps_in(folder)):
     try:
       return record_in(_path_of(folder, step)).get("epochs", [])
     except CheckpointError as error:
-      logging.warning("%s Its epochs are read from the one before it.", error)
-  return []
+      _LOGGER.warning("%s", error)
+  raise CheckpointError(f"No checkpoint in {folder} can be read.")
 
 
 def describe(path):
   """Says which epoch of its run a checkpoint is, and if another one is better.
 
-  Returns "" for a checkpoint that is alone, or whose run has no epoch yet.
+  Returns "" for a checkpoint of another program.
   """
-  epochs = _epochs_of(os.path.dirname(path))
-  names = {f"model.ckpt-{e.get('global_step')}": e for e in epochs}
-  epoch, better = names.get(os.path.basename(path)), best_of(epochs)
-  text = "not at the end of an epoch."
-  if epoch:
+  own, folder = record_in(path), os.path.dirname(path)
+  if not own:
+    return ""
+  better = best_of(_epochs_of(folder)) if steps_in(folder) else None
+  text, epoch = "not at the end of an epoch.", None
+  if own["step"] == 0 and own["epochs"]:
+    epoch = own["epochs"][-1]
     text = f"epoch {epoch['epoch']}, valid perplexity "
     text += f"{epoch['valid_perplexity']:.3f}."
   if better and better != epoch:
     text += f" Epoch {better['epoch']} is better, with "
     text += f"{better['valid_perplexity']:.3f}: --checkpoint=best takes it."
-  return f"{path}: {text}" if epochs else ""
+  return f"{path}: {text}"
 
 
 def sizes_in(path):
@@ -304,8 +310,8 @@ def check_intact(path, run_id=None):
   """Raises CheckpointError if a checkpoint is damaged or of another run."""
   with _reading(path) as tensors:
     _check_owner(path, tensors, run_id)
-    for name in tensors.get_variable_to_shape_map():
-      tensors.get_tensor(name)
+    for name in tensors.shapes:
+      tensors.get(name)
 
 
 def restore_variables(session, path, scope="", run_id=None):
@@ -322,28 +328,28 @@ def restore_variables(session, path, scope="", run_id=None):
     _check_owner(path, tensors, run_id)
     # Not by a Saver, which would add to the graph: that may be exported.
     for name, variable in variables.items():
-      is_stored = tensors.has_tensor(name)
+      is_stored = name in tensors.shapes
       stored = name if is_stored else _TRANSPOSED.get(name, name)
-      value = tensors.get_tensor(stored)
+      value = tensors.get(stored)
       value = value if is_stored else value.T
       if not np.isfinite(value).all():
-        raise ValueError(f"{name} has numbers that are not finite.")
+        raise _UnfitError(f"{name} has numbers that are not finite.")
       variable.load(value, session)
 
 
 def _check_shapes(tensors, variables):
-  """Raises ValueError unless a checkpoint has these variables, by their names.
+  """Raises _UnfitError unless a checkpoint has these variables, by their names.
 
   It must have them all, in the same shapes, and no further layer.
   """
   shapes = _shapes_in(tensors)
   for name in sorted(shapes.keys() - variables.keys()):
     if name.endswith(_KERNEL):
-      raise ValueError(f"it has one more layer, {name}.")
+      raise _UnfitError(f"it has one more layer, {name}.")
   for name, variable in variables.items():
     expected = variable.shape.as_list()
     if shapes.get(name) != expected:
-      raise ValueError(
+      raise _UnfitError(
         f"{name} should have the shape {expected}, but has {shapes.get(name)}."
       )
 
@@ -351,24 +357,24 @@ def _check_shapes(tensors, variables):
 def _check_owner(path, tensors, run_id=None):
   """Returns the JSON in a run's checkpoint, {} if it is not a run's.
 
-  Raises ValueError if it has the name of another checkpoint, or if it is of a
+  Raises _UnfitError if it has the name of another checkpoint, or if it is of a
   run with another run_id. Older versions wrote none.
   """
-  if not tensors.has_tensor("progress/json"):
+  if "progress/json" not in tensors.shapes:
     return {}
   step = re.fullmatch(r"model\.ckpt-(\d+)", os.path.basename(path))
-  own = int(tensors.get_tensor("global_step"))
+  own = int(tensors.get("global_step"))
   if step and own != int(step[1]):
-    raise ValueError(f"it is model.ckpt-{own}, under another name.")
-  rest = json.loads(tensors.get_tensor("progress/json"))
+    raise _UnfitError(f"it is model.ckpt-{own}, under another name.")
+  rest = json.loads(tensors.get("progress/json"))
   if run_id and rest.get("run_id", run_id) not in (None, run_id):
-    raise ValueError("it is of a run with another config.json.")
+    raise _UnfitError("it is of a run with another config.json.")
   return rest
 
 
 def _shapes_in(tensors):
   """Returns {name: shape} of a checkpoint's tensors; both of softmax_w's."""
-  shapes = dict(tensors.get_variable_to_shape_map())
+  shapes = dict(tensors.shapes)
   for name, transposed in _TRANSPOSED.items():
     if name in shapes:
       shapes.setdefault(transposed, shapes[name][::-1])
@@ -377,22 +383,39 @@ def _shapes_in(tensors):
 
 @contextlib.contextmanager
 def _reading(path):
-  """Yields the tensors of a checkpoint, as tf.train.load_checkpoint does.
+  """Yields a _Reader of a checkpoint.
 
-  Raises CheckpointError for whatever goes wrong in the block.
+  Raises CheckpointError if it is damaged, or does not fit in the block.
   """
   if not os.path.isfile(path + ".index"):
     raise CheckpointError(
       f"There is no checkpoint {path}: it would have a file {path}.index. Give "
       "its name without .index."
     )
-  for data in glob.iglob(f"{glob.escape(path)}.data-*"):
-    if not os.path.isfile(data):  # TensorFlow would wait for a pipe.
-      raise CheckpointError(f"{data} is not a regular file. Put back a copy.")
   try:
-    yield tf1.train.load_checkpoint(path)
-  except tf1.ERRORS as error:
+    yield _Reader(path)
+  except _UnfitError as error:
     raise CheckpointError(
-      f"The checkpoint {path} is damaged or of another model: "
-      f"{reason_of(error)}"
+      f"The checkpoint {path} is damaged or of another model: {error}"
     ) from None
+
+
+class _Reader:
+  """Reads the tensors of a checkpoint; raises _UnfitError if it is damaged."""
+
+  def __init__(self, path):
+    self._reader = _unless_damaged(tf1.train.load_checkpoint, path)
+    self.shapes = _unless_damaged(self._reader.get_variable_to_shape_map)
+
+  def get(self, name):
+    """Returns the value of a tensor."""
+    return _unless_damaged(self._reader.get_tensor, name)
+
+
+def _unless_damaged(read, *args):
+  """Calls a function of TensorFlow that reads a checkpoint."""
+  try:
+    return read(*args)
+  # It raises IndexError for a file that is too short.
+  except (tf1.errors.OpError, IndexError) as error:
+    raise _UnfitError(reason_of(error)) from None

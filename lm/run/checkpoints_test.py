@@ -9,16 +9,29 @@ from unittest import mock
 import numpy as np
 import pytest
 
+import configs
+from conftest import OLD_RUN, TINY
 from lm.base import tf1
 from lm.run import checkpoints
+from lm.run.run import Run
 
 WEIGHTS = np.arange(60, dtype=np.float32).reshape(3, 20)
+RUN, OTHER_RUN = (
+  Run(
+    model="test",
+    seed=seed,
+    dtype="float32",
+    config=configs.TestConfig(),
+    data_sha256={},
+  )
+  for seed in (1, 2)
+)
 
 
-class Run:
+class Training:
   """A session with a weight and global_step, and its checkpoints."""
 
-  def __init__(self, path, run_id=None):
+  def __init__(self, path, run=RUN):
     self.path = path
     self.graph = tf1.Graph()
     with self.graph.as_default():
@@ -26,9 +39,7 @@ class Run:
       self.step = tf1.train.get_or_create_global_step()
       self.weight = tf1.get_variable("Model/w", [3, 20])
       tf1.Variable(1.0, collections=["local_variables"], name="learning_rate")
-      self.checkpoints = checkpoints.Checkpoints(
-        str(path), [1, 2, 3, 4], {"of": run_id}, run_id
-      )
+      self.checkpoints = checkpoints.Checkpoints(str(path), [1, 2, 3, 4], run)
       self.session = tf1.Session()
       self.session.run(tf1.global_variables_initializer())
 
@@ -54,7 +65,7 @@ def epoch(number, valid):
 
 @pytest.fixture
 def run(tmp_path):
-  return Run(tmp_path)
+  return Training(tmp_path)
 
 
 def files_of(path):
@@ -66,7 +77,7 @@ def test_progress_comes_back_to_the_last_bit(run):
   costs = sum(0.1 for _ in range(12345)) / 3
   epochs = [epoch(1, 1 / 3), epoch(2, 2e-300)]
   run.save(17, epochs, step=3, costs=costs, seconds=1.25, state=state)
-  step, progress = Run(run.path).restore()
+  step, progress = Training(run.path).restore()
   assert (step, progress.step, progress.epoch) == (17, 3, 3)
   assert (progress.costs, progress.seconds) == (costs, 1.25)
   assert progress.epochs == epochs
@@ -80,7 +91,7 @@ def test_an_epoch_starts_from_zeros(run):
   progress.end_epoch(epoch(1, 5.0))
   assert progress == checkpoints.Progress(epochs=[epoch(1, 5.0)])
   run.save(7, [epoch(1, 5.0)])
-  assert Run(run.path).restore() == (7, progress)
+  assert Training(run.path).restore() == (7, progress)
 
 
 def test_two_and_the_best_are_kept_and_named(run):
@@ -109,13 +120,13 @@ def test_two_and_the_best_are_kept_and_named(run):
   assert named() == expected
   (run.path / "best_checkpoint").unlink()  # As by a kill before it was written.
   (run.path / "checkpoint").unlink()
-  Run(run.path).restore()
+  Training(run.path).restore()
   assert named() == expected
 
 
 def test_the_folder_may_be_moved_and_named_relatively(run, monkeypatch):
   monkeypatch.chdir(run.path.parent)
-  old = Run(pathlib.Path(run.path.name))
+  old = Training(pathlib.Path(run.path.name))
   old.save(7, [epoch(1, 5.0)])
   shutil.move(run.path, "moved")
   for which in ("best", "last"):
@@ -127,7 +138,7 @@ def test_the_same_moment_is_not_written_twice(run):
   before = files_of(run.path)
   run.save(5, step=5, seconds=9.0)
   assert files_of(run.path) == before
-  again = Run(run.path)
+  again = Training(run.path)
   again.restore()
   again.save(5, step=5, seconds=9.0)
   assert files_of(run.path) == before
@@ -145,7 +156,7 @@ def test_a_truncated_checkpoint_is_passed_over(run, name, share, caplog):
     (run.path / name).unlink()
   else:
     os.truncate(run.path / name, int(share * (run.path / name).stat().st_size))
-  step, progress = Run(run.path).restore()
+  step, progress = Training(run.path).restore()
   assert (step, progress.step) == (1, 1)
   if (name, share) != (INDEX, None):  # Without an index there is none.
     assert "/model.ckpt-2 is damaged or of another model: " in caplog.text
@@ -158,7 +169,7 @@ def test_a_flipped_bit_is_never_taken_for_right(run, name):
   run.save(1, step=1, state=state)
   run.save(2, step=2, costs=0.5, state=state)
   intact = (run.path / name).read_bytes()
-  draw, reader = random.Random(1), Run(run.path)
+  draw, reader = random.Random(1), Training(run.path)
   fell_back = 0
   for _ in range(100):
     damaged = bytearray(intact)
@@ -179,7 +190,7 @@ def test_none_is_intact(run):
     path.write_bytes(b"")
   before = files_of(run.path)
   with pytest.raises(checkpoints.CheckpointError, match="No checkpoint in "):
-    Run(run.path).restore()
+    Training(run.path).restore()
   assert files_of(run.path) == before
 
 
@@ -187,7 +198,7 @@ def test_what_was_damaged_goes_when_the_next_is_written(run):
   for step in (1, 2, 3):
     run.save(step, step=step)
   os.truncate(run.path / "model.ckpt-3.index", 9)
-  again = Run(run.path)
+  again = Training(run.path)
   assert again.restore()[0] == 2
   assert checkpoints.steps_in(str(run.path)) == [2, 3]
   leftover = run.path / "model.ckpt-2.index.tempstate123"
@@ -196,10 +207,10 @@ def test_what_was_damaged_goes_when_the_next_is_written(run):
   notes.write_bytes(b"somebody's")
   again.save(3, step=3)
   assert checkpoints.steps_in(str(run.path)) == [2, 3]
-  assert Run(run.path).restore()[0] == 3
+  assert Training(run.path).restore()[0] == 3
   assert notes.exists() and not leftover.exists()
   os.truncate(run.path / "model.ckpt-3.index", 9)
-  again = Run(run.path)
+  again = Training(run.path)
   again.restore()
   again.save(4, step=4)
   assert checkpoints.steps_in(str(run.path)) == [2, 4]
@@ -242,20 +253,25 @@ def test_a_checkpoint_of_another_run_or_name_is_refused(run, tmp_path):
   path = str(run.path / "model.ckpt-6")
   with pytest.raises(checkpoints.CheckpointError, match="under another name"):
     checkpoints.check_intact(path)
-  other = Run(tmp_path / "other", "other run")
+  other = Training(tmp_path / "other", OTHER_RUN)
   other.path.mkdir()
   other.save(5, step=5)
   path = str(other.path / "model.ckpt-5")
-  checkpoints.check_intact(path, "other run")
+  checkpoints.check_intact(path, OTHER_RUN.id)
   checkpoints.check_intact(path)  # Of whatever run it is.
   with pytest.raises(checkpoints.CheckpointError, match="with another config"):
-    checkpoints.check_intact(path, "this run")
+    checkpoints.check_intact(path, RUN.id)
   with pytest.raises(checkpoints.CheckpointError, match="No checkpoint in"):
-    Run(other.path, "this run").restore()
-  path = str(run.path / "model.ckpt-5")
-  checkpoints.check_intact(path, "this run")
-  record = checkpoints.record_in(path)
-  assert (record["run_id"], record["run"]) == (None, {"of": None})
+    Training(other.path).restore()
+  # Older versions did not write whose it is.
+  checkpoints.check_intact(str(OLD_RUN / "model.ckpt-191"), RUN.id)
+
+
+def test_a_checkpoint_has_its_run(run):
+  run.save(5, step=5)
+  record = checkpoints.record_in(str(run.path / "model.ckpt-5"))
+  assert Run.from_json(record["run"]) == RUN
+  assert record["run_id"] == RUN.id
 
 
 def test_files_with_other_names_are_no_checkpoints(tmp_path):
@@ -264,9 +280,12 @@ def test_files_with_other_names_are_no_checkpoints(tmp_path):
   assert checkpoints.steps_in(str(tmp_path)) == [5, 12]
 
 
-def test_a_checkpoint_is_described(run, caplog):
+def test_a_checkpoint_is_described(run):
   path = str(run.path)
-  assert checkpoints.describe(f"{path}/model.ckpt-7") == ""
+  assert checkpoints.describe(f"{TINY}/model.ckpt-7680") == ""
+  run.save(3, step=3)
+  last = checkpoints.find(path, "last")
+  assert checkpoints.describe(last) == f"{last}: not at the end of an epoch."
   epochs = []
   for number, valid in enumerate([5.0, 9.0], 1):
     epochs.append(epoch(number, valid))
@@ -279,32 +298,51 @@ def test_a_checkpoint_is_described(run, caplog):
   assert checkpoints.describe(last) == (
     f"{last}: epoch 2, valid perplexity 9.000. {better}"
   )
+  alone = run.path / "alone"  # What it knows itself, it says.
+  alone.mkdir()
+  for file in run.path.glob("model.ckpt-7.*"):
+    shutil.copy(file, alone)
+  text = f"{alone}/model.ckpt-7: epoch 1, valid perplexity 5.000."
+  assert checkpoints.describe(str(alone / "model.ckpt-7")) == text
   run.save(17, epochs, step=3)
   last = checkpoints.find(path, "last")
   assert checkpoints.describe(last) == (
     f"{last}: not at the end of an epoch. {better}"
   )
-  (run.path / "model.ckpt-17.index").write_bytes(b"")  # The best is found yet.
+
+
+def test_the_best_is_what_the_newest_intact_checkpoint_says(run, caplog):
+  path = str(run.path)
+  epochs = [epoch(1, 5.0), epoch(2, 9.0)]
+  run.save(7, epochs[:1])
+  run.save(14, epochs)
+  run.save(17, epochs, step=3)
+  best = checkpoints.find(path, "best")
+  assert best.endswith("/model.ckpt-7") and not caplog.text
+  (run.path / "model.ckpt-17.index").write_bytes(b"")
+  for name in ("best_checkpoint", "checkpoint"):
+    (run.path / name).write_bytes(b"\xff")  # For TensorFlow's tools only.
   assert checkpoints.find(path, "best") == best
-  assert "Taking what `best_checkpoint` names" in caplog.text
-  (run.path / "best_checkpoint").unlink()
-  with pytest.raises(checkpoints.CheckpointError, match="-17 is damaged"):
+  assert "/model.ckpt-17 is damaged or of another model: " in caplog.text
+  for file in run.path.glob("*.index"):
+    file.write_bytes(b"")
+  with pytest.raises(checkpoints.CheckpointError, match="can be read"):
     checkpoints.find(path, "best")
 
 
-def test_the_last_is_what_the_file_checkpoint_names(run, caplog):
+def test_the_last_has_the_largest_step(run, caplog):
   path = str(run.path)
   for step in (3, 5):
     run.save(step, step=step)
-  for file in run.path.glob("model.ckpt-3.*"):  # A stray one.
-    shutil.copy(file, run.path / file.name.replace("-3.", "-99999."))
-  assert checkpoints.find(path, "last").endswith("model.ckpt-5")
-  assert Run(run.path).restore()[0] == 5
+  for content in (b'model_checkpoint_path: "model.ckpt-3"\n', b"\xff"):
+    (run.path / "checkpoint").write_bytes(content)
+    assert checkpoints.find(path, "last").endswith("model.ckpt-5")
+    assert Training(run.path).restore()[0] == 5
   assert not caplog.text
+  for file in run.path.glob("model.ckpt-3.*"):  # A stray one is not resumed.
+    shutil.copy(file, run.path / file.name.replace("-3.", "-99999."))
+  assert Training(run.path).restore()[0] == 5
+  assert "it is model.ckpt-3, under another name" in caplog.text
+  (run.path / "model.ckpt-99999.index").unlink()
   (run.path / "model.ckpt-5.index").unlink()
   assert checkpoints.find(path, "last").endswith("model.ckpt-3")
-  assert "that is there. Taking model.ckpt-3." in caplog.text
-  (run.path / "checkpoint").write_bytes(b"\xff")
-  caplog.clear()
-  assert checkpoints.find(path, "last").endswith("model.ckpt-99999")
-  assert "that is there. Taking model.ckpt-99999." in caplog.text

@@ -13,26 +13,25 @@ result.json       the numbers of the finished run
 import contextlib
 import dataclasses
 import json
+import logging
 import os
+import pathlib
 import time
 
 import filelock
-from absl import logging
 
 from lm.base import tf1
 from lm.base.command import InputError, reason_of
 from lm.base.files import (
   DamagedFileError,
-  parse_json,
-  read_file,
   read_json,
   same_path,
   write_file,
 )
 from lm.run import checkpoints
 from lm.run.run import Run, lines_of, sha256_of_lines
-from lm.run.summaries import Summaries
 
+_LOGGER = logging.getLogger(__name__)
 # How the names of a run's files start, without config.json.
 _NAMES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
 # What result.json has at least.
@@ -107,6 +106,7 @@ class RunFolder(NoRunFolder):
     first = self._first_run()  # A refused folder gets no lock.
     self._run = run if first is None else self._resumed(first, run)
     self._lock = self._locked()
+    self._summaries = None
     # Another end is written only when the checkpoint is known to allow it.
     self._has_new_end = first is not None and self._run.config != first.config
     if first is None:
@@ -115,6 +115,8 @@ class RunFolder(NoRunFolder):
     self.result = None if self._has_new_end else self._read_result()
 
   def __exit__(self, *exception):
+    if self._summaries:
+      self._summaries.close()
     self._lock.release()
 
   def _first_run(self):
@@ -150,7 +152,7 @@ class RunFolder(NoRunFolder):
         "--save_path another folder, or the flags and the data of that run."
       )
     if run.config.rnn_mode != mode:
-      logging.warning(
+      _LOGGER.warning(
         "%s began in rnn_mode %s: with another, its last digits differ.",
         *(self.path, mode),
       )
@@ -173,7 +175,7 @@ class RunFolder(NoRunFolder):
     if self._has_new_end:
       self._change_end(progress)
     if step is None and os.path.exists(os.path.join(self.path, "epochs.jsonl")):
-      logging.warning(
+      _LOGGER.warning(
         "%s has no checkpoint left: training from the start.", self.path
       )
     elif step is not None:
@@ -181,11 +183,13 @@ class RunFolder(NoRunFolder):
       where = f"after epoch {len(progress.epochs)}"
       if progress.step:
         where = f"epoch {progress.epoch}, after step {progress.step}"
-      logging.warning(
+      _LOGGER.warning(
         "Resuming %s from model.ckpt-%s: %s.", self.path, step, where
       )
-    with self._trying_to("write the summaries"):
-      self._summaries = Summaries(self.path, step or 0)
+    self._summaries = tf1.summary.FileWriter(self.path)
+    # Makes TensorBoard drop what earlier files have of later steps.
+    start = tf1.SessionLog(status=tf1.SessionLog.START)
+    self._summaries.add_session_log(start, step + 1 if step else 0)
     self.is_due.start()
     return progress
 
@@ -204,9 +208,11 @@ class RunFolder(NoRunFolder):
 
     The tags are the names with a prefix, such as "train/".
     """
-    values = {prefix + name: value for name, value in values.items()}
-    with self._trying_to("write the summaries"):
-      self._summaries.add(step, values)
+    summary = tf1.Summary()
+    for name, value in values.items():
+      summary.value.add(tag=prefix + name, simple_value=value)
+    self._summaries.add_summary(summary, step)
+    self._summaries.flush()
 
   def finish(self, step, values):
     """Writes result.json, and each number as a summary "result/..."."""
@@ -246,12 +252,12 @@ class RunFolder(NoRunFolder):
     try:
       result = read_json(path, _checked_result, "It is rebuilt.")
       lines = (self._read("epochs.jsonl") or "{}\n").splitlines()
-      epoch = parse_json(lines[-1])
+      epoch = json.loads(lines[-1])
       if any(epoch[name] != result.get(name) for name in epoch):
         raise DamagedFileError(f"{path} is of another run. It is rebuilt.")
       return result
     except DamagedFileError as error:
-      logging.warning("%s", error)
+      _LOGGER.warning("%s", error)
     except (ValueError, TypeError):
       pass  # Of epochs.jsonl: that is said when it is rebuilt.
     return None
@@ -271,7 +277,7 @@ class RunFolder(NoRunFolder):
         raise RunFolderError(
           f"Cannot write the folder --save_path={self.path}: {error.strerror}."
         ) from None
-      logging.warning(  # Some network file systems have no locks.
+      _LOGGER.warning(  # Some network file systems have no locks.
         "%s cannot be locked: do not start a second run in it.", self.path
       )
     return lock
@@ -303,7 +309,7 @@ class RunFolder(NoRunFolder):
       raise
     except OSError as error:
       raise RunFolderError(f"{where}: {error.strerror}.") from None
-    except tf1.ERRORS as error:
+    except tf1.errors.OpError as error:
       raise RunFolderError(f"{where}: {reason_of(error)}") from None
 
 
@@ -386,5 +392,4 @@ def read_run(path, flag="--save_path"):
 
 def _read_text(path):
   """Returns a file's text, as it was before an editor changed line ends."""
-  text = read_file(path).decode(errors="replace")
-  return text.replace("\r\n", "\n")
+  return pathlib.Path(path).read_text("utf-8", errors="replace")

@@ -150,7 +150,13 @@ def _run_of(path, changes):
   """
   record = checkpoints.record_in(path)
   if "run" in record:
-    return Run.from_json(record["run"])
+    try:
+      return Run.from_json(record["run"])
+    except (ValueError, TypeError):
+      raise checkpoints.CheckpointError(
+        f"{path} is of another version of this program: it has what this one "
+        "does not know."
+      ) from None
   if not record:
     return None
   try:
@@ -165,7 +171,8 @@ def _run_of(path, changes):
   raise checkpoints.CheckpointError(
     f"{path} is of an older version of this program: only its run's "
     "config.json and vocabulary.txt say how it was trained. Put copies of them "
-    "beside it, or give --hparams=forget_bias=0 if the run had none."
+    "beside it. If it was trained without forget_bias, --unknown_word and "
+    "--vocab_size, you can give --hparams=forget_bias=0 instead."
   )
 
 
@@ -175,7 +182,8 @@ def _check_vocabulary(found, vocabulary, data_path):
   where = f"the ptb.train.txt in --data_path={data_path}"
   advice = "Name the folder of the text that it was trained on."
   if run and run.init_from:
-    advice = f"It has that of {run.init_from}: name its run's folder instead."
+    advice = f"Its run began with the vocabulary of {run.init_from}: name the "
+    advice += "run's folder instead."
   if len(vocabulary) != size:
     raise checkpoints.CheckpointError(
       f"{path} is of a model of {size:,} words, but {where} has "

@@ -1,13 +1,17 @@
 """Tests of trained.py: which model a command uses."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 
+import configs
 from conftest import OLD_RUN, TINY
 from lm.base import command
-from lm.run import checkpoints, run_folder, trained
+from lm.model.config import Config, ConfigError
+from lm.run import checkpoints, trained
+from lm.run.run import Run
 from lm.text import preparation, word_ids
 
 CHECKPOINT = f"{TINY}/model.ckpt-7680"
@@ -34,12 +38,10 @@ def test_a_run(which, name):
   about = json.loads((OLD_RUN / "config.json").read_text())
   assert trained.of_run(str(OLD_RUN), which) == trained.Trained(
     checkpoint=f"{OLD_RUN}/{name}",
-    hparams=about["config"]
-    | {"tie_embeddings": False, "forget_bias": 0.0}
-    | {"patience": 0, "num_samples": 0},
+    config=Config(**about["config"]),
     vocabulary=word_ids.read_vocabulary(str(TINY)),
     preparation=None,
-    run_id=run_folder.id_of(about),
+    run=Run.from_json(about),
   )
 
 
@@ -51,18 +53,41 @@ def test_a_run_on_a_prepared_text(run):
   assert found == preparation.Preparation(**CHOICES)
 
 
-def test_a_checkpoint_alone(tmp_path):
+def of_checkpoint(path, data_path, changes=()):
+  """Returns what `trained.of_checkpoint` makes of it, with a SmallConfig."""
+  config = configs.SmallConfig(forget_bias=3.0)
+  return trained.of_checkpoint(str(path), str(data_path), config, dict(changes))
+
+
+def test_another_programs_checkpoint(tmp_path):
+  """Its sizes are known, and nothing was added to the forget gate."""
   folder = shutil.copytree(TINY, tmp_path / "text")
   expected = trained.Trained(
     checkpoint=CHECKPOINT,
-    hparams={"hidden_size": 16, "vocab_size": 50, "num_layers": 2},
+    config=configs.SmallConfig(hidden_size=16, vocab_size=50, num_layers=2),
     vocabulary=word_ids.read_vocabulary(str(TINY)),
     preparation=None,
   )
-  assert trained.of_checkpoint(CHECKPOINT, str(folder)) == expected
+  assert of_checkpoint(CHECKPOINT, folder) == expected
+  config = of_checkpoint(CHECKPOINT, folder, {"forget_bias": 1.0}).config
+  assert config == dataclasses.replace(expected.config, forget_bias=1.0)
   (folder / "preparation.json").write_text(json.dumps({"preparation": CHOICES}))
-  found = trained.of_checkpoint(CHECKPOINT, str(folder)).preparation
+  found = of_checkpoint(CHECKPOINT, folder).preparation
   assert found == preparation.Preparation(**CHOICES)
+
+
+def test_a_runs_checkpoint_says_how_it_was_trained():
+  """One of an older version by the config.json beside it."""
+  path = OLD_RUN / "model.ckpt-191"
+  found = of_checkpoint(path, TINY)
+  expected = trained.of_run(str(OLD_RUN))
+  assert found.config == expected.config
+  assert (found.run.id, found.vocabulary) == (
+    expected.run.id,
+    expected.vocabulary,
+  )
+  with pytest.raises(ConfigError, match=r"^forget_bias is 0\.0 in the trained"):
+    of_checkpoint(path, TINY, {"forget_bias": 1.0})
 
 
 @pytest.mark.parametrize("flag", ["--run", "--save_path"])
@@ -78,7 +103,7 @@ def test_a_checkpoint_of_another_text(tmp_path):
     match=r"of a model of 50 words, but the ptb\.train\.txt in --data_path=.* "
     "has 4 different ones",
   ):
-    trained.of_checkpoint(CHECKPOINT, str(tmp_path))
+    of_checkpoint(CHECKPOINT, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -95,4 +120,4 @@ def test_a_checkpoint_of_another_text(tmp_path):
 )
 def test_names_of_nothing(checkpoint, data_path, message):
   with pytest.raises(command.InputError, match=f"^{message}"):
-    trained.of_checkpoint(checkpoint, data_path)
+    of_checkpoint(checkpoint, data_path)

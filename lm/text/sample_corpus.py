@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import pathlib
 
 import numpy as np
 
@@ -124,7 +125,10 @@ def write_corpus(folder, seed=1, train_words=100_000):
   contents = {"source.json": source_json, **contents}
   for name, content in contents.items():
     path = os.path.join(folder, name)
-    if os.path.lexists(path) and files.read_file(path) not in (b"", content):
+    if os.path.lexists(path) and pathlib.Path(path).read_bytes() not in (
+      b"",
+      content,
+    ):
       raise DataError(f"{path} has other contents. Move it elsewhere.")
   target = contextlib.nullcontext(folder)
   if not os.path.lexists(folder):

@@ -10,7 +10,6 @@ import os
 import numpy as np
 import tqdm
 
-from lm.base import files
 from lm.base.command import InputError, tell
 from lm.text import ids_cache
 
@@ -98,7 +97,7 @@ def read_ids(path, cache):
 
   Args:
     path: the text's path.
-    cache: an ids_cache.InMemory or IdsCache.
+    cache: an ids_cache.IdsCache.
 
   Returns:
     A TextIds.
@@ -107,11 +106,11 @@ def read_ids(path, cache):
     DataError: if the file is missing, unreadable, not UTF-8, or has no word.
   """
   try:
-    size = files.size_of(path)
+    size = os.path.getsize(path)
     next(_texts_in(path), None)  # What is no text at all is noticed at once.
     sha256 = ids_cache.sha256_of(path)
     if size < _SMALL:
-      cache = ids_cache.InMemory()
+      cache = ids_cache.IdsCache(None)
 
     def write(file):
       if size >= _SMALL:

@@ -6,7 +6,7 @@ import sys
 
 import tqdm
 
-from lm.base import device, tf1, unused_gpu
+from lm.base import device, tf1
 from lm.base.command import tell
 from lm.run.run import differences
 
@@ -15,8 +15,8 @@ PERPLEXITIES = ("train_perplexity", "valid_perplexity")
 
 def report_start(run, num_words, num_workers):
   """Says what a Run trains, on what, by how many workers."""
-  if why := unused_gpu.reason():
-    tell(why)
+  if unused := device.unused_gpu():
+    tell(unused.rstrip())
   is_tf32 = run.dtype == device.TF32
   kind = "float32 with TF32 products" if is_tf32 else run.dtype
   one_of = f"one of {num_workers} workers, " if num_workers > 1 else ""

@@ -1,10 +1,7 @@
 """Watches whether the other workers of a run are there."""
 
-import contextlib
 import socket
 import time
-
-import grpc
 
 from lm.base.command import tell
 from lm.workers.tf_config import WorkersError
@@ -24,7 +21,7 @@ class Peers:
     """Returns when all others answer; WorkersError if one is late."""
     give_up = time.monotonic() + seconds
     for index, address in self._others:
-      reason = why_no_worker(index, address)
+      reason = why_closed(address)
       if reason:
         tell(
           f"Worker {self._index} waits for worker {index} at {address}, for at "
@@ -34,11 +31,11 @@ class Peers:
         if time.monotonic() > give_up:
           raise WorkersError(
             f"Worker {index} at {address} did not come within {seconds:g} "
-            f"seconds: {reason}. Start all workers, with the same list in "
-            "TF_CONFIG."
+            f"seconds: {reason.strerror or reason}. Start all workers, with "
+            "the same list in TF_CONFIG."
           )
         time.sleep(0.2)
-        reason = why_no_worker(index, address)
+        reason = why_closed(address)
 
   def start_watching(self):
     """Counts the time that a worker is unreachable from now on."""
@@ -55,21 +52,6 @@ class Peers:
       if isinstance(error, ConnectionError) or silence > _UNREACHABLE:
         return f"Worker {index} at {address} was lost."
     return None
-
-
-def why_no_worker(index, address):
-  """Returns why worker `index` is not there, in words; None if it is."""
-  if error := why_closed(address):
-    return error.strerror or str(error)
-  name, devices = f"/job:worker/replica:0/task:{index}/", b""
-  with (
-    grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel,
-    contextlib.suppress(grpc.RpcError),
-  ):
-    # An empty request; the answer lists the devices, which bear its name.
-    call = channel.unary_unary("/tensorflow.WorkerService/GetStatus")
-    devices = call(b"", timeout=2)
-  return None if name.encode() in devices else "another program answers there"
 
 
 def why_closed(address):

@@ -1,10 +1,10 @@
 """Reads TF_CONFIG, the environment variable that lists the workers of a run."""
 
+import json
 import os
 import re
 
 from lm.base.command import InputError
-from lm.base.files import parse_json
 
 
 class WorkersError(InputError, RuntimeError):
@@ -25,7 +25,7 @@ def workers_in(text):
   TensorFlow's format, or lists tasks that are not workers.
   """
   try:
-    config = parse_json(text or "{}")
+    config = json.loads(text or "{}")
     cluster, task = config.get("cluster", {}), config.get("task", {})
     kind, index = task.get("type", "worker"), task.get("index")
     others = {*cluster, kind} - {"worker", "chief"}

@@ -27,7 +27,7 @@ import time
 
 import numpy as np
 
-from lm.base import device, memory, tf1
+from lm.base import device, tf1
 from lm.base.command import is_out_of_memory, reason_of
 from lm.run import run_folder
 from lm.run.run import differences
@@ -37,7 +37,6 @@ from lm.workers.tf_config import WorkersError
 # Seconds until a worker that is reachable but does not answer counts as lost.
 _SILENCE = 600
 _HELLO = 60  # The same for its first answer.
-_MEMORY = 1_000_000_000  # Bytes that a worker needs for its connections.
 _BETWEEN_LOOKS = 5  # Seconds between two looks whether the others are there.
 
 
@@ -415,10 +414,4 @@ def find_workers(addresses, index, batch_size, **options):
   """Returns Workers with these arguments, or OneWorker if there is only one."""
   if len(addresses) < 2:
     return ALONE
-  least = memory.OF_TENSORFLOW + _MEMORY
-  if memory.free() < least:  # The server would crash.
-    raise WorkersError(
-      f"Only {memory.free() / 1e6:.0f} MB of memory are free, a worker needs "
-      f"{least / 1e6:.0f} MB. End other programs, or start fewer workers."
-    )
   return Workers(addresses, index, batch_size, **options)

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import http.server
 import os
 import pathlib
 import signal
@@ -17,7 +16,6 @@ import sys
 import threading
 import time
 
-import grpc
 import launch_local
 import numpy as np
 import pytest
@@ -28,10 +26,10 @@ import reader
 from conftest import TINY
 from lm.base import tf1
 from lm.run import checkpoints, run_folder
-from lm.tf_config_test import config_of
-from lm.training import passes
+from lm.run.run import Run
 from lm.workers import peers, tf_config, workers
-from ptb_word_lm_test import TRACES, draw_weights, set_weights
+from lm.workers.tf_config_test import config_of
+from ptb_word_lm_test import TRACES, draw_weights, set_weights, train_step
 
 CONFIG = configs.SmallConfig(
   hidden_size=12, num_steps=5, keep_prob=0.6, vocab_size=50, max_max_epoch=2
@@ -69,6 +67,7 @@ class Trained:
   """A model in training, with its graph and session."""
 
   def __init__(self, found, config=CONFIG, ids=IDS, weights=None):
+    self._workers = found
     with contextlib.ExitStack() as stack:
       stack.enter_context(tf1.Graph().as_default())
       stack.enter_context(found.device())
@@ -98,10 +97,9 @@ class Trained:
 
   def step(self):
     """Trains a step; returns its (cost, gradient norm)."""
-    model = self.model
-    fetches = [model.cost, model.grad_norm, model.final_state, model.train_op]
-    feed = passes.state_feed(model.initial_state, self.state)
-    cost, norm, self.state, _ = self.session.run(fetches, feed)
+    cost, norm, self.state = train_step(
+      self.session, self.model, self.state, self._workers
+    )
     return cost, norm
 
   def weights(self):
@@ -131,20 +129,26 @@ def check_equal(first, second):
 
 
 @functools.cache
-def alone(rnn_mode):
+def alone(rnn_mode, tied=False):
   """Returns what 50 steps of one worker give, with dropout."""
-  config = dataclasses.replace(CONFIG, rnn_mode=rnn_mode)
+  config = dataclasses.replace(CONFIG, rnn_mode=rnn_mode, tie_embeddings=tied)
   (result,) = each_of(1, trained(50, config))
   return result
 
 
 # Of 20 rows; 3 workers have 6, 7 and 7.
 @pytest.mark.parametrize(
-  ("rnn_mode", "size"), [("basic", 2), ("basic", 4), ("block", 3)]
+  ("rnn_mode", "tied", "size"),
+  [
+    ("basic", False, 2),
+    ("basic", False, 4),
+    ("block", False, 3),
+    ("block", True, 3),
+  ],
 )
-def test_several_train_what_one_does(rnn_mode, size):
-  config = dataclasses.replace(CONFIG, rnn_mode=rnn_mode)
-  steps, state, weights = alone(rnn_mode)
+def test_several_train_what_one_does(rnn_mode, tied, size):
+  config = dataclasses.replace(CONFIG, rnn_mode=rnn_mode, tie_embeddings=tied)
+  steps, state, weights = alone(rnn_mode, tied)
   first, *others = each_of(size, trained(50, config))
   np.testing.assert_allclose(first[0], steps, rtol=1e-5)
   np.testing.assert_allclose(first[1], state, rtol=1e-3, atol=1e-5)
@@ -200,6 +204,13 @@ class Stop:
     return self._left < 0
 
 
+def run_with(config, seed=1):
+  """Returns a Run with a Config."""
+  return Run(
+    model="small", seed=seed, dtype="float32", config=config, data_sha256={}
+  )
+
+
 def run_of(path, stop_after=None, stops=0):
   """Returns what each_of takes: trains TINY in a folder.
 
@@ -219,18 +230,16 @@ def run_of(path, stop_after=None, stops=0):
     test=corpus.test[:200],
   )
 
+  run = run_with(config, seed=2)
+
   def body(found):
     folder = run_folder.NoRunFolder()
     if found.index == 0:
-      folder = run_folder.RunFolder(
-        str(path), {"config": {"vocab_size": 50}}, corpus.vocabulary
-      )
+      folder = run_folder.RunFolder(str(path), run, corpus.vocabulary)
     own = Stop(stop_after) if stop_after and found.index == stops else False
     with folder:
       stop, shared = found.any_of(own), found.share(folder)
-      numbers = ptb_word_lm.train(
-        config, corpus, shared, seed=2, stop=stop, workers=found
-      )
+      numbers = ptb_word_lm.train(run, corpus, shared, stop=stop, workers=found)
     return numbers, getattr(stop, "signum", None)
 
   return body
@@ -296,11 +305,12 @@ def test_each_row_has_one_worker(batch_size, size):
 
 def test_a_checkpoint_is_due_for_all_when_it_is_for_the_first(tmp_path, on_cpu):
   """Also within an epoch, with the state of all rows."""
+  run = run_with(dataclasses.replace(CONFIG, max_max_epoch=1))
 
   def body(found):
     folder = run_folder.NoRunFolder()
     if found.index == 0:
-      folder = run_folder.RunFolder(str(tmp_path), {"config": {}}, ["a"], 0)
+      folder = run_folder.RunFolder(str(tmp_path), run, ["a"], 0)
     saved = []
     with folder:
       shared, save = found.share(folder), folder.save
@@ -308,9 +318,8 @@ def test_a_checkpoint_is_due_for_all_when_it_is_for_the_first(tmp_path, on_cpu):
         saved.append((progress.step, progress.state)),
         save(session, step, progress),
       )
-      config = dataclasses.replace(CONFIG, max_max_epoch=1)
       corpus = reader.Corpus(IDS, IDS, IDS[:300], [], {})
-      ptb_word_lm.train(config, corpus, shared, seed=1, workers=found)
+      ptb_word_lm.train(run, corpus, shared, workers=found)
     return saved
 
   first, second = each_of(2, body)
@@ -410,56 +419,6 @@ def test_a_worker_that_never_comes(capfd):
     workers.Workers(addresses, 0, 20, wait=0.3)
   told = "Worker 0 waits for worker 1 at 127.0.0.1:1, for at most 0.3 seconds."
   assert capfd.readouterr().err == f"{told}\n"
-
-
-class Hello(http.server.BaseHTTPRequestHandler):
-  def do_GET(self):
-    self.send_response(200)
-
-  def log_message(self, *args):
-    pass
-
-
-@pytest.mark.parametrize(
-  "kind", ["silent", "banner", "http", "grpc", "swapped"]
-)
-def test_another_program_on_the_port_of_a_worker(kind):
-  """As `python3 -m http.server 2223`, and others."""
-  with contextlib.ExitStack() as stack:
-    server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-    port = server.getsockname()[1]
-    if kind == "banner":
-
-      def greet():
-        with contextlib.suppress(OSError):
-          while True:
-            with server.accept()[0] as sock:
-              sock.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
-
-      threading.Thread(target=greet, daemon=True).start()
-    elif kind == "http":
-      web = http.server.HTTPServer(("127.0.0.1", 0), Hello)
-      stack.enter_context(web)
-      stack.callback(web.shutdown)
-      threading.Thread(target=web.serve_forever, daemon=True).start()
-      port = web.server_port
-    elif kind == "grpc":
-      other = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
-      port = other.add_insecure_port("127.0.0.1:0")
-      other.start()
-      stack.callback(other.stop, None)
-    elif kind == "swapped":  # A worker, but number 0 of another run.
-      (port,) = launch_local.free_ports(1)
-      addresses = [f"127.0.0.1:{port}", "127.0.0.1:1"]
-      tf1.train.Server({"worker": addresses}, "worker", 0)
-    (own,) = launch_local.free_ports(1)
-    addresses = [f"127.0.0.1:{own}", f"127.0.0.1:{port}"]
-    with pytest.raises(
-      tf_config.WorkersError,
-      match=f"^Worker 1 at 127.0.0.1:{port} did not come within 0.3 seconds: "
-      "another program answers there. Start all",
-    ):
-      workers.Workers(addresses, 0, 20, wait=0.3)
 
 
 def test_workers_with_lists_of_another_length():

@@ -1,0 +1,46 @@
+"""Starts the project's programs as processes of their own."""
+
+import pathlib
+import subprocess
+import sys
+
+from lm.base.command import InputError
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def command_line(script, *args):
+  """Returns the command line of a program; `script` is its path in ROOT."""
+  return [sys.executable, str(ROOT / script), *map(str, args)]
+
+
+def start(script, *args, **options):
+  """Starts a program; returns its Popen, with the options of that."""
+  return subprocess.Popen(
+    command_line(script, *args),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    **options,
+  )
+
+
+def finish(process):
+  """Waits for what `start` has started; returns what it printed.
+
+  Raises InputError with the last line of its errors if it failed.
+  """
+  out, err = process.communicate()
+  if process.returncode:
+    lines = err.strip().splitlines() or ["It says nothing."]
+    name = pathlib.Path(process.args[1]).name
+    raise InputError(
+      f"{name} ended with status {process.returncode}: {lines[-1]}"
+    )
+  return out
+
+
+def run(script, *args, **options):
+  """Runs a program to its end; see `start` and `finish`."""
+  with start(script, *args, **options) as process:
+    return finish(process)
