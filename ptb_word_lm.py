@@ -34,7 +34,7 @@ from lm.model.random_draws import dropout_masks, uniform_initializer
 from lm.run import checkpoints, run_folder, trained
 from lm.run.run import Run, sha256_of_lines
 from lm.training import training_flags
-from lm.training.passes import DivergedError, perplexity_of, state_feed
+from lm.training.perplexity import DivergedError, perplexity_of, state_feed
 from lm.training.reports import (
   Reporter,
   report_best,

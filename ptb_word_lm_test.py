@@ -19,7 +19,8 @@ from lm.model import random_draws
 from lm.model.rnn_modes import LSTM_MODES
 from lm.run import checkpoints, trained
 from lm.testdata import lstm_numpy
-from lm.training import passes, reports
+from lm.training import reports
+from lm.training.perplexity import DivergedError, state_feed
 from lm.workers.workers import ALONE
 
 TESTDATA = pathlib.Path(__file__).parent / "lm" / "testdata"
@@ -85,7 +86,7 @@ def train_step(session, model, state, workers=ALONE):
   return workers.run(
     session,
     [model.cost, model.grad_norm, model.final_state, model.train_op],
-    passes.state_feed(model.initial_state, state),
+    state_feed(model.initial_state, state),
   )[:3]
 
 
@@ -524,7 +525,7 @@ def test_run_epoch_reports_where_the_loss_diverged(learning_rate):
   with session_of(ODD) as (session, model, _):
     model.assign_lr(session, learning_rate)
     with pytest.raises(
-      passes.DivergedError, match=r"^Epoch 7, step . of 6: the loss is not"
+      DivergedError, match=r"^Epoch 7, step . of 6: the loss is not"
     ):
       ptb_word_lm.run_epoch(session, model, model.train_op, title="Epoch 7")
 
@@ -534,5 +535,5 @@ def test_run_epoch_reports_a_gradient_that_is_not_finite():
     model.assign_lr(session, 0.5)
     model.grad_norm = model.grad_norm * math.inf
     ptb_word_lm.run_epoch(session, model)  # It is not looked at.
-    with pytest.raises(passes.DivergedError, match=r"^Epoch 7, step 1 of 6"):
+    with pytest.raises(DivergedError, match=r"^Epoch 7, step 1 of 6"):
       ptb_word_lm.run_epoch(session, model, model.train_op, title="Epoch 7")

@@ -343,15 +343,20 @@ def _check_shapes(tensors, variables):
   It must have them all, in the same shapes, and no further layer.
   """
   shapes = _shapes_in(tensors)
-  for name in sorted(shapes.keys() - variables.keys()):
-    if name.endswith(_KERNEL):
-      raise _UnfitError(f"it has one more layer, {name}.")
+  if further := _cells_in(shapes) - _cells_in(variables):
+    raise _UnfitError(f"it has one more layer, {min(further)}.")
   for name, variable in variables.items():
     expected = variable.shape.as_list()
     if shapes.get(name) != expected:
       raise _UnfitError(
         f"{name} should have the shape {expected}, but has {shapes.get(name)}."
       )
+
+
+def _cells_in(names):
+  """Returns the part of some names of variables that tells the layer."""
+  found = (re.match(r".*/cell_\d+/", name) for name in names)
+  return {match[0] for match in found if match}
 
 
 def _check_owner(path, tensors, run_id=None):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from lm.training.passes import DivergedError, perplexity_of, state_feed
+from lm.training.perplexity import DivergedError, perplexity_of, state_feed
 from lm.training.reports import Reporter
 from lm.workers.workers import ALONE
 

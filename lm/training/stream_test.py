@@ -8,7 +8,7 @@ import pytest
 
 from lm.testdata import lstm_numpy
 from lm.training import stream
-from lm.training.passes import DivergedError
+from lm.training.perplexity import DivergedError
 from ptb_word_lm_test import IDS, ODD, session_of, set_weights
 
 CONFIG = dataclasses.replace(ODD, init_scale=1.0)

@@ -1,4 +1,4 @@
-"""What every pass over a text needs: the state that is fed, the perplexity."""
+"""The perplexity of a pass over a text, and the state that it feeds."""
 
 import math
 
