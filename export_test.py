@@ -165,7 +165,7 @@ def test_a_model_of_a_prepared_text_with_unk(export_with, tmp_path):
     lower_case=True, number_word="N", punctuation="drop"
   )
   export_with(["a", "<unk>", "<eos>"], choices)
-  assert preparation.read(tmp_path / "assets") == choices
+  assert preparation.read_preparation(tmp_path / "assets") == choices
   scores = score(tmp_path, [["zzz"], ["<unk>"], ["a"]], [1, 1, 1])
   zzz, unk, a = scores["log_prob"].numpy()
   assert zzz == unk != a

@@ -28,8 +28,7 @@ import numpy as np
 
 from lm.base import tf1
 from lm.text import ids_cache, sample_corpus
-from lm.text.preparation import Preparation
-from lm.text.preparation import read as read_preparation
+from lm.text.preparation import Preparation, read_preparation
 from lm.text.word_ids import (
   EOS,
   UNKNOWN,
@@ -92,7 +91,7 @@ def read_corpus(
   """
   check_folder(data_path)
   unknown = UNKNOWN if unknown is None else unknown
-  cache = ids_cache.find(cache_dir, data_path)
+  cache = ids_cache.open_cache(cache_dir, data_path)
   names = {part: f"ptb.{part}.txt" for part in parts}
   texts = {
     part: read_ids(os.path.join(data_path, name), cache)

@@ -65,7 +65,7 @@ def test_the_choices_are_written(text, make, tmp_path):
     "lines": {"train": 90, "valid": 5, "test": 5},
   }
   choices = preparation.Preparation(**choices)
-  assert preparation.read(tmp_path / "new") == choices
+  assert preparation.read_preparation(tmp_path / "new") == choices
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def _flush_to_disk(path):
     os.close(fd)
 
 
-def find(folder, which):
+def find_checkpoint(folder, which):
   """Returns the path of a checkpoint, which need not exist if it is named.
 
   `which` is "last", "best" by the valid perplexity, the name of one in the

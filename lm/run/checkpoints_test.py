@@ -13,6 +13,7 @@ import configs
 from conftest import OLD_RUN, TINY
 from lm.base import tf1
 from lm.run import checkpoints
+from lm.run.checkpoints import find_checkpoint
 from lm.run.run import Run
 
 WEIGHTS = np.arange(60, dtype=np.float32).reshape(3, 20)
@@ -97,18 +98,18 @@ def test_an_epoch_starts_from_zeros(run):
 def test_two_and_the_best_are_kept_and_named(run):
   for which in ("best", "last"):
     with pytest.raises(checkpoints.CheckpointError, match="has no checkpoint"):
-      checkpoints.find(str(run.path), which)
+      find_checkpoint(str(run.path), which)
   run.save(3, step=3)
   with pytest.raises(checkpoints.CheckpointError, match="no best checkpoint b"):
-    checkpoints.find(str(run.path), "best")
+    find_checkpoint(str(run.path), "best")
   epochs = []
   for number, valid in enumerate([9.0, 5.0, 7.0, 5.0, 6.0], 1):
     run.save(number * 7 - 2, epochs, step=5)
     epochs.append(epoch(number, valid))
     run.save(number * 7, epochs)
   assert checkpoints.steps_in(str(run.path)) == [14, 33, 35]
-  assert checkpoints.find(str(run.path), "best").endswith("/model.ckpt-14")
-  assert checkpoints.find(str(run.path), "last").endswith("/model.ckpt-35")
+  assert find_checkpoint(str(run.path), "best").endswith("/model.ckpt-14")
+  assert find_checkpoint(str(run.path), "last").endswith("/model.ckpt-35")
 
   def named():
     return [
@@ -116,7 +117,7 @@ def test_two_and_the_best_are_kept_and_named(run):
       for name in ("best_checkpoint", "checkpoint")
     ]
 
-  expected = [checkpoints.find(str(run.path), w) for w in ("best", "last")]
+  expected = [find_checkpoint(str(run.path), w) for w in ("best", "last")]
   assert named() == expected
   (run.path / "best_checkpoint").unlink()  # As by a kill before it was written.
   (run.path / "checkpoint").unlink()
@@ -130,7 +131,7 @@ def test_the_folder_may_be_moved_and_named_relatively(run, monkeypatch):
   old.save(7, [epoch(1, 5.0)])
   shutil.move(run.path, "moved")
   for which in ("best", "last"):
-    assert checkpoints.find("moved", which) == "moved/model.ckpt-7"
+    assert find_checkpoint("moved", which) == "moved/model.ckpt-7"
 
 
 def test_the_same_moment_is_not_written_twice(run):
@@ -284,13 +285,13 @@ def test_a_checkpoint_is_described(run):
   path = str(run.path)
   assert checkpoints.describe(f"{TINY}/model.ckpt-7680") == ""
   run.save(3, step=3)
-  last = checkpoints.find(path, "last")
+  last = find_checkpoint(path, "last")
   assert checkpoints.describe(last) == f"{last}: not at the end of an epoch."
   epochs = []
   for number, valid in enumerate([5.0, 9.0], 1):
     epochs.append(epoch(number, valid))
     run.save(number * 7, epochs)
-  best, last = (checkpoints.find(path, which) for which in ("best", "last"))
+  best, last = (find_checkpoint(path, which) for which in ("best", "last"))
   assert (
     checkpoints.describe(best) == f"{best}: epoch 1, valid perplexity 5.000."
   )
@@ -305,7 +306,7 @@ def test_a_checkpoint_is_described(run):
   text = f"{alone}/model.ckpt-7: epoch 1, valid perplexity 5.000."
   assert checkpoints.describe(str(alone / "model.ckpt-7")) == text
   run.save(17, epochs, step=3)
-  last = checkpoints.find(path, "last")
+  last = find_checkpoint(path, "last")
   assert checkpoints.describe(last) == (
     f"{last}: not at the end of an epoch. {better}"
   )
@@ -317,17 +318,17 @@ def test_the_best_is_what_the_newest_intact_checkpoint_says(run, caplog):
   run.save(7, epochs[:1])
   run.save(14, epochs)
   run.save(17, epochs, step=3)
-  best = checkpoints.find(path, "best")
+  best = find_checkpoint(path, "best")
   assert best.endswith("/model.ckpt-7") and not caplog.text
   (run.path / "model.ckpt-17.index").write_bytes(b"")
   for name in ("best_checkpoint", "checkpoint"):
     (run.path / name).write_bytes(b"\xff")  # For TensorFlow's tools only.
-  assert checkpoints.find(path, "best") == best
+  assert find_checkpoint(path, "best") == best
   assert "/model.ckpt-17 is damaged or of another model: " in caplog.text
   for file in run.path.glob("*.index"):
     file.write_bytes(b"")
   with pytest.raises(checkpoints.CheckpointError, match="can be read"):
-    checkpoints.find(path, "best")
+    find_checkpoint(path, "best")
 
 
 def test_the_last_has_the_largest_step(run, caplog):
@@ -336,7 +337,7 @@ def test_the_last_has_the_largest_step(run, caplog):
     run.save(step, step=step)
   for content in (b'model_checkpoint_path: "model.ckpt-3"\n', b"\xff"):
     (run.path / "checkpoint").write_bytes(content)
-    assert checkpoints.find(path, "last").endswith("model.ckpt-5")
+    assert find_checkpoint(path, "last").endswith("model.ckpt-5")
     assert Training(run.path).restore()[0] == 5
   assert not caplog.text
   for file in run.path.glob("model.ckpt-3.*"):  # A stray one is not resumed.
@@ -345,4 +346,4 @@ def test_the_last_has_the_largest_step(run, caplog):
   assert "it is model.ckpt-3, under another name" in caplog.text
   (run.path / "model.ckpt-99999.index").unlink()
   (run.path / "model.ckpt-5.index").unlink()
-  assert checkpoints.find(path, "last").endswith("model.ckpt-3")
+  assert find_checkpoint(path, "last").endswith("model.ckpt-3")

@@ -40,13 +40,13 @@ class Trained:
 def of_run(folder, which="last", flag="--run"):
   """Returns the Trained of a run's folder, which `flag` names.
 
-  `which` is the checkpoint, as `checkpoints.find` takes it.
+  `which` is the checkpoint, as `checkpoints.find_checkpoint` takes it.
 
   Raises:
     InputError: if a file of the folder is missing or damaged.
   """
   run, vocabulary = run_folder.read_run(folder, flag)
-  path = checkpoints.find(folder, which or "last")
+  path = checkpoints.find_checkpoint(folder, which or "last")
   return _of(run, path, vocabulary)
 
 
@@ -126,7 +126,7 @@ def of_checkpoint(
       checkpoint=path,
       config=dataclasses.replace(config, **sizes, forget_bias=bias),
       vocabulary=[],
-      preparation=preparation.read(data_path),
+      preparation=preparation.read_preparation(data_path),
     )
   else:
     check_sizes_kept(run.config, changes)

@@ -59,7 +59,7 @@ class IdsCache:
     return np.frombuffer(file.getbuffer(), np.int32), value
 
 
-def find(folder, data_path):
+def open_cache(folder, data_path):
   """Returns the cache that --cache_dir names; by default, beside the texts."""
   if folder is None:
     folder = os.path.join(data_path, ".ids_cache")

@@ -35,11 +35,11 @@ def check(found):
 
 
 def test_without_a_cache_ids_are_in_memory():
-  check(ids_cache.find("", "data").get("key", write))
+  check(ids_cache.open_cache("", "data").get("key", write))
 
 
 def test_an_entry_is_computed_once(tmp_path):
-  cache = ids_cache.find(str(tmp_path / "new" / "cache"), "data")
+  cache = ids_cache.open_cache(str(tmp_path / "new" / "cache"), "data")
   check(cache.get("key", write))
   found = cache.get("key", refuse)
   check(found)
@@ -52,7 +52,7 @@ def test_an_entry_is_computed_once(tmp_path):
 @pytest.mark.parametrize("name", ["ids", "about.json"])
 def test_an_incomplete_entry_is_refused(tmp_path, name):
   """As after a copy of the folder that was interrupted."""
-  cache = ids_cache.find(str(tmp_path), "data")
+  cache = ids_cache.open_cache(str(tmp_path), "data")
   cache.get("key", write)
   path = tmp_path / "key-2" / name
   path.write_bytes(path.read_bytes()[:-4])
@@ -61,7 +61,7 @@ def test_an_incomplete_entry_is_refused(tmp_path, name):
 
 
 def test_it_lies_beside_the_texts(tmp_path):
-  check(ids_cache.find(None, str(tmp_path)).get("a", write))
+  check(ids_cache.open_cache(None, str(tmp_path)).get("a", write))
   assert (tmp_path / ".ids_cache" / "a-2").is_dir()
 
 
@@ -69,14 +69,14 @@ def test_what_cannot_be_written_is_kept_in_memory(
   tmp_path, monkeypatch, caplog
 ):
   (tmp_path / "file").write_text("no folder")
-  check(ids_cache.find(str(tmp_path / "file"), "data").get("d", write))
+  check(ids_cache.open_cache(str(tmp_path / "file"), "data").get("d", write))
   assert f"The cache {tmp_path}/file is not used: File exists." in caplog.text
 
   def full(path, content):
     raise OSError(28, "No space left on device", path)
 
   monkeypatch.setattr(files, "write_file", full)
-  check(ids_cache.find(str(tmp_path / "new"), "data").get("key", write))
+  check(ids_cache.open_cache(str(tmp_path / "new"), "data").get("key", write))
   assert "No space left on device. --cache_dir names another." in caplog.text
   assert os.listdir(tmp_path / "new") == []
 
@@ -137,7 +137,7 @@ def test_two_first_readings_at_once_agree(data):
 
 def test_many_at_once_agree(tmp_path):
   def get(number):
-    return ids_cache.find(str(tmp_path), "data").get("key", write)
+    return ids_cache.open_cache(str(tmp_path), "data").get("key", write)
 
   with concurrent.futures.ThreadPoolExecutor(8) as pool:
     for found in pool.map(get, range(40)):
@@ -146,7 +146,7 @@ def test_many_at_once_agree(tmp_path):
 
 def test_a_text_that_changes_is_another(tmp_path, monkeypatch):
   monkeypatch.setattr(word_ids, "_SMALL", 0)
-  path, cache = tmp_path / "text", ids_cache.find(str(tmp_path / "c"), "")
+  path, cache = tmp_path / "text", ids_cache.open_cache(str(tmp_path / "c"), "")
   path.write_text("a b a\n")
   os.utime(path, (1e9, 1e9))
   assert word_ids.read_ids(str(path), cache).counts == {

@@ -86,7 +86,7 @@ def _pieces(choices, word):
   return pieces
 
 
-def read(folder):
+def read_preparation(folder):
   """Returns the Preparation of the corpus in a folder, None if there is none.
 
   Without one, words are whatever stands between spaces.

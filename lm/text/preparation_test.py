@@ -84,11 +84,11 @@ def test_wrong_choices(change, message):
 
 
 def test_read(tmp_path):
-  assert preparation.read(tmp_path) is None
+  assert preparation.read_preparation(tmp_path) is None
   path = tmp_path / "preparation.json"
   path.write_text(json.dumps({"preparation": dataclasses.asdict(PTB)}))
-  assert preparation.read(tmp_path) == PTB
+  assert preparation.read_preparation(tmp_path) == PTB
   for text in ("", "[]", '{"preparation": {}}', '{"preparation": null}'):
     path.write_text(text)
     with pytest.raises(DamagedFileError, match=r"preparation.json is damaged"):
-      preparation.read(tmp_path)
+      preparation.read_preparation(tmp_path)

@@ -50,7 +50,7 @@ def read_vocabulary(
   """
   check_folder(data_path)
   path = os.path.join(data_path, "ptb.train.txt")
-  counts = read_ids(path, ids_cache.find(cache_dir, data_path)).counts
+  counts = read_ids(path, ids_cache.open_cache(cache_dir, data_path)).counts
   return limited(counts, vocab_size, unknown)
 
 

@@ -252,7 +252,9 @@ def numbers_of(result):
 
 def variables_in(path):
   """Returns the tensors of a run's last checkpoint."""
-  found = tf1.train.load_checkpoint(checkpoints.find(str(path), "last"))
+  found = tf1.train.load_checkpoint(
+    checkpoints.find_checkpoint(str(path), "last")
+  )
   names = found.get_variable_to_shape_map()
   return {n: found.get_tensor(n) for n in names if n != "progress/json"}
 
