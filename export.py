@@ -95,7 +95,9 @@ def export(models, folder):
       )
       builder.save()
     except tf1.errors.OpError as error:
-      raise OSError(0, command.reason_of(error).rstrip(".")) from None
+      raise command.InputError(
+        f"Cannot write the model: {command.reason_of(error)}"
+      ) from None
   return list(signatures)
 
 

@@ -50,7 +50,7 @@ def define_flags(define):
   integer("num_samples", 1, "Texts to draw for each prefix.", 1, 10**6)
   integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
   boolean("next_word", False, "Print the probability of each next word.")
-  define.validator(  # It refuses infinity and NaN, too.
+  define.validator(  # It also refuses infinity and NaN.
     "temperature", lambda t: 0 <= t < math.inf, "must be 0 or more."
   )
   define.validator(
@@ -261,7 +261,7 @@ def _cut(probs, top_k, top_p):
 
 
 def _largest(probs, count):
-  """Returns so many of the largest probabilities, the largest first."""
+  """Returns the `count` largest probabilities, the largest first."""
   if count < len(probs):
     probs = np.partition(probs, -count)[-count:]
   return np.sort(probs)[::-1]

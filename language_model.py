@@ -244,7 +244,7 @@ class LanguageModel(contextlib.AbstractContextManager):
 
   Attributes:
     vocabulary: the words in the order of their ids.
-    unknown: the word for words outside the vocabulary, which may lack it, too.
+    unknown: the word for words outside the vocabulary, which may lack it.
   """
 
   def __init__(self, models, tokenize=None):

@@ -8,7 +8,7 @@ the LSTM's state goes on from each piece to the next.
 
 Dimensions in the comments: B = batch_size, T = num_steps, H = hidden_size,
 V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
-[T, B, ...], as the unrolled steps take them.
+[T, B, ...].
 """
 
 from lm.base import imports
@@ -89,7 +89,7 @@ class PTBModel:
   Dropout is applied to the embedded words and to the outputs of each layer, so
   to all that flows upwards, but never to the state that flows on in time:
   dropping that would wipe out what the LSTM remembers (the paper's section
-  3.2). Search for `dropout(` to see the places.
+  3.2). lm/model/network.py has the places.
 
   Attributes:
     input: the PTBInput.
@@ -219,7 +219,7 @@ def run_epoch(
     on_step: called after each step with its mean loss (nats a word) and the wps
       so far.
     stop: checked after each step; if true, the epoch ends.
-    workers: as PTBModel takes it.
+    workers: see PTBModel.
 
   Returns:
     The perplexity: exp of the mean loss a word.
@@ -283,9 +283,9 @@ def train(run, corpus, folder, *, stop=False, workers=ALONE):
     run: a Run: what to train.
     corpus: a reader.Corpus with run.config.vocab_size words.
     folder: a RunFolder or NoRunFolder. Training resumes from its checkpoint.
-    stop: checked as in run_epoch; if true, a checkpoint is written, the valid
-      perplexity is printed, and the training ends.
-    workers: as PTBModel takes it.
+    stop: checked as in run_epoch; if true, the training ends, within an epoch
+      with a checkpoint and the valid perplexity.
+    workers: see PTBModel.
 
   Returns:
     The last epoch's numbers, the best epoch's, and the test perplexity, a
@@ -466,7 +466,8 @@ def run_training(args):
     first = run_folder.run_in(args.save_path)
     kept = workers.of_all(first and [first.config.rnn_mode, first.dtype])[0]
     run = choose_run(args, config, corpus, source, kept)
-    workers.check_alike(run.to_json())
+    # The checkpoint may differ: worker 0's run may have begun already.
+    workers.check_alike({**run.to_json(), "init_checkpoint": None})
     folder = run_folder.NoRunFolder()
     if args.save_path is not None and index == 0:
       folder = run_folder.RunFolder(

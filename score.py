@@ -60,7 +60,7 @@ class Line:
 
 
 class CarryStateParser(flags.BooleanParser):
-  """Takes "document", too."""
+  """Also accepts "document"."""
 
   def parse(self, argument):
     try:

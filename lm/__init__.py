@@ -2,10 +2,10 @@
 
 Each room imports only from those before it:
 
-  base      how a command starts and ends, reads and writes; TensorFlow, devices
+  base      how a command starts, ends, reads, writes, and on what it computes
   text      from a text to the ids of its words
   model     the network: hyper-parameters, LSTM modes, softmax, random numbers
   run       what a training leaves on the disk, and who reads it again
   workers   several processes as one
-  training  a pass over a text: steps, perplexity, printed lines
+  training  what is around the steps: flags, perplexity, printed lines
 """

@@ -164,7 +164,7 @@ def _start_worker(index, size, arguments, env, ended):
 
 
 def free_ports(number):
-  """Returns so many ports that nobody uses."""
+  """Returns the given number of ports that nobody uses."""
   servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
   ports = [server.getsockname()[1] for server in servers]
   for server in servers:

@@ -70,7 +70,7 @@ def read_json(path):
 
 @contextlib.contextmanager
 def figure(path, width=8, height=4.5):
-  """Yields a figure of so many inches; afterwards writes the SVG file."""
+  """Yields a figure of this size in inches; then writes the SVG file."""
   os.environ.pop("MPLBACKEND", None)  # No backend is used, right or wrong.
   try:  # Imported here, so that --help works without it.
     import matplotlib.figure

@@ -125,7 +125,7 @@ def test_patience_ends_a_run_and_the_best_epoch_is_named(train, tmp_path):
   number = r"\d+\.\d{3}"
   sentence = (
     f"Epoch {best} was better on valid: Train Perplexity {number}, Valid "
-    rf"Perplexity {min(perplexities):.3f}\. --checkpoint=best takes it\.\n"
+    rf"Perplexity {min(perplexities):.3f}\. --checkpoint=best uses it\.\n"
   )
   assert re.search(sentence, err)
   assert (

@@ -101,7 +101,7 @@ def test_prints_what_the_tutorial_printed(finished):
     r"Training the small model on .* with TensorFlow 2\.\d+\.\d+, rnn_mode "
     rf"{default_mode()}, in float32: 12,825 words, 50 different ones\.\n"
     rf"Epoch 1 was better on valid: Train Perplexity {number}, Valid "
-    rf"Perplexity {number}\. --checkpoint=best takes it\.\n",
+    rf"Perplexity {number}\. --checkpoint=best uses it\.\n",
     process.stderr,
   )
   assert process.returncode == 0
@@ -214,9 +214,7 @@ def test_evaluates_a_run(finished, call, which):
   told += f"perplexity {perplexity:.3f}."
   if which == "last":
     better = epochs[0]["valid_perplexity"]
-    told += (
-      f" Epoch 1 is better, with {better:.3f}: --checkpoint=best takes it."
-    )
+    told += f" Epoch 1 is better, with {better:.3f}: --checkpoint=best uses it."
   assert (status, err) == (0, told + "\n")
   valid, test = out.splitlines()
   assert valid == f"Valid Perplexity: {perplexity:.3f}"

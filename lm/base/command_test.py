@@ -268,9 +268,3 @@ def test_help_for_a_reader_that_leaves(name):
   process = subprocess.run(args, stdout=write, stderr=subprocess.PIPE)
   os.close(write)
   assert (process.returncode, process.stderr) == (1, b"")
-
-
-def test_python_without_docstrings():
-  args = [sys.executable, "-OO", "-c", "from lm.base import tf1; tf1.Session"]
-  process = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
-  assert "InputError: Run Python without -OO" in process.stderr

@@ -121,7 +121,7 @@ def check_memory(models, words, advice=MAKE_SMALLER):
   """Raises FlagError if models certainly exceed the memory, before they do.
 
   It counts TensorFlow, the weights twice, for their gradients or for reading
-  them, and the gates and the logits of so many words at a time.
+  them, and the gates and the logits of `words` words at a time.
 
   Args:
     models: a list of Config of lm/model.

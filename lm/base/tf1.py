@@ -18,9 +18,6 @@ import contextlib
 import functools
 import gc
 import os
-import sys
-
-from lm.base.command import InputError
 
 
 def __getattr__(name):
@@ -35,8 +32,6 @@ def _load():
   os.environ["TF_USE_LEGACY_KERAS"] = "1"
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
   quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
-  if sys.flags.optimize > 1:
-    raise InputError("Run Python without -OO and PYTHONOPTIMIZE=2.")
   silence = _silent_stderr() if quiet else contextlib.nullcontext()
   with silence, _no_garbage_collection():
     import tensorflow as tf

@@ -26,7 +26,7 @@ def usable_mode(rnn_mode):
 
 
 def type_of(use_fp16, tf32, rnn_mode, of_run=None):
-  """Returns the type of the products for these flags, as PTBModel takes it.
+  """Returns the type of the products for these flags: the dtype of a PTBModel.
 
   16 bits are bfloat16, which has the range of a float32; but float16 on GPUs
   before compute capability 8.0 and in the mode cudnn, in which TensorFlow's

@@ -6,8 +6,8 @@ from lm.base import tf1
 def gradients_of(cost, variables, config):
   """Returns TensorFlow's gradients of a cost, one for each variable.
 
-  That of an embedding is sparse: it has a row for each word that was read. An
-  embedding that is softmax_w, too, gets a dense one.
+  That of an embedding is sparse: it has a row for each word that was read. If
+  the embedding is also softmax_w, its gradient is dense.
   """
   gradients = tf1.gradients(cost, variables)
   if config.tie_embeddings and not config.num_samples:

@@ -54,7 +54,7 @@ def dropout_masks(config, seed_and_step, rows=slice(None)):
 
 
 def draws_for(num_samples, vocab_size):
-  """Returns a number of draws that certainly have so many distinct ids.
+  """Returns a number of draws that certainly have num_samples distinct ids.
 
   It is the first of 4, 8, 16, ... times num_samples that suffices.
   """

@@ -17,8 +17,8 @@ initializer is that of the scope, unless the mode gives another. The scope's
 custom getter casts them to the type of the inputs. Dropout is not a mode's
 business: network.py applies it to the embedded words and to what each layer
 returns. `stacked` and `unstacked` turn one form of inputs and outputs into the
-other. Training, evaluation and all commands that use a trained model call the
-mode of the run, the latter step by step, with T = 1.
+other. Training and evaluation call the mode of the run; the commands that use
+a trained model call `single_step` of it, with T = 1.
 
 The modes here compute the same function, TensorFlow's BasicLSTMCell, from the
 same variables, so that a checkpoint of one fits the others:

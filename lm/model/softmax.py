@@ -18,7 +18,7 @@ _MOST_LOGITS = 7_000_000
 
 
 def most_rows(vocab_size):
-  """Returns of how many words all logits may be computed at a time."""
+  """Returns the most words whose logits are computed at a time."""
   return max(_MOST_LOGITS // vocab_size, 1)
 
 
@@ -198,7 +198,7 @@ def sampled_losses(config, rows, targets, seed):
   samples, draws = log_uniform_sample(config.num_samples, vocab_size, seed)
 
   def expected_count(ids):
-    """Returns the probability that so many draws contain these ids."""
+    """Returns the probability that the draws contain these ids."""
     ids = tf1.cast(ids, tf1.float32)
     share = tf1.log1p(1 / (ids + 1)) / math.log(vocab_size + 1)
     return -tf1.expm1(draws * tf1.log1p(-share))

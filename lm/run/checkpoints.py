@@ -270,7 +270,7 @@ def describe(path):
     text += f"{epoch['valid_perplexity']:.3f}."
   if better and better != epoch:
     text += f" Epoch {better['epoch']} is better, with "
-    text += f"{better['valid_perplexity']:.3f}: --checkpoint=best takes it."
+    text += f"{better['valid_perplexity']:.3f}: --checkpoint=best uses it."
   return f"{path}: {text}"
 
 

@@ -295,7 +295,7 @@ def test_a_checkpoint_is_described(run):
   assert (
     checkpoints.describe(best) == f"{best}: epoch 1, valid perplexity 5.000."
   )
-  better = "Epoch 1 is better, with 5.000: --checkpoint=best takes it."
+  better = "Epoch 1 is better, with 5.000: --checkpoint=best uses it."
   assert checkpoints.describe(last) == (
     f"{last}: epoch 2, valid perplexity 9.000. {better}"
   )

@@ -20,7 +20,7 @@ class Run:
 
   model: str  # The name of its hyper-parameters: small, medium, large, test.
   seed: int
-  dtype: str  # The type of the products, as PTBModel takes it.
+  dtype: str  # The type of the products: that of PTBModel.
   config: Config
   data_sha256: dict[str, str]  # The checksum of each text by its name.
   # That of vocabulary.txt; older versions did not write it.

@@ -43,7 +43,7 @@ class RunFolderError(InputError, OSError):
 
 
 class Timer:
-  """True once so many minutes have passed since its start."""
+  """True once the given minutes have passed since its start."""
 
   def __init__(self, minutes):
     self._seconds = 60 * minutes
@@ -107,12 +107,12 @@ class RunFolder(NoRunFolder):
     self._run = run if first is None else self._resumed(first, run)
     self._lock = self._locked()
     self._summaries = None
-    # Another end is written only when the checkpoint is known to allow it.
-    self._has_new_end = first is not None and self._run.config != first.config
     if first is None:
       self._write_config()
     self._write("vocabulary.txt", lines_of(vocabulary))
-    self.result = None if self._has_new_end else self._read_result()
+    # Another end is written only when the checkpoint is known to allow it.
+    has_new_end = first is not None and self._run.config != first.config
+    self.result = None if has_new_end else self._read_result()
 
   def __exit__(self, *exception):
     if self._summaries:
@@ -172,8 +172,7 @@ class RunFolder(NoRunFolder):
     )
     with self._trying_to("read the checkpoints"):
       progress, step = self._checkpoints.restore(session)
-    if self._has_new_end:
-      self._change_end(progress)
+    self._check_end(progress)
     if step is None and os.path.exists(os.path.join(self.path, "epochs.jsonl")):
       _LOGGER.warning(
         "%s has no checkpoint left: training from the start.", self.path
@@ -219,8 +218,8 @@ class RunFolder(NoRunFolder):
     self._write("result.json", json.dumps(values, indent=2) + "\n")
     self.summarize(step, "result/", values)
 
-  def _change_end(self, progress):
-    """Makes the run end after another epoch, which must not be over."""
+  def _check_end(self, progress):
+    """Writes after which epoch the run ends, which must not be over."""
     limit = self._run.config.max_max_epoch
     where = f"has trained {len(progress.epochs)} epochs"
     if progress.step:
@@ -247,20 +246,17 @@ class RunFolder(NoRunFolder):
   def _read_result(self):
     """Returns what result.json says, None if it is missing or damaged."""
     path = os.path.join(self.path, "result.json")
-    if not os.path.lexists(path):
+    if not os.path.exists(path):
       return None
     try:
-      result = read_json(path, _checked_result, "It is rebuilt.")
-      lines = (self._read("epochs.jsonl") or "{}\n").splitlines()
-      epoch = json.loads(lines[-1])
-      if any(epoch[name] != result.get(name) for name in epoch):
-        raise DamagedFileError(f"{path} is of another run. It is rebuilt.")
-      return result
+      return read_json(
+        path,
+        lambda result: {**result, **{name: result[name] for name in _RESULT}},
+        "It is rebuilt.",
+      )
     except DamagedFileError as error:
       _LOGGER.warning("%s", error)
-    except (ValueError, TypeError):
-      pass  # Of epochs.jsonl: that is said when it is rebuilt.
-    return None
+      return None
 
   def _locked(self):
     """Locks the folder until the process ends; returns the lock."""
@@ -281,18 +277,6 @@ class RunFolder(NoRunFolder):
         "%s cannot be locked: do not start a second run in it.", self.path
       )
     return lock
-
-  def _read(self, name):
-    """Returns the text of a file, None if it is missing."""
-    try:
-      return _read_text(os.path.join(self.path, name))
-    except FileNotFoundError:
-      return None
-    except OSError as error:
-      raise RunFolderError(
-        f"{self.path}/{name} cannot be read: {error.strerror}. Remove it, or "
-        "give --save_path another folder."
-      ) from None
 
   def _write(self, name, text):
     """Writes a file completely or not at all."""
@@ -350,14 +334,6 @@ def read_config(path):
     )
   advice = "Put back a copy, or name another folder."
   return read_json(name, Run.from_json, advice)
-
-
-def _checked_result(result):
-  """Returns the value of a result.json; raises an error if it is not one."""
-  numbers = [*result.values(), *(result[name] for name in _RESULT)]
-  if not all(type(n) in (int, float) and n >= 0 for n in numbers):
-    raise ValueError
-  return result
 
 
 def read_run(path, flag="--save_path"):

@@ -1,4 +1,4 @@
-"""Reading a text with a model: steps, perplexity, printed lines.
+"""What a training needs around its steps: flags, perplexity, printed lines.
 
 May import all other rooms.
 """

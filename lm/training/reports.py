@@ -49,7 +49,7 @@ def report_best(result, path):
   best = {n: result.get(f"best_{n}") for n in ("epoch", *PERPLEXITIES)}
   if best["epoch"] in (None, result["epoch"]):
     return
-  flag = " --checkpoint=best takes it." if path else ""
+  flag = " --checkpoint=best uses it." if path else ""
   tell(
     f"Epoch {best['epoch']} was better on valid: Train Perplexity "
     f"{best['train_perplexity']:.3f}, Valid Perplexity "

@@ -21,7 +21,7 @@ def define_flags(define, models):
     None,
     "The word of the texts that stands for unknown words. (default: <unk>)",
   )
-  help_text = "Keep so many of the training text's words, the most frequent; "
+  help_text = "Keep the N most frequent words of the training text; "
   help_text += "read the others as --unknown_word. (default: keep all)"
   define.integer("vocab_size", None, help_text, 3)
   string(
@@ -75,7 +75,7 @@ def define_flags(define, models):
     "checkpoint_minutes", 10.0, "Minutes between checkpoints within an epoch."
   )
   define.integer(
-    "num_gpus", None, "Train with a worker on each of so many GPUs; 0: none.", 0
+    "num_gpus", None, "Train with a worker on each of N GPUs; 0: none.", 0
   )
   define.float(
     "wait_for_workers", 300.0, "Seconds to wait for the workers of TF_CONFIG."
