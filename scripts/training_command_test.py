@@ -378,6 +378,7 @@ def fill_disk(process, folder):
   ("damage", "minutes", "message"),
   [
     (fill_disk, 0, "Cannot write the checkpoint of --save_path=.*"),
+    (fill_disk, 10, "Cannot write the summaries of --save_path=.*"),
     (lambda _, folder: folder.chmod(0o555), 0,
      "Cannot write .* of --save_path=.*Permission denied."),
   ],

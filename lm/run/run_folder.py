@@ -30,6 +30,7 @@ from lm.base.files import (
 )
 from lm.run import checkpoints
 from lm.run.run import Run, lines_of, sha256_of_lines
+from lm.run.summaries import Summaries
 
 _LOGGER = logging.getLogger(__name__)
 # How the names of a run's files start, without config.json.
@@ -106,7 +107,6 @@ class RunFolder(NoRunFolder):
     first = self._first_run()  # A refused folder gets no lock.
     self._run = run if first is None else self._resumed(first, run)
     self._lock = self._locked()
-    self._summaries = None
     if first is None:
       self._write_config()
     self._write("vocabulary.txt", lines_of(vocabulary))
@@ -115,8 +115,6 @@ class RunFolder(NoRunFolder):
     self.result = None if has_new_end else self._read_result()
 
   def __exit__(self, *exception):
-    if self._summaries:
-      self._summaries.close()
     self._lock.release()
 
   def _first_run(self):
@@ -185,10 +183,8 @@ class RunFolder(NoRunFolder):
       _LOGGER.warning(
         "Resuming %s from model.ckpt-%s: %s.", self.path, step, where
       )
-    self._summaries = tf1.summary.FileWriter(self.path)
-    # Makes TensorBoard drop what earlier files have of later steps.
-    start = tf1.SessionLog(status=tf1.SessionLog.START)
-    self._summaries.add_session_log(start, step + 1 if step else 0)
+    with self._trying_to("write the summaries"):
+      self._summaries = Summaries(self.path, step or 0)
     self.is_due.start()
     return progress
 
@@ -207,11 +203,9 @@ class RunFolder(NoRunFolder):
 
     The tags are the names with a prefix, such as "train/".
     """
-    summary = tf1.Summary()
-    for name, value in values.items():
-      summary.value.add(tag=prefix + name, simple_value=value)
-    self._summaries.add_summary(summary, step)
-    self._summaries.flush()
+    values = {prefix + name: value for name, value in values.items()}
+    with self._trying_to("write the summaries"):
+      self._summaries.add(step, values)
 
   def finish(self, step, values):
     """Writes result.json, and each number as a summary "result/..."."""

@@ -250,25 +250,44 @@ def test_epochs_are_written_at_each_start(new, damage, caplog):
   assert "has no checkpoint left: training from the start" in caplog.text
 
 
-def test_tensorboard_sees_each_step_once(new):
-  """Also after a kill."""
+def test_summaries_that_cannot_be_written(path):
+  with restored(path) as (folder, *_):
+    folder._summaries._file = tf1.io.TFRecordWriter("/dev/full")
+    message = "^Cannot write the summaries of --save_path="
+    for _ in range(2):
+      with pytest.raises(RunFolderError, match=message):
+        folder.summarize(1, "train/", {"loss": 1.0})
 
-  def train(losses, is_saved):
+
+def test_tensorboard_sees_each_step_once(new, monkeypatch):
+  """Also after a kill, and with a clock that was set back."""
+
+  def train(losses, is_saved, now):
+    monkeypatch.setattr(time, "time", lambda: now)
     with restored(new) as (folder, session, progress):
       for number, loss in losses.items():
         folder.summarize(number, "train/", {"loss": loss})
       if is_saved:
         progress.step, progress.state = number, np.zeros([1, 2, 3, 4])
         folder.save(session, number, progress)
-    time.sleep(1.1)  # The names of TensorFlow's files have the second.
 
-  train({2: 9.0, 4: 8.0}, False)
-  train({2: 7.0, 3: 6.0}, True)
-  train({4: 5.0, 5: 4.0}, True)
-  events = event_accumulator.EventAccumulator(str(new))
-  events.Reload()
-  found = {e.step: e.value for e in events.Scalars("train/loss")}
-  assert found == {2: 7.0, 3: 6.0, 4: 5.0, 5: 4.0}
+  def check(losses):
+    events = event_accumulator.EventAccumulator(str(new))
+    events.Reload()
+    found = [(e.step, e.value) for e in events.Scalars("train/loss")]
+    assert found == list(losses.items())
+
+  train({2: 9.0, 4: 8.0}, False, 5000)
+  train({2: 7.0, 3: 6.0}, True, 4000)
+  check({2: 7.0, 3: 6.0})
+  train({4: 5.0, 5: 4.0, 6: 3.0}, False, 3000)
+  train({4: 2.0, 5: 1.0}, True, 2000)
+  check({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0})
+  names = [f"events.out.tfevents.{number:06}" for number in range(4)]
+  assert sorted(p.name for p in new.glob("*tfevents*")) == names
+  (new / names[0]).unlink()  # By somebody; the others are not overwritten.
+  train({6: 0.5}, True, 1000)
+  check({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0, 6: 0.5})
 
 
 def test_a_timer_heeds_no_clock_that_can_be_set(monkeypatch):

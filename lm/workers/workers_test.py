@@ -666,7 +666,7 @@ def test_flags_that_do_not_fit(call_command, monkeypatch, pretend_gpus):
   )
   monkeypatch.setenv("TF_CONFIG", "{")
   status, out, err = call_command(*args)
-  assert (status, out) == (1, "") and "TF_CONFIG is not JSON" in err
+  assert (status, out) == (1, "") and "TF_CONFIG is not as" in err
 
 
 def test_num_gpus_starts_a_worker_for_each(
