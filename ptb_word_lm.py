@@ -304,7 +304,10 @@ def train(run, corpus, folder, *, stop=False, workers=ALONE):
       progress = folder.restore(session, shape)
       while not config.ends_after(progress.perplexities("valid")):
         if stop:
-          tell(f"Stopped before epoch {progress.epoch}.")
+          where = f"before epoch {progress.epoch}"
+          if progress.step:
+            where = f"in epoch {progress.epoch}, after step {progress.step}"
+          tell(f"Stopped {where}.")
           return None
         if not train_epoch(
           session, models, config, progress, folder, stop, workers
@@ -566,6 +569,12 @@ def run_evaluation(args):
     parts=("valid", "test"),
     cache_dir=args.cache_dir,
   )
+  if corpus.preparation != model.preparation:
+    tell(
+      "The texts in --data_path were not prepared as the model's training text "
+      "was: the perplexities are those of the texts as they are. score.py "
+      "prepares a raw text itself."
+    )
   check_sizes(config, corpus)
   rnn_mode = args.rnn_mode or choices.usable_mode(config.rnn_mode)
   config = dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode))

@@ -7,8 +7,8 @@ A case is a command that works, and one thing wrong with it: a flag's value, a
 damaged file of a run or of the texts, the environment, a limit, or a signal at
 a random moment. It is answered well if the command
 
-* ends, within a minute, with the exit status 0, 1 or 2, or by the signal;
-* prints one sentence, or a short report of absl's, if the status is not 0;
+* ends, within a minute, with the exit status 0 or 1, or by the signal;
+* prints one sentence if the status is not 0;
 * prints no traceback;
 * with the status 0, prints the numbers of the undamaged run, or warns;
 * changes no input, and leaves no half-made file or folder.

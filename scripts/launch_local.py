@@ -119,7 +119,7 @@ def _parse(argv):
     "open_ports", False, "Listen on all addresses of this machine."
   )
   define.boolean("gpus", False, "Give each worker a GPU of its own.")
-  define.boolean("help", False, "Show this help.")
+  define.boolean("help", False, "Show this help.", short_name="h")
   try:
     return own, own(argv, known_only=True)[1:]
   except (flags.Error, ValueError) as error:

@@ -402,3 +402,42 @@ def test_another_runs_checkpoint_is_refused_by_any_name(
       status, out, err = call_command(*args)
       assert (status, out) == (1, ""), args
       assert "it is of a run with another config.json" in err
+
+
+def test_another_programs_checkpoint_is_not_a_runs(
+  train, call_command, tmp_path
+):
+  run = tmp_path / "run"
+  assert train(run, hidden_size=16, forget_bias=1, max_max_epoch=1)[0] == 0
+  text, data = f"--file={TINY / 'ptb.test.txt'}", f"--data_path={TINY}"
+  flag = f"--checkpoint={CHECKPOINT}"
+  for args in (
+    ["score", f"--run={run}", text, flag],
+    ["ptb_word_lm", "--evaluate", f"--save_path={run}", data, flag],
+    ["ptb_word_lm", f"--init_from={run}", data, flag],
+  ):
+    status, out, err = call_command(*args)
+    assert (status, out) == (1, "")
+    assert f"{CHECKPOINT} is not of the run in {run}, but of another" in err
+
+
+def test_evaluation_says_if_the_texts_were_prepared_otherwise(
+  call_command, tmp_path
+):
+  for part in ("train", "valid", "test"):
+    (tmp_path / part).write_text("The cat sat.\n\nA dog ran !\n" * 60)
+  names = [f"--{part}={tmp_path / part}" for part in ("train", "valid", "test")]
+  new, raw, run = (tmp_path / name for name in ("new", "raw", "run"))
+  assert call_command("prepare_text", *names, f"--output={new}")[0] == 0
+  small = "--hparams=hidden_size=8,num_steps=2,batch_size=4,max_max_epoch=1"
+  args = [f"--data_path={new}", f"--save_path={run}", small]
+  assert call_command("ptb_word_lm", *args)[0] == 0
+  raw.mkdir()
+  for part in ("valid", "test"):
+    shutil.copy(tmp_path / part, raw / f"ptb.{part}.txt")
+  for folder, is_told in ((new, False), (raw, True)):
+    args = ["--evaluate", f"--save_path={run}", f"--data_path={folder}"]
+    status, _, err = call_command("ptb_word_lm", *args)
+    assert (
+      status == 0 and ("were not prepared as the model's" in err) == is_told
+    )

@@ -34,7 +34,11 @@ class Trained:
       checkpoints.CheckpointError: if they do not fit, or are damaged.
     """
     run_id = self.run and self.run.id
-    checkpoints.restore_variables(session, self.checkpoint, scope, run_id)
+    try:
+      checkpoints.restore_variables(session, self.checkpoint, scope, run_id)
+    except checkpoints.CheckpointError as error:
+      sentence = f"{error} --checkpoint names another."
+      raise checkpoints.CheckpointError(sentence) from None
 
 
 def of_run(folder, which="last", flag="--run"):
@@ -47,6 +51,13 @@ def of_run(folder, which="last", flag="--run"):
   """
   run, vocabulary = run_folder.read_run(folder, flag)
   path = checkpoints.find_checkpoint(folder, which or "last")
+  # The version that wrote no checksum of the vocabulary may have no record.
+  must_have = run.vocabulary_sha256 and os.path.isfile(f"{path}.index")
+  if must_have and not checkpoints.record_in(path):
+    raise checkpoints.CheckpointError(
+      f"{path} is not of the run in {folder}, but of another program. Name it "
+      f"alone, without {flag}, or another --checkpoint."
+    )
   return _of(run, path, vocabulary)
 
 
@@ -172,7 +183,8 @@ def _run_of(path, changes):
     f"{path} is of an older version of this program: only its run's "
     "config.json and vocabulary.txt say how it was trained. Put copies of them "
     "beside it. If it was trained without forget_bias, --unknown_word and "
-    "--vocab_size, you can give --hparams=forget_bias=0 instead."
+    "--vocab_size, on the text in --data_path, you can give "
+    "--hparams=forget_bias=0 instead."
   )
 
 
