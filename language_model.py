@@ -99,7 +99,7 @@ def find(run, checkpoint, data_path, hparams=()):
         "Name the folder of a trained run, --run; or a --checkpoint and, as "
         "--data_path, the folder with the ptb.train.txt that it was trained on."
       )
-    changes = parse(",".join(hparams), ["forget_bias"])
+    changes = parse(hparams, ["forget_bias"])
     small = configs.SmallConfig()
     return _checked(
       [trained.of_checkpoint(checkpoint, data_path, small, changes)]

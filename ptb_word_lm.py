@@ -503,7 +503,7 @@ def find_source(args):
     args.checkpoint,
     args.init_data_path or args.data_path,
     configs.CONFIGS[args.model](),
-    parse(",".join(args.hparams)),
+    parse(args.hparams),
     args.save_path,
   )
 
@@ -516,7 +516,7 @@ def read_input(args, source):
   Raises:
     InputError: if the flags, the texts or the sizes are not possible.
   """
-  changes = parse(",".join(args.hparams))
+  changes = parse(args.hparams)
   config = dataclasses.replace(configs.CONFIGS[args.model](), **changes)
   options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
   if source:
@@ -592,7 +592,7 @@ def find_model(args):
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
   names = ("batch_size", "num_steps", "forget_bias")
-  changes = parse(",".join(args.hparams), names)
+  changes = parse(args.hparams, names)
   model = trained.of_checkpoint(
     args.checkpoint,
     args.data_path,

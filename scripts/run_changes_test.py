@@ -351,6 +351,11 @@ def test_a_checkpoint_alone_says_how_it_was_trained(
   assert train(new, *args, data=second, max_max_epoch=1)[0] == 0
   about = json.loads((new / "config.json").read_text())
   assert about["config"]["forget_bias"] == 1.0
+  for flag in ("--vocab_size=50", "--unknown_word=UNK"):
+    status, _, err = call_command(*evaluate, *alone, flag)
+    name = flag.partition("=")[0]
+    assert status == 1 and f"{name} is " in err
+    assert "in the checkpoint's run: leave it out." in err
   # A vocabulary of the same size is not the same vocabulary.
   for command in (evaluate, ("score", text)):
     args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]

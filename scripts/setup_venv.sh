@@ -34,16 +34,16 @@ case $gpu in
   *) fail "The variable PTB_GPU must be yes or no, not '$gpu'." ;;
 esac
 
-# has PYTHON MODULE: TensorFlow 2.21 has packages for Python 3.10 to 3.13.
-has() {
-  "$1" -c "import sys, $2
+# works PYTHON [MODULE]: TensorFlow 2.21 has packages for Python 3.10 to 3.13.
+works() {
+  "$1" -c "import sys${2:+, $2}
 sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" 2>/dev/null
 }
 
 find_python() {
   local python
   for python in ${PYTHON:+"$PYTHON"} python3 python3.{13,12,11,10}; do
-    if has "$python" ensurepip; then
+    if works "$python" ensurepip; then
       echo "$python"
       return
     fi
@@ -67,13 +67,13 @@ if [[ ! -e $venv && ! -L $venv ]]; then
   make_venv "$venv"
 elif [[ -d $venv && -z $(ls -A "$venv/") ]]; then # Maybe by a link.
   make_venv "$(cd -- "$venv" && pwd -P)"
-elif ! has "$python" os; then
+elif ! works "$python"; then
   version=$("$python" --version 2>/dev/null) || version="no Python that starts"
   fail "$venv does not work: it has $version, and TensorFlow 2.21 needs" \
     "Python 3.10 to 3.13. Give it another name, as by" \
     "$(printf 'mv %q %q' "$venv" "$venv.old"), and start again."
 fi
-if ! has "$python" pip; then # As uv makes them.
+if ! works "$python" pip; then # As uv makes them.
   "$python" -m ensurepip &>/dev/null ||
     { command -v uv >/dev/null &&
       uv pip install --quiet --python "$python" pip; } ||

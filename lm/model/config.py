@@ -197,12 +197,14 @@ def parse(hparams, allowed=None):
   """Returns the values in the text of --hparams, a dictionary.
 
   The text has "name=value" pairs with commas between them, such as
-  "max_max_epoch=1,hidden_size=300". `allowed` are the possible names, by
-  default all but vocab_size and rnn_mode.
+  "max_max_epoch=1,hidden_size=300"; it can be a list of such texts. `allowed`
+  are the possible names, by default all but vocab_size and rnn_mode.
 
   Raises:
     ConfigError: if a name is not possible, or a value is of another type.
   """
+  if not isinstance(hparams, str):
+    hparams = ",".join(hparams)
   known = fields()
   names = allowed or [name for name in known if name not in _NOT_HPARAMS]
   values = {}

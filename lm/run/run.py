@@ -65,18 +65,16 @@ class Run:
   @functools.cached_property
   def id(self):
     """A text that differs for two runs that are not the same."""
-    fixed = flat(self.to_json())
+    fixed = _flat(self.to_json())
     for name in _may_change():
       fixed.pop(name, None)
     return _sha256(json.dumps(fixed, sort_keys=True))
 
   def differences(self, other):
     """Returns texts that say why `other` is another run; none if it is not."""
-    return [
-      difference
-      for name, difference in differences(self.to_json(), other.to_json())
-      if name not in _may_change()
-    ]
+    may_change = _may_change()
+    found = differences(self.to_json(), other.to_json())
+    return [text for name, text in found if name not in may_change]
 
 
 def sha256_of_lines(words):
@@ -96,15 +94,16 @@ def differences(there, here, where=("there", "here")):
     A list of pairs: the name of what differs, and the difference in words for
     users. `where` says what to call the places of the two.
   """
-  there, here, found = flat(there), flat(here), []
+  there, here = _flat(there), _flat(here)
+  defaults, found = _defaults(), []
   for name in {**there, **here}:
-    values = [side.get(name, _defaults().get(name)) for side in (there, here)]
+    values = [side.get(name, defaults.get(name)) for side in (there, here)]
     if values[0] != values[1]:
       found.append((name, _difference(name, values, where)))
   return found
 
 
-def flat(values):
+def _flat(values):
   """Returns a dictionary with the entries of nested ones in their place."""
   found = {}
   for name, value in values.items():

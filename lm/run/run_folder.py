@@ -245,7 +245,7 @@ class RunFolder(NoRunFolder):
     try:
       return read_json(
         path,
-        lambda result: {**result, **{name: result[name] for name in _RESULT}},
+        lambda result: {name: result[name] for name in [*_RESULT, *result]},
         "It is rebuilt.",
       )
     except DamagedFileError as error:

@@ -20,12 +20,14 @@ from lm.text import preparation, word_ids
 class Trained:
   """A trained model on the disk."""
 
-  checkpoint: str | None  # The path without .index.
+  checkpoint: str | None  # The path without .index; None: it is not needed.
   config: Config
   vocabulary: list[str]  # The words in the order of their ids.
   preparation: preparation.Preparation | None  # Of the training text, if any.
   unknown: str = word_ids.UNKNOWN  # The word that stands for unknown words.
   run: Run | None = None  # The run that trained it, if that is known.
+  # The run's folder, if the model was found by it.
+  folder: str | None = dataclasses.field(default=None, compare=False)
 
   def restore(self, session, scope=""):
     """Reads the model's variables, those in `scope`, from the checkpoint.
@@ -33,6 +35,7 @@ class Trained:
     Raises:
       checkpoints.CheckpointError: if they do not fit, or are damaged.
     """
+    self._check_program()
     run_id = self.run and self.run.id
     try:
       checkpoints.restore_variables(session, self.checkpoint, scope, run_id)
@@ -40,28 +43,38 @@ class Trained:
       sentence = f"{error} --checkpoint names another."
       raise checkpoints.CheckpointError(sentence) from None
 
+  def check_intact(self):
+    """Raises CheckpointError if the checkpoint is damaged or of another run."""
+    self._check_program()
+    checkpoints.check_intact(self.checkpoint, self.run and self.run.id)
 
-def of_run(folder, which="last", flag="--run"):
+  def _check_program(self):
+    """Raises CheckpointError for another program's checkpoint in a run's name.
+
+    The version that wrote no checksum of the vocabulary wrote no record either.
+    """
+    must_have = self.folder and self.run.vocabulary_sha256
+    if must_have and not checkpoints.record_in(self.checkpoint):
+      raise checkpoints.CheckpointError(
+        f"{self.checkpoint} is not of the run in {self.folder}, but of another "
+        "program. Name it alone, or another --checkpoint."
+      )
+
+
+def of_run(folder, which=None, flag="--run"):
   """Returns the Trained of a run's folder, which `flag` names.
 
-  `which` is the checkpoint, as `checkpoints.find_checkpoint` takes it.
+  `which` is the checkpoint, as in `checkpoints.find_checkpoint`, or None.
 
   Raises:
     InputError: if a file of the folder is missing or damaged.
   """
   run, vocabulary = run_folder.read_run(folder, flag)
   path = checkpoints.find_checkpoint(folder, which or "last")
-  # The version that wrote no checksum of the vocabulary may have no record.
-  must_have = run.vocabulary_sha256 and os.path.isfile(f"{path}.index")
-  if must_have and not checkpoints.record_in(path):
-    raise checkpoints.CheckpointError(
-      f"{path} is not of the run in {folder}, but of another program. Name it "
-      f"alone, without {flag}, or another --checkpoint."
-    )
-  return _of(run, path, vocabulary)
+  return _of(run, path, vocabulary, folder)
 
 
-def _of(run, checkpoint, vocabulary):
+def _of(run, checkpoint, vocabulary, folder=None):
   """Returns the Trained of a Run."""
   return Trained(
     checkpoint=checkpoint,
@@ -70,6 +83,7 @@ def _of(run, checkpoint, vocabulary):
     preparation=run.preparation,
     unknown=run.unknown_word,
     run=run,
+    folder=folder,
   )
 
 
@@ -108,7 +122,7 @@ def find_source(name, which, data_path, config, changes, save_path):
     )
   else:
     source = of_checkpoint(name, data_path, config, changes)
-  checkpoints.check_intact(source.checkpoint, source.run and source.run.id)
+  source.check_intact()
   return source
 
 
@@ -123,7 +137,8 @@ def of_checkpoint(
     config: a Config, for what another program's checkpoint does not say.
     changes: what --hparams says, as `config.parse` returns it: another
       program's checkpoint may need a forget_bias.
-    vocab_size: how many words were kept, as in reader.read_corpus.
+    vocab_size: how many words were kept, as in reader.read_corpus, if the
+      checkpoint does not say it.
     cache_dir: as in reader.read_corpus.
 
   Raises:
@@ -142,7 +157,7 @@ def of_checkpoint(
   else:
     check_sizes_kept(run.config, changes)
     found = _of(run, path, [])
-    vocab_size = vocab_size or run.vocab_limit
+    vocab_size = run.vocab_limit
   vocabulary = word_ids.read_vocabulary(
     data_path, vocab_size, found.unknown, cache_dir
   )
