@@ -32,7 +32,7 @@ from lm.model.config import SIZES, check_sizes_kept, parse
 from lm.model.gradients import gradients_of, with_distinct_rows
 from lm.model.random_draws import dropout_masks, uniform_initializer
 from lm.run import checkpoints, run_folder, trained
-from lm.run.run import Run, sha256_of_lines
+from lm.run.run import Run
 from lm.training import training_flags
 from lm.training.perplexity import DivergedError, perplexity_of, state_feed
 from lm.training.reports import (
@@ -540,15 +540,12 @@ def choose_run(args, config, corpus, source, kept):
   """
   rnn_mode, dtype = kept or (None, None)
   rnn_mode = args.rnn_mode or rnn_mode or choices.fastest_mode(config)
-  return Run(
+  return Run.on_corpus(
+    corpus,
     model=args.model,
     seed=args.seed,
     dtype=choices.type_of(args.use_fp16, args.tf32, rnn_mode, dtype),
     config=dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode)),
-    data_sha256=corpus.sha256,
-    vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
-    preparation=corpus.preparation,
-    unknown_word=corpus.unknown,
     exchange_fp16=args.exchange_fp16,
     vocab_limit=args.vocab_size,
     init_from=args.init_from,

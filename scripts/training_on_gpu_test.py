@@ -14,7 +14,7 @@ import reader
 from conftest import TINY, call_main
 from lm.base import device, tf1
 from lm.run import checkpoints, run_folder
-from lm.run.run import Run, sha256_of_lines
+from lm.run.run import Run
 from lm.training import reports
 
 DATA = f"--data_path={TINY}"
@@ -131,13 +131,8 @@ def train(folder, stop=False):
     vocab_size=len(corpus.vocabulary),
     rnn_mode="cudnn",
   )
-  run = Run(
-    model="small",
-    seed=1,
-    dtype="float32",
-    config=config,
-    data_sha256=corpus.sha256,
-    vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
+  run = Run.on_corpus(
+    corpus, model="small", seed=1, dtype="float32", config=config
   )
   with run_folder.RunFolder(str(folder), run, corpus.vocabulary) as opened:
     return ptb_word_lm.train(run, corpus, opened, stop=stop)

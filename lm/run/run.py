@@ -37,6 +37,17 @@ class Run:
     default=None, metadata={"may_change": True}
   )
 
+  @classmethod
+  def on_corpus(cls, corpus, **others):
+    """Returns the run on a reader.Corpus, with these other fields."""
+    return cls(
+      data_sha256=corpus.sha256,
+      vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
+      preparation=corpus.preparation,
+      unknown_word=corpus.unknown,
+      **others,
+    )
+
   def to_json(self):
     """Returns the run as a dictionary of values that JSON can hold.
 
