@@ -28,7 +28,7 @@ from lm.base import command, device, tf1
 from lm.base.command import tell
 from lm.base.signals import StopRequest
 from lm.model import choices, network, softmax
-from lm.model.config import SIZES, check_sizes_kept, parse
+from lm.model.config import SIZES, check_sizes_kept, fields, parse
 from lm.model.gradients import gradients_of, with_distinct_rows
 from lm.model.random_draws import dropout_masks, uniform_initializer
 from lm.run import checkpoints, run_folder, trained
@@ -439,8 +439,7 @@ def define_flags(define):
 
 def advice_for(flag):
   """Returns a sentence for a hyper-parameter that was given as a flag."""
-  fields = [field.name for field in dataclasses.fields(configs.Config)]
-  return f"Give --hparams={flag}=VALUE." if flag in fields else None
+  return f"Give --hparams={flag}=VALUE." if flag in fields() else None
 
 
 @command.entry_point(

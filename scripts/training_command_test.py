@@ -264,6 +264,9 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
     (["--data_path="], "--data_path is missing: .*download_ptb.sh"),
     (["--hparams=batch_size=100"],
      "ptb.valid.txt: too few words for a batch: .*Make batch_size or "),
+    (["--hparams=batch_size=100", "--hparams=num_steps=30"],  # Both count.
+     r"ptb.valid.txt: too few words .* \(num_steps \+ 1\) = 100 x 31 are need"),
+    (["--hparams=seed=1", "--hparams=batch_size=2"], "'seed' is not a field; "),
     (["--save_path=/etc/hostname"], "--save_path=.* is not a folder. Name a "),
     (["--save_path=/proc/run"],
      "Cannot make the folder of --save_path=/proc/run: No such file or direc"),
