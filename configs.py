@@ -2,8 +2,8 @@
 
 Small, medium and large are the three models of Zaremba et al. 2014 (section
 4.1): the non-regularized, medium regularized and large regularized LSTM. Test
-is a toy for trying out code in a second. lm/model/config.py has the meaning of
-each hyper-parameter, and those that the tutorial lacks.
+is a toy for trying out code in a second. lm/model/config.py explains each
+hyper-parameter, including those that the tutorial did not have.
 """
 
 from lm.model import rnn_modes
@@ -64,7 +64,7 @@ class LargeConfig(Config):
 
 
 class TestConfig(Config):
-  """One layer of 2 units for one epoch: learns nothing, but ends soon."""
+  """One layer of 2 units for one epoch: ends soon, but learns nothing."""
 
   init_scale = 0.1
   learning_rate = 1.0

@@ -27,8 +27,8 @@ def test_values_are_the_tutorials(name):
 def test_values_are_attributes_of_the_class(name):
   config = configs.CONFIGS[name]
   names = [field.name for field in dataclasses.fields(configs.Config)]
-  found = tuple(getattr(config, name) for name in names)
-  assert found == dataclasses.astuple(config())
+  values = tuple(getattr(config, name) for name in names)
+  assert values == dataclasses.astuple(config())
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,16 @@ OLD_RUN = _TESTDATA / "old_run"  # A run on the same text, stopped in epoch 2.
 
 
 def pytest_configure():
-  """Sets what holds for the tests and the processes that they start.
+  """Prepares the tests and the processes that they start.
 
-  Signals are handled as usual. A shell makes its background jobs ignore SIGINT,
-  as in `scripts/test.sh &`; nohup makes a process ignore SIGHUP.
+  Signals have their usual effects: a shell makes background jobs ignore SIGINT,
+  as in `scripts/test.sh &`, and nohup makes a process ignore SIGHUP.
   """
   signal.signal(signal.SIGINT, signal.default_int_handler)
   signal.signal(signal.SIGHUP, signal.SIG_DFL)
   if shutil.which("nvidia-smi"):
-    # Many tests compare bits. On GPUs these repeat only if asked to. And older
-    # versions of this project would take the whole memory of the GPU.
+    # Many tests compare bits, which repeat on GPUs only if asked to. And old
+    # versions of this project would allocate the whole memory of the GPU.
     os.environ.setdefault("TF_DETERMINISTIC_OPS", "1")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
@@ -39,7 +39,7 @@ def ptb_data():
 
 @pytest.fixture
 def gpu():
-  """Skips the test where TensorFlow has no GPU."""
+  """Skips the test if TensorFlow has no GPU."""
   from lm.base import device
 
   if not device.has_gpu():
@@ -48,9 +48,9 @@ def gpu():
 
 @pytest.fixture
 def on_cpu(monkeypatch):
-  """Lets commands train as without a GPU.
+  """Lets commands train as if there were no GPU.
 
-  Other processes have none. In this process the choices are those of a CPU.
+  Other processes do not see one. This process makes the choices of a CPU.
   """
   monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")  # For other processes.
   monkeypatch.setattr("lm.base.device.has_gpu", lambda: False)
@@ -70,7 +70,7 @@ def cudnn(monkeypatch):
 def pretend_gpus(monkeypatch):
   """A function: lets TensorFlow list GPUs of these compute capabilities.
 
-  What is placed on them is computed by the CPU. For tests in this process only.
+  The CPU computes their operations. Other processes do not see these GPUs.
   """
   from lm.base import tf1
 
@@ -90,7 +90,7 @@ def pretend_gpus(monkeypatch):
 
 @pytest.fixture
 def some_gpu(cudnn, pretend_gpus):
-  """A GPU; where there is none, TensorFlow seems to have one."""
+  """A GPU, or the CPU in its place."""
   from lm.base import device
 
   if not device.has_gpu():
@@ -98,7 +98,7 @@ def some_gpu(cudnn, pretend_gpus):
 
 
 def call_main(module, *args):
-  """Runs a command in this process, which is faster than a process of its own.
+  """Runs a command in this process, which is faster than starting another.
 
   Args:
     module: the name of the command's module.

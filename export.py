@@ -1,17 +1,17 @@
-"""Writes a trained model as a SavedModel, which needs nothing but TensorFlow.
+"""Exports a trained model as a SavedModel, which needs only TensorFlow.
 
   python export.py --run=runs/small --export_dir=exported/small
 
-It has two signatures, which take words as strings. A text starts from states of
-zeros and the word <eos>. Log-probabilities are in nats.
+It has two signatures. Words are strings. A text starts from states of zeros and
+the word <eos>. Log-probabilities are in nats.
 
 next_word   words string [B], the last word of each text
             state float32 [B, L, 2, H], the state before that word
-         -> log_probs float32 [B, V], for the word that follows; word number i
-            is line i of assets/vocabulary.txt, counted from 0
-            state, the state after that word
+         -> log_probs float32 [B, V], of the next word; column i is for the word
+            in line i of assets/vocabulary.txt, counted from 0
+            state, the state after the last word
 score       words string [B, T], sentences, padded with any words
-            lengths int32 [B], the number of words in each sentence
+            lengths int32 [B], the number of words of each sentence
          -> log_probs float32 [B, T + 1], of each word and then of <eos>; 0 in
             the padding
             log_prob float32 [B], of the sentence with its <eos>
@@ -58,9 +58,15 @@ def main(args):
 
 
 def export(models, folder):
-  """Writes a list of trained.Trained as a SavedModel to an empty folder.
+  """Writes models as one SavedModel.
 
-  Returns its signatures' names: not "score" if the vocabulary has no <eos>.
+  Args:
+    models: a list of trained.Trained.
+    folder: the path of an empty folder.
+
+  Returns:
+    The names of the signatures. Without <eos> in the vocabulary, "score" is not
+    among them.
 
   Raises:
     InputError: if a model is damaged.
@@ -78,9 +84,9 @@ def export(models, folder):
     if EOS in vocabulary:
       signatures["score"] = _score(models, ids_of, vocabulary.index(EOS))
     if models[0].preparation is not None:
-      about = {"preparation": dataclasses.asdict(models[0].preparation)}
+      choices = {"preparation": dataclasses.asdict(models[0].preparation)}
       path = os.path.join(assets, preparation.FILE_NAME)
-      files.write_file(path, json.dumps(about, indent=2) + "\n")
+      files.write_file(path, json.dumps(choices, indent=2) + "\n")
       tf1.add_to_collection(tf1.GraphKeys.ASSET_FILEPATHS, tf1.constant(path))
     language_model.restore(models, session)
     try:
@@ -115,8 +121,8 @@ def _add_vocabulary(vocabulary, unknown, folder):
 
   def ids_of(words):
     ids = tf1.cast(table.lookup(words), tf1.int32)
-    known = tf1.debugging.assert_non_negative(ids, message=message)
-    with tf1.control_dependencies([known]):
+    are_known = tf1.debugging.assert_non_negative(ids, message=message)
+    with tf1.control_dependencies([are_known]):
       return tf1.identity(ids)
 
   return ids_of
@@ -126,8 +132,9 @@ def _next_word(models, ids_of):
   """Adds the prediction of a word; returns its signature."""
   words = tf1.placeholder(tf1.string, [None], "words")  # [B]
   zeros = language_model.zero_states(models, tf1.size(words))
-  form = "state_{}" if len(models) > 1 else "state"
-  names = [form.format(number) for number in range(len(models))]
+  names = [f"state_{number}" for number in range(len(models))]
+  if len(models) == 1:
+    names = ["state"]
   states = [
     tf1.placeholder(tf1.float32, [None, *zero.shape[1:]], name)
     for zero, name in zip(zeros, names, strict=True)
@@ -147,16 +154,13 @@ def _score(models, ids_of, eos):
   """Adds the scoring of sentences; returns its signature."""
   words = tf1.placeholder(tf1.string, [None, None], "sentences")  # [B, T]
   lengths = tf1.placeholder(tf1.int32, [None], "lengths")  # [B]
-  batch_size, most = tf1.shape(words)[0], tf1.shape(words)[1]
-  checks = [
-    tf1.debugging.assert_less_equal(
-      lengths, most, message="A length is larger than the words there are."
-    ),
-    tf1.debugging.assert_non_negative(lengths, message="A length is negative."),
-  ]
-  with tf1.control_dependencies(checks):
-    is_word = tf1.sequence_mask(lengths, most)  # [B, T]
-  # The padding is read as <eos>, and never counted.
+  batch_size, width = tf1.shape(words)[0], tf1.shape(words)[1]
+  fits = tf1.debugging.assert_less_equal(
+    lengths, width, message="A length is larger than the number of words."
+  )
+  with tf1.control_dependencies([fits]):
+    is_word = tf1.sequence_mask(lengths, width)  # [B, T]
+  # The padding is read as <eos>, which is known, and does not count.
   ids = ids_of(tf1.where_v2(is_word, words, EOS))  # [B, T]
   ends = tf1.fill([batch_size, 1], eos)  # [B, 1]
   heads, _ = language_model.add_models(
@@ -167,7 +171,7 @@ def _score(models, ids_of, eos):
   )
   targets = tf1.concat([ids, ends], axis=1)  # [B, T + 1]
   log_probs, _ = language_model.scores_of(heads, targets)  # [B, T + 1]
-  is_scored = tf1.sequence_mask(lengths + 1, most + 1)  # [B, T + 1]
+  is_scored = tf1.sequence_mask(lengths + 1, width + 1)  # [B, T + 1]
   log_probs = tf1.where_v2(is_scored, log_probs, 0.0)
   log_prob = tf1.reduce_sum(log_probs, axis=1)  # [B]
   perplexity = tf1.exp(-log_prob / tf1.cast(lengths + 1, tf1.float32))  # [B]

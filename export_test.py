@@ -1,4 +1,4 @@
-"""Tests of `python export.py`, with TensorFlow alone to load what it wrote."""
+"""Tests of `python export.py`; only TensorFlow loads what it wrote."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from conftest import TF1_CHECKPOINT, TINY, call_main
 from lm.base import tf1
 from lm.text import preparation
 
-# Prints what a SavedModel says about sentences, and about their words one by
+# Prints the scores of a SavedModel for sentences, and for their words one by
 # one, in eager and in graph mode. With -I, Python finds nothing of the project.
 USER = """
 import json, sys
@@ -31,16 +31,16 @@ lengths = [len(s) for s in sentences]
 vocabulary = open(f"{folder}/assets/vocabulary.txt").read().split("\\n")[:-1]
 
 def results(call, shapes):
-  found = call("score", words=words, lengths=lengths)
+  result = call("score", words=words, lengths=lengths)
   states = {name: np.zeros([len(words), *shape[1:]], np.float32)
             for name, shape in shapes.items() if name != "words"}
-  found["next"] = []
+  result["next"] = []
   for column in [["<eos>"] * len(words), *zip(*words)]:
     column = [w if w in vocabulary else "<eos>" for w in column]
     outputs = call("next_word", words=column, **states)
     states = {name: outputs[name] for name in states}
-    found["next"].append(outputs["log_probs"])
-  return tf.nest.map_structure(lambda array: array.tolist(), found)
+    result["next"].append(outputs["log_probs"])
+  return tf.nest.map_structure(lambda array: array.tolist(), result)
 
 signatures = tf.saved_model.load(folder).signatures
 def in_eager_mode(name, **inputs):
@@ -52,10 +52,10 @@ print(json.dumps(results(in_eager_mode, shapes)))
 
 v1 = tf.compat.v1
 with v1.Graph().as_default(), v1.Session() as session:
-  about = v1.saved_model.load(session, ["serve"], folder).signature_def
+  signatures = v1.saved_model.load(session, ["serve"], folder).signature_def
   def in_graph_mode(name, **inputs):
-    feed = {about[name].inputs[n].name: v for n, v in inputs.items()}
-    outputs = about[name].outputs.items()
+    feed = {signatures[name].inputs[n].name: v for n, v in inputs.items()}
+    outputs = signatures[name].outputs.items()
     return session.run({n: tensor.name for n, tensor in outputs}, feed)
   print(json.dumps(results(in_graph_mode, shapes)))
 """
@@ -63,7 +63,7 @@ SENTENCES = [s.split() for s in ("w01 w02 w03 w04", "", "w10 w00", "w07")]
 
 
 def check(folder, models):
-  """Compares what the SavedModel says about SENTENCES with the models."""
+  """Compares the SavedModel's scores of SENTENCES with those of the models."""
   process = subprocess.run(
     [sys.executable, "-I", "-c", USER, str(folder), json.dumps(SENTENCES)],
     capture_output=True, text=True, cwd="/",
@@ -86,10 +86,10 @@ def check(folder, models):
     "next": following,
   }
   for mode in process.stdout.splitlines()[-2:]:
-    found = json.loads(mode)
-    assert found.keys() == expected.keys()
+    result = json.loads(mode)
+    assert result.keys() == expected.keys()
     for name, value in expected.items():
-      np.testing.assert_allclose(found[name], value, rtol=1e-5)
+      np.testing.assert_allclose(result[name], value, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_the_files(exported):
 
 
 def score(folder, words, lengths):
-  """Returns what the signature "score" says, loaded in this process."""
+  """Returns the outputs of the signature "score", loaded in this process."""
   signature = tf1.saved_model.load_v2(str(folder)).signatures["score"]
   return signature(words=tf1.constant(words), lengths=tf1.constant(lengths))
 
@@ -137,8 +137,7 @@ def score(folder, words, lengths):
   ("words", "length", "message"),
   [
     (["w01", "zzz"], 2, r"A word is unknown, and vocabulary\.txt has no <unk>"),
-    (["w01", "w02"], 3, "A length is larger than the words there are"),
-    (["w01", "w02"], -1, "A length is negative"),
+    (["w01", "w02"], 3, "A length is larger than the number of words"),
   ],
 )
 def test_wrong_sentences_are_refused(exported, words, length, message):

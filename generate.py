@@ -4,10 +4,9 @@
   python generate.py --run=runs/small --prefix="the company" --next_word
   python generate.py --run=runs/small --prefix_file=prefixes.txt --sentences
 
-The text continues the prefix, which is taken as the start of a sentence. Each
-word is drawn from the model's distribution, given all words before it. First
---no_unknown and --temperature change that distribution, then --top_k and
---top_p cut it off.
+The text continues the prefix, which is the start of a sentence. Each word is
+drawn from the model's distribution, given all words before it. --no_unknown and
+--temperature change that distribution before --top_k and --top_p cut it off.
 
 Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 """
@@ -28,7 +27,7 @@ from lm.base.command import InputError, refuse, tell
 from lm.base.files import open_text
 from lm.text.word_ids import EOS, decode
 
-_AT_ONCE = 100  # Prefixes that are read, and texts drawn, side by side.
+_BATCH = 100  # Prefixes that are read, or texts that are drawn, side by side.
 
 
 def define_flags(define):
@@ -38,14 +37,15 @@ def define_flags(define):
   integer, number = define.integer, define.float
   string, boolean = define.string, define.boolean
   string("prefix", "", "The words to start with.")
-  string("prefix_file", None, "A file with a prefix a line; - is stdin.")
-  integer("num_words", 100, "Words to draw, each <eos> included.", 1, 10**6)
+  string("prefix_file", None, "A file with a prefix on each line; - is stdin.")
+  integer("num_words", 100, "Words to draw, including each <eos>.", 1, 10**6)
   boolean("sentences", False, "End each text at the end of its sentence.")
   help_text = "The divisor of the log-probabilities: below 1, likely words "
-  help_text += "become likelier; 0 always takes the likeliest."
+  help_text += "become likelier; with 0, each word is the likeliest."
   number("temperature", 1.0, help_text)
   integer("top_k", None, "Draw from the k likeliest words.", 1)
-  number("top_p", None, "Draw from the fewest words of this probability.")
+  help_text = "Draw from the likeliest words that reach this probability."
+  number("top_p", None, help_text)
   boolean("no_unknown", False, "Never draw the word for unknown words.")
   integer("num_samples", 1, "Texts to draw for each prefix.", 1, 10**6)
   integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
@@ -72,24 +72,19 @@ def main(args):
     args.run, args.checkpoint, args.data_path, args.hparams
   )
   with language_model.LanguageModel(models, args.tokenize) as model:
-    if args.sentences and not model.knows(EOS):
+    if args.sentences and model.eos is None:
       raise InputError(f"The model knows no {EOS}: leave out --sentences.")
-    if args.no_unknown and model.vocabulary == [model.unknown]:
-      raise InputError("The model knows no other word: leave out --no_unknown.")
     prefixes = read_prefixes(model, lines, args.prefix_file is not None)
-    for first in range(0, len(prefixes), _AT_ONCE):
-      generate(model, prefixes[first : first + _AT_ONCE], first, args)
+    for first in range(0, len(prefixes), _BATCH):
+      generate(model, prefixes[first : first + _BATCH], first, args)
   return 0
 
 
 def read_lines(path):
   """Returns the lines of a UTF-8 file; "-" is standard input."""
   name = "Standard input" if path == "-" else f"--prefix_file={path}"
-  try:
-    with open_text(path) as file:
-      text = decode(file.read(), name)
-  except OSError as e:
-    raise InputError(f"{name} cannot be read: {e.strerror}.") from None
+  with open_text(path) as file:
+    text = decode(file.read(), name)
   if not text:
     raise InputError(f"{name} is empty: it must have a prefix on each line.")
   return text.removesuffix("\n").split("\n")
@@ -98,49 +93,63 @@ def read_lines(path):
 def read_prefixes(model, texts, are_lines):
   """Returns the ids of each prefix, and reports the unknown words.
 
-  Each newline ends a sentence. Raises InputError if no word of a prefix is left
-  to start from. If they are lines of a file, a blank line is an empty prefix.
+  Args:
+    model: a LanguageModel.
+    texts: the prefixes. A newline ends a sentence.
+    are_lines: whether the texts are the lines of a file. Then an empty prefix
+      must be a blank line: a line of unknown words is refused.
+
+  Raises:
+    InputError: if a prefix has no word to start from.
   """
-  has_eos = model.knows(EOS)
-  prefixes = [model.words_of(text.replace("\n", f" {EOS} ")) for text in texts]
-  if not has_eos:
-    prefixes = [[word for word in words if word != EOS] for words in prefixes]
-  for word in dict.fromkeys(w for words in prefixes for w in words):
-    if not model.knows(word):
-      left_out = model.id_of(word) is None
-      fate = "is left out" if left_out else f"reads as {model.unknown}"
-      tell(f"'{word}' is not in the vocabulary: it {fate}.")
-  found = [[i for i in map(model.id_of, p) if i is not None] for p in prefixes]
-  for number, ids in enumerate(found, 1):
-    if are_lines and not ids and (prefixes[number - 1] or not has_eos):
+  prefixes, unknown = [], {}
+  for number, text in enumerate(texts, 1):
+    words = model.words_of(text.replace("\n", f" {EOS} "))
+    if model.eos is None:
+      words = [word for word in words if word != EOS]
+    unknown.update((word, None) for word in words if not model.knows(word))
+    ids = [i for i in map(model.id_of, words) if i is not None]
+    if not ids and are_lines and (words or model.eos is None):
       raise InputError(f"Line {number} of --prefix_file has no known word.")
-  if not any(found) and not has_eos:
-    raise InputError(
-      f"The model knows no {EOS} to start a sentence from: give a --prefix "
-      "with a word that it knows."
-    )
-  return found
+    if not ids and model.eos is None:
+      raise InputError(
+        f"The model knows no {EOS} to start a sentence from: give a --prefix "
+        "with a word that it knows."
+      )
+    prefixes.append(ids)
+  for word in unknown:
+    left_out = model.id_of(word) is None
+    fate = "is left out" if left_out else f"reads as {model.unknown}"
+    tell(f"'{word}' is not in the vocabulary: it {fate}.")
+  return prefixes
 
 
 def read(model, prefixes):
-  """Reads prefixes side by side, after <eos> if the model knows it.
+  """Reads B prefixes side by side, after <eos> if the model knows it.
 
   Returns (log_probs, states) of the next words, as `LanguageModel.next_words`.
   """
-  eos = [model.id_of(EOS)] if model.knows(EOS) else []
-  starts = [eos + ids for ids in prefixes]
-  log_probs, states = model.next_words([ids[0] for ids in starts])
-  for i in range(1, max(map(len, starts))):
-    rows = [row for row, ids in enumerate(starts) if i < len(ids)]
-    ids = [starts[row][i] for row in rows]
-    log_probs[rows], found = model.next_words(ids, [s[rows] for s in states])
-    for state, new in zip(states, found, strict=True):
-      state[rows] = new
+  eos = [] if model.eos is None else [model.eos]
+  texts = [eos + ids for ids in prefixes]
+  log_probs, states = model.next_words([ids[0] for ids in texts])
+  for i in range(1, max(map(len, texts))):
+    rows = [row for row, ids in enumerate(texts) if i < len(ids)]
+    ids = [texts[row][i] for row in rows]
+    log_probs[rows], changed = model.next_words(ids, [s[rows] for s in states])
+    for state, new_rows in zip(states, changed, strict=True):
+      state[rows] = new_rows
   return log_probs, states
 
 
 def generate(model, prefixes, first, args):
-  """Prints what the flags ask for; `first` prefixes came before these."""
+  """Prints the texts, or the next words, of some prefixes.
+
+  Args:
+    model: a LanguageModel.
+    prefixes: lists of ids.
+    first: how many prefixes came before these.
+    args: the flags.
+  """
   log_probs, states = read(model, prefixes)
   change = {n: args[n].value for n in ("temperature", "top_k", "top_p")}
   change["without"] = model.id_of(model.unknown) if args.no_unknown else None
@@ -149,10 +158,10 @@ def generate(model, prefixes, first, args):
       print_heading(args, number, 0)
       show_next_word(model.vocabulary, distribution(row, **change))
     return
-  last = model.id_of(EOS) if args.sentences else None
+  last = model.eos if args.sentences else None
   size = len(prefixes) * args.num_samples
-  for begin in range(0, size, _AT_ONCE):
-    texts = np.arange(begin, min(begin + _AT_ONCE, size))
+  for begin in range(0, size, _BATCH):
+    texts = np.arange(begin, min(begin + _BATCH, size))
     rows, numbers = np.divmod(texts, args.num_samples)
     start = log_probs[rows], [state[rows] for state in states]
     drawn = draw_texts(
@@ -165,7 +174,7 @@ def generate(model, prefixes, first, args):
 
 
 def print_heading(args, prefix, number):
-  """Prints which prefix and which sample follows, unless there is only one."""
+  """Prints the numbers of the prefix and of the sample that follow, if any."""
   parts = [f"prefix {prefix + 1}"] * (args.prefix_file is not None)
   parts += [f"sample {number + 1}"] * (args.num_samples > 1)
   if parts:
@@ -178,11 +187,11 @@ def draw_texts(model, start, num_words, seed, numbers, change, last=None):
   Args:
     model: a LanguageModel.
     start: (log_probs, states) of the first words, from `read`.
-    num_words: the length of each text.
-    seed: an integer. With the start and the text's number it decides the text.
+    num_words: the largest length of a text.
+    seed: an integer. Seed, start and number determine a text.
     numbers: the numbers of the texts, B integers.
     change: the keyword arguments of `distribution`.
-    last: the id that ends a text before it has num_words; None for no id.
+    last: the id that ends a text early; None for no id.
 
   Returns:
     B lists of ids.
@@ -191,7 +200,7 @@ def draw_texts(model, start, num_words, seed, numbers, change, last=None):
   bits = [np.random.PCG64([seed, number]) for number in numbers]
   log_probs, states = start
   texts = [[] for _ in numbers]
-  unended = texts  # Those that the rows of log_probs and states are of.
+  unended = texts  # The texts of the rows of log_probs and states.
   for i in range(num_words):
     if i:
       rows = [row for row, text in enumerate(unended) if text[-1] != last]
@@ -216,8 +225,8 @@ def distribution(
     log_probs: [V], in nats.
     temperature: the divisor of log_probs; 0 keeps only the likeliest word.
     top_k: how many of the likeliest words to keep; None for all.
-    top_p: the probability that the words to keep must have together: of those
-      kept by top_k the fewest, likeliest first; None for all.
+    top_p: the smallest probability that the words to keep, likeliest first,
+      have together, among those that top_k keeps; None for all.
     without: the id of a word that gets no probability; None for no word.
   """
   log_probs = np.array(log_probs, float)
@@ -235,42 +244,26 @@ def distribution(
   return _cut(probs, top_k, top_p)
 
 
+def _cut(probs, top_k, top_p):
+  """Keeps only the likeliest words; of equally likely ones the first."""
+  count = len(probs) if top_k is None else min(top_k, len(probs))
+  ordered = np.zeros_like(probs)  # The probabilities to keep, largest first.
+  ordered[:count] = np.sort(np.partition(probs, -count)[-count:])[::-1]
+  if top_p is not None:
+    total = 1 if top_k is None else ordered.sum()
+    shares = ordered[:count] / total
+    before = np.cumsum(shares) - shares  # The sum of all likelier words.
+    count = np.count_nonzero(before < top_p)
+  least = ordered[count - 1]
+  is_kept = probs > least
+  ties = np.flatnonzero(probs == least)
+  is_kept[ties[: count - np.count_nonzero(is_kept)]] = True
+  return _normalized(np.where(is_kept, probs, 0))
+
+
 def _normalized(probs):
   """Divides probabilities by their sum."""
   return probs / probs.sum()
-
-
-def _cut(probs, top_k, top_p):
-  """Keeps only the likeliest words; of equally likely ones the first."""
-  # Sorting all of them takes long. For top_p, 1,000 are often enough.
-  ordered = _largest(probs, top_k or 1000)
-  count = len(ordered)  # How many to keep.
-  if top_p is not None:
-    # The zeros make the rounding independent of how many were sorted.
-    zeros = (0, len(probs) - count)
-    total = 1 if top_k is None else np.pad(ordered, zeros).sum()
-    count = _number_reaching(top_p, ordered / total)
-  if top_k is None and count == len(ordered):
-    ordered = _largest(probs, len(probs))
-    count = _number_reaching(top_p, ordered)
-  kept = probs >= ordered[count - 1]
-  if surplus := np.count_nonzero(kept) - count:
-    kept[np.flatnonzero(probs == ordered[count - 1])[-surplus:]] = False
-  probs[~kept] = 0
-  return _normalized(probs)
-
-
-def _largest(probs, count):
-  """Returns the `count` largest probabilities, the largest first."""
-  if count < len(probs):
-    probs = np.partition(probs, -count)[-count:]
-  return np.sort(probs)[::-1]
-
-
-def _number_reaching(top_p, ordered):
-  """Returns how many probabilities, the largest first, reach top_p."""
-  before = np.cumsum(ordered) - ordered
-  return np.count_nonzero(before < top_p)
 
 
 def draw_word(probs, uniform):

@@ -26,6 +26,8 @@ from lm.model.config import parse
 from lm.run import checkpoints, trained
 from lm.text import tokenize_ptb
 from lm.text.preparation import Preparation
+from lm.text.word_ids import EOS
+from lm.training import stream
 
 # Words that are scored at a time.
 _MOST_WORDS = 1600
@@ -33,8 +35,6 @@ _MOST_WORDS = 1600
 _MOST_ROWS = 64
 # The words of a piece of a stream.
 _LEAST_WORDS = 500
-# How much two states may differ that count as one, relatively and absolutely.
-_SAME_STATE = (1e-5, 1e-5)
 
 
 class ModelError(InputError, ValueError):
@@ -82,7 +82,7 @@ def define_tokenize(define):
 
 
 def find(run, checkpoint, data_path, hparams=()):
-  """Finds the models that the flags of these names ask for.
+  """Loads the models that the flags of these names ask for.
 
   `run` is a list of folders, or of texts with commas between folders.
 
@@ -93,49 +93,55 @@ def find(run, checkpoint, data_path, hparams=()):
     InputError: if a model is missing or damaged, if the models differ in
       vocabulary or preparation, or if the values do not go together.
   """
-  if run is None:
-    if checkpoint is None or data_path is None:
-      raise ModelError(
-        "Name the folder of a trained run, --run; or a --checkpoint and, as "
-        "--data_path, the folder with the ptb.train.txt that it was trained on."
-      )
-    changes = parse(hparams, ["forget_bias"])
-    small = configs.SmallConfig()
-    return _checked(
-      [trained.of_checkpoint(checkpoint, data_path, small, changes)]
+  folders = [None]  # For a checkpoint alone.
+  if run is not None:
+    folders = _folders_in(run)
+    for flag, value in (("data_path", data_path), ("hparams", hparams)):
+      if value:
+        raise ModelError(
+          f"--run has its own --{flag}: leave out --{flag}, or leave out --run."
+        )
+  elif checkpoint is None or data_path is None:
+    raise ModelError(
+      "Name the folder of a trained run, --run; or a --checkpoint and, as "
+      "--data_path, the folder with the ptb.train.txt that it was trained on."
     )
-  run = [folder for text in run for folder in _folders_in(text)]
-  if not run or not all(run):
-    raise ModelError("--run has an empty name: name folders of trained runs.")
-  if len(set(map(os.path.realpath, run))) < len(run):
-    raise ModelError("--run names a folder twice: leave it out once.")
-  for flag, value in (("data_path", data_path), ("hparams", hparams)):
-    if value:
-      raise ModelError(
-        f"--run has its own --{flag}: leave out --{flag}, or leave out --run."
-      )
-  models = [trained.of_run(folder, checkpoint) for folder in run]
-  for folder, model in zip(run, models, strict=True):
+  options = {
+    "data_path": data_path,
+    "config": configs.SmallConfig(),
+    "changes": parse(hparams, ["forget_bias"]),
+  }
+  models = [
+    trained.load(folder, checkpoint, "--run", **options) for folder in folders
+  ]
+  for folder, model in zip(folders, models, strict=True):
     for name in ("vocabulary", "preparation", "unknown"):
       if getattr(model, name) != getattr(models[0], name):
         raise ModelError(
-          f"{run[0]} and {folder} differ in the {name} of their training "
+          f"{folders[0]} and {folder} differ in the {name} of their training "
           "texts: their probabilities cannot be averaged."
         )
-  return _checked(models)
-
-
-def _folders_in(text):
-  """Splits a text at its commas, unless it is the name of a folder."""
-  return [text] if os.path.isdir(text) else map(str.strip, text.split(","))
-
-
-def _checked(models):
-  """Returns the models; raises FlagError if they certainly do not fit."""
-  words = softmax.most_rows(len(models[0].vocabulary))
+  words = softmax.max_rows(len(models[0].vocabulary))
   advice = "Use a machine with more memory, or fewer runs."
   device.check_memory([model.config for model in models], words, advice)
   return models
+
+
+def _folders_in(texts):
+  """Returns the folders in the texts of --run, which commas separate.
+
+  A comma in the name of an existing folder separates nothing. Raises ModelError
+  if a name is empty, or names a folder again.
+  """
+  folders = []
+  for text in texts:
+    is_folder = os.path.isdir(text)
+    folders += [text] if is_folder else map(str.strip, text.split(","))
+  if not folders or not all(folders):
+    raise ModelError("--run has an empty name: name folders of trained runs.")
+  if len(set(map(os.path.realpath, folders))) < len(folders):
+    raise ModelError("--run names a folder twice: leave it out once.")
+  return folders
 
 
 def zero_states(models, batch_size):
@@ -288,7 +294,7 @@ class LanguageModel(contextlib.AbstractContextManager):
   def words_of(self, line):
     """Returns the words of a line, prepared as the training text was."""
     prepared = self._preparation
-    return prepared.words_of(line) if prepared else line.split()
+    return prepared.split(line) if prepared else line.split()
 
   @property
   def is_prepared(self):
@@ -308,6 +314,11 @@ class LanguageModel(contextlib.AbstractContextManager):
     """Returns whether the vocabulary has a word."""
     return word in self._word_to_id
 
+  @property
+  def eos(self):
+    """The id of <eos>; None if the vocabulary has none."""
+    return self._word_to_id.get(EOS)
+
   def score_lines(self, lines):
     """Predicts each word of a line from the words before it in the line.
 
@@ -322,9 +333,24 @@ class LanguageModel(contextlib.AbstractContextManager):
     for begin in range(0, len(lines), _MOST_ROWS):
       # Of similar length: little padding.
       batch = order[begin : begin + _MOST_ROWS]
-      found, _ = self._score([lines[i] for i in batch], None)
-      scores.update(zip(batch, found, strict=True))
+      batch_scores = self._score_side_by_side([lines[i] for i in batch])
+      scores.update(zip(batch, batch_scores, strict=True))
     return [scores[i] for i in range(len(lines))]
+
+  def _score_side_by_side(self, lines):
+    """Scores few lines; returns a list of (log_probs, ranks)."""
+    width = _most_steps(len(lines))
+    ids = np.array([*itertools.zip_longest(*lines, fillvalue=0)]).T  # [B, T+1]
+    lengths = np.array([len(line) - 1 for line in lines])
+    scores, states = [], None
+    for begin in range(0, ids.shape[1] - 1, width):
+      piece = ids[:, begin : begin + width + 1]
+      is_read = np.clip(lengths - begin, 0, width)
+      values, states = self._score(piece[:, :-1], piece[:, 1:], is_read, states)
+      scores.append(values)
+    log_probs, ranks = np.concatenate(scores, axis=2)  # Each float64 [B, T].
+    rows = zip(log_probs, ranks.astype(int), lengths, strict=True)
+    return [(p[:length], r[:length]) for p, r, length in rows]
 
   def score_stream(self, ids, states=None):
     """Predicts each word of a stream, at least one id, from all before it.
@@ -335,70 +361,46 @@ class LanguageModel(contextlib.AbstractContextManager):
       (log_probs, ranks, states): arrays as `score_lines` returns them, and the
       states before the last id, from which the stream continues.
     """
-    if len(ids) == 1:
+    count = len(ids) - 1
+    if count == 0:
       return np.zeros(0), np.zeros(0, int), states
-    length = max(-(-len(ids) // _MOST_ROWS), _LEAST_WORDS)
-    pieces = [ids[i : i + length + 1] for i in range(0, len(ids) - 1, length)]
-    scores, ends = self._score(pieces, self._starts_of(pieces, states))
-    log_probs, ranks = (np.concatenate(x) for x in zip(*scores, strict=True))
-    return log_probs, ranks, [end[-1:] for end in ends]
+    pieces = min(math.ceil(count / _LEAST_WORDS), _MOST_ROWS)
+    x, y, is_real = stream.cut(ids, pieces, min(_most_steps(pieces), count))
+    lengths = is_real.sum(axis=2)  # [steps, B]
+    used = is_real[0, :, 0].sum()  # The pieces that have a word to predict.
+    scores = [None] * len(x)
 
-  def _starts_of(self, pieces, states):
-    """Returns the states [B, L, 2, H] before each of B pieces of a stream.
+    def starts_of(ends):
+      size = {self._lengths: lengths[0]}
+      starts = self._session.run(self._states, size)  # Zeros.
+      for number, start in enumerate(starts):
+        if states is not None:
+          start[:1] = states[number]
+        if ends is not None:
+          start[1:] = ends[number][:-1]
+      return starts
 
-    They are read from zeros at first. A piece is read again from the state that
-    the piece before it ended with, until no state changes. An LSTM forgets, so
-    that few pieces change twice. It may never forget: then the n-th reading is
-    the last one of the n-th piece.
+    def read(step, state):
+      scores[step], state = self._score(x[step], y[step], lengths[step], state)
+      return state
 
-    `states` are those before the first piece; None for zeros.
-    """
-    if len(pieces) == 1:
-      return states
-    size = {self._lengths: np.zeros(len(pieces), np.int32)}
-    starts = self._session.run(self._states, size)
-    if states is not None:
-      for start, state in zip(starts, states, strict=True):
-        start[0] = state[0]
-    changed = np.arange(len(pieces) - 1)  # Nothing starts after the last.
-    while changed.size:
-      lines = [pieces[i] for i in changed]
-      _, ends = self._read((), lines, [start[changed] for start in starts], 500)
-      following = changed + 1
-      is_same = np.full(len(following), True)
-      for start, end in zip(starts, ends, strict=True):
-        close = np.isclose(start[following], end, *_SAME_STATE)
-        is_same &= close.all(axis=(1, 2, 3))
-        start[following] = end
-      changed = following[~is_same & (following < len(pieces) - 1)]
-    return starts
+    def is_same(ends, others):
+      return all(
+        stream.are_close(end[:used], other[:used])
+        for end, other in zip(ends, others, strict=True)
+      )
 
-  def _score(self, lines, states):
-    """Scores lines side by side; returns a list of scores and the states."""
-    width = min(max(_MOST_WORDS // len(lines), 1), 500)
-    found, states = self._read(self._scores, lines, states, width)
-    log_probs, ranks = np.concatenate(found, axis=2)  # Each float64 [B, T].
-    lengths = [len(line) - 1 for line in lines]
-    rows = zip(log_probs, ranks.astype(int), lengths, strict=True)
-    return [(p[:length], r[:length]) for p, r, length in rows], states
+    ends = stream.read_side_by_side(read, starts_of, is_same, len(x), used)
+    log_probs, ranks = (
+      np.concatenate(values, axis=1).ravel()[:count]
+      for values in zip(*scores, strict=True)
+    )
+    return log_probs, ranks, [end[used - 1 : used] for end in ends]
 
-  def _read(self, fetches, lines, states, width):
-    """Reads lines side by side, at most `width` words of each at a time.
-
-    Returns the values of each time, a list, and the states afterwards.
-    """
-    ids = np.array([*itertools.zip_longest(*lines, fillvalue=0)])  # [T + 1, B]
-    lengths = np.array([len(line) - 1 for line in lines])
-    found = []
-    for begin in range(0, len(ids) - 1, width):
-      feed = {
-        self._ids: ids[:-1][begin : begin + width].T,
-        self._targets: ids[1:][begin : begin + width].T,
-        self._lengths: np.clip(lengths - begin, 0, width),
-      }
-      values, states = self._run(fetches, feed, states)
-      found.append(values)
-    return found, states
+  def _score(self, ids, targets, lengths, states):
+    """Scores the targets, [B, T]; returns ((log_probs, ranks), states)."""
+    feed = {self._ids: ids, self._targets: targets, self._lengths: lengths}
+    return self._run(self._scores, feed, states)
 
   def next_words(self, ids, states=None):
     """Reads one more word of each text, B ids.
@@ -420,6 +422,11 @@ class LanguageModel(contextlib.AbstractContextManager):
     found, states = self._session.run((fetches, self._new_states), feed)
     _check_finite(found)
     return found, states
+
+
+def _most_steps(rows):
+  """Returns how many words of each of the rows are scored at a time."""
+  return min(max(_MOST_WORDS // rows, 1), 500)
 
 
 def _check_finite(values):

@@ -31,7 +31,7 @@ from lm.model import choices, network, softmax
 from lm.model.config import SIZES, check_sizes_kept, fields, parse
 from lm.model.gradients import gradients_of, with_distinct_rows
 from lm.model.random_draws import dropout_masks, uniform_initializer
-from lm.run import checkpoints, run_folder, trained
+from lm.run import checkpoints, trained
 from lm.run.run import Run
 from lm.training import training_flags
 from lm.training.perplexity import DivergedError, perplexity_of, state_feed
@@ -73,7 +73,7 @@ class PTBInput:
     )
     self.rows = rows
     with tf1.name_scope(name, "PTBInput"):
-      self.index = reader.next_of(self.epoch_size)
+      self.index = reader.next_index(self.epoch_size)
       self.input_data, self.targets = reader.batch_at(
         self.index, data, self.batch_size, self.num_steps, rows
       )
@@ -302,7 +302,7 @@ def train(run, corpus, folder, *, stop=False, workers=ALONE):
         checkpoints.restore_variables(session, run.init_checkpoint)
       shape = [config.num_layers, 2, config.batch_size, config.hidden_size]
       progress = folder.restore(session, shape)
-      while not config.ends_after(progress.perplexities("valid")):
+      while not config.ends_after(progress.valid_perplexities):
         if stop:
           where = f"before epoch {progress.epoch}"
           if progress.step:
@@ -313,7 +313,7 @@ def train(run, corpus, folder, *, stop=False, workers=ALONE):
           session, models, config, progress, folder, stop, workers
         ):
           return None
-      best = checkpoints.best_of(progress.epochs)
+      best = checkpoints.best_epoch(progress.epochs)
       if len(progress.epochs) < config.max_max_epoch:
         tell(
           f"No better valid perplexity since epoch {best['epoch']}: "
@@ -458,52 +458,49 @@ def run_training(args):
   addresses, index = workers_in(os.environ.get("TF_CONFIG"))
   training_flags.refuse_for_training(args, len(addresses))
   device.prepare(args.num_gpus, len(addresses), args.deterministic)
-  source = find_source(args)
+  source = load_source(args)
   config, corpus = read_input(args, source)
   config.check_samples(len(addresses))
   options = {"wait": args.wait_for_workers, "fp16": args.exchange_fp16}
   workers = find_workers(addresses, index, config.batch_size, **options)
-  with workers, workers.output():
-    # What the run in the folder has. Only worker 0 may know the folder.
-    first = run_folder.run_in(args.save_path)
-    kept = workers.of_all(first and [first.config.rnn_mode, first.dtype])[0]
-    run = choose_run(args, config, corpus, source, kept)
-    # The checkpoint may differ: worker 0's run may have begun already.
+  with (
+    workers,
+    workers.output(),
+    workers.open_folder(args.save_path, args.checkpoint_minutes) as folder,
+  ):
+    run = choose_run(args, config, corpus, source, folder.begun)
+    # Only worker 0 may know that its run has begun from the source already.
     workers.check_alike({**run.to_json(), "init_checkpoint": None})
-    folder = run_folder.NoRunFolder()
-    if args.save_path is not None and index == 0:
-      folder = run_folder.RunFolder(
-        args.save_path, run, corpus.vocabulary, args.checkpoint_minutes
-      )
-    with folder, StopRequest() as own_stop:
-      folder, stop = workers.share(folder), workers.any_of(own_stop)
-      if folder.result:
-        report_result(args.save_path, folder.result)
-      else:
-        report_start(run, len(corpus.train), workers.size)
-        if run.init_checkpoint:
-          report_source(source, run)
+    folder.claim(run, corpus.vocabulary)
+    if folder.result:
+      report_result(args.save_path, folder.result)
+    else:
+      report_start(run, len(corpus.train), workers.size)
+      if run.init_checkpoint:
+        report_source(source, run)
+      with StopRequest() as own_stop:
+        stop = workers.agree_on(own_stop)
         result = train(run, corpus, folder, stop=stop, workers=workers)
-        if result is None:
-          return 128 + stop.signum
-        if index == 0:
-          report_best(result, args.save_path)
+      if result is None:
+        return 128 + stop.signum
+      if index == 0:
+        report_best(result, args.save_path)
     if corpus.best_perplexity is not None:
       print(f"Best reachable test perplexity: {corpus.best_perplexity:.3f}")
   return 0
 
 
-def find_source(args):
-  """Returns the Trained that the flags say to start from, if any."""
+def load_source(args):
+  """Returns the Trained from which --init_from says to start, if any."""
   if args.init_from is None:
     return None
-  return trained.find_source(
+  return trained.load_source(
     args.init_from,
     args.checkpoint,
-    args.init_data_path or args.data_path,
-    configs.CONFIGS[args.model](),
-    parse(args.hparams),
     args.save_path,
+    data_path=args.init_data_path or args.data_path,
+    config=configs.CONFIGS[args.model](),
+    changes=parse(args.hparams),
   )
 
 
@@ -531,19 +528,20 @@ def read_input(args, source):
   return config, corpus
 
 
-def choose_run(args, config, corpus, source, kept):
+def choose_run(args, config, corpus, source, begun):
   """Returns the Run that the flags ask for, on this machine.
 
-  `kept` has the rnn_mode and the dtype of the run that is resumed, if any. This
-  loads TensorFlow, which bad input need not wait for.
+  It keeps the rnn_mode and the 16 bits of `begun`, the Run to resume, unless
+  that is None. This loads TensorFlow, which bad input need not wait for.
   """
-  rnn_mode, dtype = kept or (None, None)
-  rnn_mode = args.rnn_mode or rnn_mode or choices.fastest_mode(config)
+  rnn_mode = args.rnn_mode or (begun and begun.config.rnn_mode)
+  rnn_mode = rnn_mode or choices.fastest_mode(config)
+  dtype = begun and begun.dtype
   return Run.on_corpus(
     corpus,
     model=args.model,
     seed=args.seed,
-    dtype=choices.type_of(args.use_fp16, args.tf32, rnn_mode, dtype),
+    dtype=choices.choose_type(args.use_fp16, args.tf32, rnn_mode, dtype),
     config=dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode)),
     exchange_fp16=args.exchange_fp16,
     vocab_limit=args.vocab_size,
@@ -557,7 +555,7 @@ def run_evaluation(args):
   training_flags.refuse_for_evaluation(args)
   refuse_workers("--evaluate")
   device.prepare(args.num_gpus)
-  model, config = find_model(args)
+  model, config = load_model(args)
   corpus = reader.read_corpus(
     args.data_path,
     args.unknown_word or model.unknown,
@@ -568,8 +566,7 @@ def run_evaluation(args):
   if corpus.preparation != model.preparation:
     tell(
       "The texts in --data_path were not prepared as the model's training text "
-      "was: the perplexities are those of the texts as they are. score.py "
-      "prepares a raw text itself."
+      "was. They are read as they are; score.py prepares a raw text itself."
     )
   check_sizes(config, corpus)
   rnn_mode = args.rnn_mode or choices.usable_mode(config.rnn_mode)
@@ -578,28 +575,30 @@ def run_evaluation(args):
   return 0
 
 
-def find_model(args):
+def load_model(args):
   """Returns the Trained that the flags say to evaluate, and its Config."""
-  if args.save_path is not None:
-    model = trained.of_run(args.save_path, args.checkpoint, "--save_path")
-    return model, model.config
-  if args.checkpoint in (None, "", "best", "last"):
+  is_alone = args.save_path is None
+  if is_alone and args.checkpoint in (None, "", "best", "last"):
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
-  names = ("batch_size", "num_steps", "forget_bias")
-  changes = parse(args.hparams, names)
-  model = trained.of_checkpoint(
+  changes = parse(args.hparams, ("batch_size", "num_steps", "forget_bias"))
+  model = trained.load(
+    args.save_path,
     args.checkpoint,
-    args.data_path,
-    configs.CONFIGS[args.model](),
-    changes,
+    "--save_path",
+    data_path=args.data_path,
+    config=configs.CONFIGS[args.model](),
+    changes=changes,
     vocab_size=args.vocab_size,
     cache_dir=args.cache_dir,
   )
   if model.run:
-    known = {"unknown_word": model.unknown, "vocab_size": model.run.vocab_limit}
-    for name, value in known.items():
+    recorded = {
+      "unknown_word": model.unknown,
+      "vocab_size": model.run.vocab_limit,
+    }
+    for name, value in recorded.items():
       if args[name].value not in (None, value):
         raise command.FlagError(
           f"--{name} is {value} in the checkpoint's run: leave it out."

@@ -165,7 +165,9 @@ def test_checkpoint_of_tensorflow_1_15(rnn_mode):
     steps = model.input.epoch_size * model.input.num_steps
     assert (steps, len(corpus.test) - 1) == (valid["steps"], test["steps"])
   path = str(TINY / expected["checkpoint"])
-  model = trained.of_checkpoint(path, str(TINY), config, {})
+  model = trained.load_checkpoint(
+    path, data_path=str(TINY), config=config, changes={}
+  )
   assert model.config == config
   found = ptb_word_lm.evaluate(config, corpus, model)
   expected = (valid["perplexity"], test["perplexity"])

@@ -1,14 +1,14 @@
 """Turns PTB text into word ids, and word ids into batches.
 
-A data set is one sequence of ids. It is cut into batch_size streams of equal
-length, which are read side by side, num_steps words at a time. So each row of a
-batch continues the same row of the previous batch. The targets are the words
-that follow the inputs. With 17 words, batch_size = 2 and num_steps = 3:
+A data set is one sequence of ids. The reader cuts it into batch_size streams of
+equal length and reads them side by side, num_steps words at a time. So each row
+of a batch continues the same row of the previous batch. The targets are the
+words that follow the inputs. With 17 words, batch_size = 2 and num_steps = 3:
 
   ids:       0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15 16
 
-  stream 0:  0  1  2 | 3  4  5 | 6  7        (16 is left over: with it, the
-  stream 1:  8  9 10 |11 12 13 |14 15         streams would not be equal)
+  stream 0:  0  1  2 | 3  4  5 | 6  7        (16 is left over: the two streams
+  stream 1:  8  9 10 |11 12 13 |14 15         must have the same length)
 
   batch 0:   x = [[0, 1,  2],     y = [[1,  2,  3],
                   [8, 9, 10]]          [9, 10, 11]]
@@ -16,7 +16,7 @@ that follow the inputs. With 17 words, batch_size = 2 and num_steps = 3:
                   [11, 12, 13]]        [12, 13, 14]]
 
 The tail of each stream (7 and 15) is too short for a third batch.
-Dimensions in the comments: B = batch_size, T = num_steps.
+In the comments, B is batch_size and T is num_steps.
 """
 
 import dataclasses
@@ -34,29 +34,28 @@ from lm.text.word_ids import (
   UNKNOWN,
   DataError,
   check_folder,
-  limited,
+  limit_vocabulary,
   read_ids,
 )
 
 _LOGGER = logging.getLogger(__name__)
 _BLOCK = 1 << 22  # Words that are renumbered at a time.
-_MOST_IN_GRAPH = 1 << 26  # Bytes of ids that a graph has as a constant.
+_MOST_IN_GRAPH = 1 << 26  # Bytes of ids that a graph can have as a constant.
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
   """The three data sets as ids, and the words that the ids stand for."""
 
-  # int32 [number of words]; those of a large text are mapped from a file.
-  train: np.ndarray | None  # None: it was not read.
+  # int32 [number of words], in memory or, for a large text, mapped from a file.
+  train: np.ndarray | None  # None if it was not read.
   valid: np.ndarray
   test: np.ndarray
   vocabulary: list[str]  # vocabulary[i] is the word with id i.
   sha256: dict[str, str]  # The checksum of each file by its name.
   unknown: str = UNKNOWN  # The word that stands for unknown words.
-  # How the texts were prepared, and the best perplexity on the test text.
-  preparation: Preparation | None = None
-  best_perplexity: float | None = None
+  preparation: Preparation | None = None  # How the texts were prepared.
+  best_perplexity: float | None = None  # Of a perfect model on the test text.
 
 
 def read_corpus(
@@ -68,22 +67,26 @@ def read_corpus(
   parts=("train", "valid", "test"),
   cache_dir=None,
 ):
-  """Returns the Corpus of the three texts in the folder data_path.
+  """Reads the three texts in a folder.
 
-  They are UTF-8, with a sentence a line and words between spaces. Words that
-  the vocabulary lacks are read as `unknown` if the vocabulary has that word,
-  else they are dropped. A warning reports how many.
+  They are UTF-8, with one sentence per line and spaces between the words. If
+  the vocabulary lacks a word, it is read as `unknown`; if the vocabulary lacks
+  `unknown` as well, the word is left out. A warning reports how many words.
 
   Args:
-    data_path: the folder.
+    data_path: the folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt.
     unknown: the word that stands for unknown words; None for <unk>.
-    vocabulary: the words in the order of their ids; None for those of the
+    vocabulary: the words in the order of their ids; None for the words of the
       training text.
-    vocab_size: how many of the training text's words to keep, the most
-      frequent; all others are read as `unknown`. None keeps them all.
-    parts: the texts to read. Without "train", the vocabulary must be given.
-    cache_dir: the folder in which the ids of large texts are kept; None for
-      the default, "" for none.
+    vocab_size: the largest number of words in the vocabulary. The reader keeps
+      the most frequent words, and reads the others as `unknown`. None for no
+      limit.
+    parts: the texts to read. Without "train", give the vocabulary.
+    cache_dir: the folder that stores the ids of large texts; None for
+      .ids_cache in data_path, "" for none.
+
+  Returns:
+    A Corpus.
 
   Raises:
     InputError: if a file is missing, unreadable, damaged, or not UTF-8, or has
@@ -98,7 +101,8 @@ def read_corpus(
     for part, name in names.items()
   }
   if vocabulary is None:
-    vocabulary = limited(texts["train"].counts, vocab_size, unknown)
+    counts = texts["train"].counts
+    vocabulary = limit_vocabulary(counts, vocab_size, unknown)
   _check_unknown(unknown, vocabulary)
   ids = {
     part: _to_ids(name, texts[part], vocabulary, unknown, cache)
@@ -117,77 +121,106 @@ def read_corpus(
 
 
 def ptb_raw_data(data_path=None):
-  """Reads the three texts like `read_corpus`, in the tutorial's form.
+  """Reads the three texts as the tutorial's function of this name did.
 
   Returns:
-    (train, valid, test, vocabulary): the ids of each text, and vocab_size.
+    (train, valid, test, vocabulary): the ids of each text, int32 [number of
+    words], and the number of words in the vocabulary.
+
+  Raises:
+    InputError: see read_corpus.
   """
   corpus = read_corpus(data_path)
   return corpus.train, corpus.valid, corpus.test, len(corpus.vocabulary)
 
 
 def _check_unknown(unknown, vocabulary):
-  """Raises DataError, or warns, if `unknown` cannot be meant."""
+  """Raises DataError, or warns, if `unknown` is probably not the right word."""
   if unknown in ("", EOS):
     raise DataError(
       f"--unknown_word={unknown} cannot stand for unknown words: name a word "
-      "of the training text, or leave it out."
+      "of the training text, or leave the flag out."
     )
   if unknown in vocabulary:
     return
   if unknown != UNKNOWN:
     raise DataError(
-      f"--unknown_word={unknown} is not in the vocabulary: leave it out, or "
-      "name the word that stands for unknown words in the training text."
+      f"--unknown_word={unknown} is not in the vocabulary: name the word that "
+      "stands for unknown words in the training text, or leave the flag out."
     )
-  others = ("<UNK>", "UNK", "[UNK]", "<oov>", "<OOV>", "OOV", "unk")
-  for other in (word for word in others if word in vocabulary):
-    _LOGGER.warning(
-      "The training text has no %s, but %s. If that stands for unknown words, "
-      "add --unknown_word=%s.",
-      *(unknown, other, other),
-    )
+  for word in ("<UNK>", "UNK", "[UNK]", "<oov>", "<OOV>", "OOV", "unk"):
+    if word in vocabulary:
+      _LOGGER.warning(
+        "The training text has no %s, but %s. If that stands for unknown "
+        "words, add --unknown_word=%s.",
+        *(unknown, word, word),
+      )
 
 
 def _to_ids(name, text, vocabulary, unknown, cache):
-  """Returns the ids of a TextIds in a vocabulary, int32; see `read_corpus`."""
-  own = text.vocabulary
-  if own == vocabulary:
+  """Returns a text's ids in a vocabulary.
+
+  Args:
+    name: the text's name for messages.
+    text: a TextIds, whose ids belong to the text's own vocabulary.
+    vocabulary: the words in the order of the new ids.
+    unknown: the word to read in place of words that the vocabulary lacks.
+    cache: an ids_cache.IdsCache, for the ids of a large text.
+
+  Returns:
+    int32 [number of words]. Without `unknown` in the vocabulary, the ids of
+    words that it lacks are left out.
+
+  Raises:
+    DataError: if no word of the text is in the vocabulary.
+  """
+  if text.vocabulary == vocabulary:
     return text.ids
   word_to_id = {word: i for i, word in enumerate(vocabulary)}
-  if own == [EOS] or not set(own) & word_to_id.keys() - {EOS}:
+  if not text.counts.keys() & word_to_id.keys() - {EOS}:
     raise DataError(f"{name} has no word in common with the training text.")
-  default = word_to_id.get(unknown, -1)
-  fate = f"read them as {unknown}"
-  if default < 0:
-    fate = (
-      f"dropped them, as it has no {unknown}. The perplexity is that of "
-      "the other words: do not compare it with one of all words"
-    )
-  missing = sum(n for word, n in text.counts.items() if word not in word_to_id)
-  if missing:
-    number = f"{missing:,} of {len(text.ids):,} words"
-    _LOGGER.warning("%s: the vocabulary lacks %s; %s.", name, number, fate)
-  new_ids = np.array([word_to_id.get(word, default) for word in own], np.int32)
+  unknown_id = word_to_id.get(unknown, -1)  # -1: leave these words out.
+  _report_unknown(name, text, word_to_id, unknown)
+  old_to_new = np.array(
+    [word_to_id.get(word, unknown_id) for word in text.counts], np.int32
+  )
 
   def write(file):
     for begin in range(0, len(text.ids), _BLOCK):
-      ids = new_ids[text.ids[begin : begin + _BLOCK]]
+      ids = old_to_new[text.ids[begin : begin + _BLOCK]]
       file.write(ids[ids >= 0])
 
   if not isinstance(text.ids, np.memmap):
     cache = ids_cache.IdsCache(None)
-  about = "\n".join([text.sha256, unknown, *vocabulary])
-  key = hashlib.sha256(about.encode()).hexdigest()
+  content = "\n".join([text.sha256, unknown, *vocabulary])
+  key = hashlib.sha256(content.encode()).hexdigest()
   return cache.get(f"ids-{key}", write)[0]
 
 
+def _report_unknown(name, text, word_to_id, unknown):
+  """Warns of a text's words that are not in the vocabulary, if there are any.
+
+  For the arguments, see _to_ids. `word_to_id` has the words of the vocabulary.
+  """
+  missing = sum(n for word, n in text.counts.items() if word not in word_to_id)
+  if not missing:
+    return
+  treatment = f"read them as {unknown}"
+  if unknown not in word_to_id:
+    treatment = (
+      f"left them out, as it has no {unknown}. The perplexity covers only the "
+      "other words: do not compare it with a perplexity of all words"
+    )
+  number = f"{missing:,} of {len(text.ids):,} words"
+  _LOGGER.warning("%s: the vocabulary lacks %s; %s.", name, number, treatment)
+
+
 def epoch_size(num_words, batch_size, num_steps):
-  """Returns the number of [B, T] batches in an epoch; DataError if it is 0."""
-  for name, value in (("batch_size", batch_size), ("num_steps", num_steps)):
-    is_whole = isinstance(value, int | np.integer) and value is not True
-    if not is_whole or value < 1:
-      raise DataError(f"{name} must be a whole number above 0, not {value!r}.")
+  """Returns the number of [B, T] batches in an epoch.
+
+  Raises:
+    DataError: if there are too few words for one batch.
+  """
   # The - 1: a stream's last word is only a target, as no word follows it.
   size = (num_words // batch_size - 1) // num_steps
   if size < 1:
@@ -204,7 +237,7 @@ def epoch_size(num_words, batch_size, num_steps):
 def check_sizes(corpus, batch_size, num_steps):
   """Raises DataError if a text of a Corpus is too short for one batch."""
   sizes = {"train": (batch_size, num_steps), "valid": (batch_size, num_steps)}
-  sizes["test"] = (1, 1)  # It is read as one stream.
+  sizes["test"] = (1, 1)  # The test text is read as one stream, word by word.
   for part, size in sizes.items():
     if getattr(corpus, part) is None:
       continue
@@ -220,36 +253,35 @@ def ptb_producer(
   """Makes two tensors that hold the next batch each time they are fetched.
 
   Fetch both in the same `session.run`, so that they belong to the same batch.
-  The first batch follows the last one of the epoch. Nothing needs to be
-  initialized, and there are no queue runners to start.
+  After the last batch of the epoch, the first one follows again. You need not
+  initialize anything or start queue runners.
 
   Args:
-    raw_data: the ids of a data set, of one dimension.
+    raw_data: the ids of a data set, whole numbers in one dimension.
     batch_size: B, the rows of a batch.
     num_steps: T, the columns of a batch.
     name: the name of the scope of the operations.
     rows: a slice of the B rows to read, if several workers share each batch.
 
   Returns:
-    (x, y): int32 tensors [B, T], or fewer rows. y follows x by a word.
+    (x, y): int32 tensors [B, T], or fewer rows. y is x, one word later.
 
   Raises:
-    DataError: if there are too few words for one batch, if they are not whole
-      numbers, or if batch_size or num_steps is not above 0.
+    DataError: if there are too few words for one batch.
   """
   with tf1.name_scope(name, "PTBProducer"):
     size = epoch_size(len(raw_data), batch_size, num_steps)
-    return batch_at(next_of(size), raw_data, batch_size, num_steps, rows)
+    return batch_at(next_index(size), raw_data, batch_size, num_steps, rows)
 
 
-def next_of(size):
+def next_index(size):
   """Makes a tensor that counts its fetches: 0 to size - 1, and again from 0."""
   indices = tf1.data.Dataset.range(size, output_type=tf1.int32).repeat()
   # The thread that tunes pipelines once kept a finished run from ending.
   options = tf1.data.Options()
   options.autotune.enabled = False
   indices = indices.with_options(options)
-  # With TF_DETERMINISTIC_OPS, TensorFlow asks for a seed, though it draws none.
+  # With TF_DETERMINISTIC_OPS, TensorFlow wants a seed, although it draws none.
   graph = tf1.get_default_graph()
   seed, graph.seed = graph.seed, 0
   try:
@@ -259,10 +291,11 @@ def next_of(size):
 
 
 def batch_at(index, raw_data, batch_size, num_steps, rows=slice(None)):
-  """Returns the batch of a number, an int32 tensor, as ptb_producer does.
+  """Returns the batch (x, y) of a number, two tensors as in ptb_producer.
 
-  The ids become a constant of the graph, unless there are many: then each
-  batch is read from where they are, such as a file.
+  `index` is the batch's number from 0, an int32 tensor. For the other
+  arguments, see ptb_producer. The ids become a constant of the graph. If there
+  are too many, TensorFlow reads each batch from where they are, such as a file.
   """
   begin = index * num_steps
   streams = _streams(raw_data, batch_size)[rows]
@@ -284,13 +317,13 @@ def batch_at(index, raw_data, batch_size, num_steps, rows=slice(None)):
 def ptb_iterator(raw_data, batch_size, num_steps):
   """Yields the batches of one epoch, for code that feeds them itself.
 
-  They are pairs (x, y) of int32 arrays [B, T], as in `ptb_producer`, which
-  raises the same errors.
+  They are pairs (x, y) of int32 arrays [B, T]. For the arguments and errors,
+  see ptb_producer.
   """
   size = epoch_size(len(raw_data), batch_size, num_steps)
   streams = _streams(raw_data, batch_size)
   begins = range(0, size * num_steps, num_steps)
-  # Not by `yield`, so that an error comes at the call.
+  # With `yield`, errors would come only when the first batch is read.
   return (
     (streams[:, i : i + num_steps], streams[:, i + 1 : i + num_steps + 1])
     for i in begins
@@ -298,16 +331,9 @@ def ptb_iterator(raw_data, batch_size, num_steps):
 
 
 def _streams(raw_data, batch_size):
-  """Returns the ids as an int32 array [B, words of a stream]."""
-  ids = np.asanyarray(raw_data)
-  if ids.ndim != 1 or ids.dtype.kind not in "iu":
-    raise DataError(
-      "The ids must be whole numbers in one dimension, not an array of "
-      f"{ids.dtype} with the shape {ids.shape}."
-    )
-  is_checked = isinstance(ids, np.memmap) or not len(ids)  # Our file is right.
-  if not is_checked and not 0 <= ids.min() <= ids.max() < 2**31:
-    raise DataError("The ids must be from 0 to 2,147,483,647.")
-  length = len(ids) // batch_size
-  ids = ids[: batch_size * length].astype(np.int32, copy=False)
+  """Cuts ids into streams: an int32 array [B, words of a stream]."""
+  length = len(raw_data) // batch_size
+  ids = np.asanyarray(raw_data)[: batch_size * length]
+  # "same_kind" refuses fractions rather than rounding them.
+  ids = ids.astype(np.int32, casting="same_kind", copy=False)
   return ids.reshape(batch_size, length)

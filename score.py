@@ -5,11 +5,11 @@
   python score.py --run=runs/small --file=n_best.txt --ids --log_base=10 --json
 
 Each line is a sentence of its own: the model starts from a state of zeros,
-predicts the first word from <eos>, and predicts <eos> after the last. With
---carry_state=document it does so only where a blank line ends a document: the
-other sentences are predicted from those before them. With --carry_state the
-text is one stream, as in training: each word is predicted from all words before
-it, and the first word is not predicted.
+predicts the first word from <eos>, and predicts <eos> after the last word. With
+--carry_state=document, the state returns to zeros only where a blank line ends
+a document: a sentence is predicted from those before it. With --carry_state,
+the text is one stream, as in training: each word is predicted from all words
+before it, and the first word is not predicted.
 """
 
 from lm.base import imports
@@ -19,7 +19,6 @@ if __name__ == "__main__":
 
 import collections
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -43,7 +42,7 @@ class Word:
   id: int | None  # The id that is scored; None if the word is left out.
   unknown: bool
   fate: str  # What an unknown word is read as, or "left out"; else "".
-  log_prob: float | None = None  # None if it was not predicted.
+  log_prob: float | None = None  # None if the word is not predicted.
   rank: int | None = None  # 1 for the likeliest word.
 
 
@@ -51,16 +50,18 @@ class Word:
 class Line:
   """A line of the text."""
 
-  text: str  # What is to be scored.
-  is_blank: bool
-  has_end: bool  # Whether a newline ended it.
   name: str | None  # Its first field, with --ids.
-  had_marks: bool  # Whether <s> or </s> stood around the text.
-  words: list[Word] | tuple = ()
+  is_blank: bool
+  had_marks: bool  # Whether <s> or </s> was taken off.
+  words: list[Word]  # With <eos>, if that ends the line.
+
+  def kept_words(self):
+    """Returns the words that are not left out."""
+    return [word for word in self.words if word.id is not None]
 
 
 class CarryStateParser(flags.BooleanParser):
-  """Also accepts "document"."""
+  """Parses a boolean or "document"."""
 
   def parse(self, argument):
     try:
@@ -78,11 +79,11 @@ def define_flags(define):
   define.string("file", "-", help_text)
   boolean("per_word", False, "Also print each word's log-probability and rank.")
   boolean("json", False, "Print JSON: an object for each line and the text.")
-  boolean("ids", False, "The first field of a line is its name: not scored.")
+  boolean("ids", False, "The first field of a line is its name, not scored.")
   define.enum("log_base", "e", [*LOG], "The base of the logarithms.")
   help_text = (
-    "Read the text as one stream, as in training; =document: as documents with "
-    "blank lines between them."
+    "Read the text as one stream, as in training; with =document, as documents "
+    "between blank lines."
   )
   parser, name = CarryStateParser(), "carry_state"
   flag = flags.Flag(parser, None, name, False, help_text, boolean=True)
@@ -92,36 +93,29 @@ def define_flags(define):
 @command.entry_point("score.py", define_flags)
 def main(args):
   """Scores as the flags say; returns the exit status."""
-  name = "Standard input" if args.file == "-" else args.file
-  documents = args.carry_state == "document"
-  stream = functools.partial(score_as_stream, documents=documents)
-  score = stream if args.carry_state else score_each_line
   show = show_json if args.json else show_text
-  total, number, marked = collections.Counter(), 0, 0
-  try:
-    file = open_text(args.file)
-  except OSError as e:
-    where = f"--file={args.file}"
-    raise DataError(f"{where} cannot be read: {e.strerror}.") from None
-  with file:
+  total, number, num_marked = collections.Counter(), 0, 0
+  with open_text(args.file) as file:
     models = language_model.find(
       args.run, args.checkpoint, args.data_path, args.hparams
     )
     with language_model.LanguageModel(models, args.tokenize) as model:
-      blocks = blocks_of(file, name)
-      blocks = ([line_of(model, x, args.ids) for x in b] for b in blocks)
-      for number, line in enumerate(score(model, blocks), 1):
-        convert(line.words, args.log_base)
-        sums = sums_of(line.words)
+      blocks = (
+        [read_line(model, text, args.carry_state, args.ids) for text in block]
+        for block in read_blocks(file, name_of(args.file))
+      )
+      for number, line in enumerate(score(model, blocks, args.carry_state), 1):
+        convert_logs(line.words, args.log_base)
+        sums = add_up(line.words)
         total.update(sums)  # It adds.
-        marked += line.had_marks
-        where = {"line": number, **({"id": line.name} if args.ids else {})}
+        num_marked += line.had_marks
+        place = {"line": number, **({"id": line.name} if args.ids else {})}
         words = line.words if args.per_word else None
-        show(score_of(where, sums, args.log_base), words, args.log_base)
-  if marked:
+        show(place | with_perplexities(sums, args.log_base), words, args)
+  if num_marked:
     command.tell(
-      f"<s> and </s> were taken off {command.counted(marked, 'line')}: {EOS} "
-      "stands for both."
+      f"<s> and </s> were taken off {command.counted(num_marked, 'line')}: "
+      f"{EOS} stands for both."
     )
   if total["num_left_out"]:
     left_out = command.counted(total["num_left_out"], "unknown word")
@@ -130,13 +124,19 @@ def main(args):
       "makes their lines seem likelier: do not rank lines by it."
     )
   if not total["num_words"]:
-    raise DataError(f"{name} has nothing to score: no word was predicted.")
-  where = {"lines": number}
-  show(score_of(where, total, args.log_base), None, args.log_base)
+    raise DataError(
+      f"{name_of(args.file)} has nothing to score: no word was predicted."
+    )
+  show({"lines": number} | with_perplexities(total, args.log_base), None, args)
   return 0
 
 
-def blocks_of(file, name):
+def name_of(path):
+  """Returns what messages call a file."""
+  return "Standard input" if path == "-" else path
+
+
+def read_blocks(file, name):
   """Yields the lines of a binary file as they arrive, for use in a pipe.
 
   Yields:
@@ -144,122 +144,128 @@ def blocks_of(file, name):
     with a newline; only the last line of the text may have none.
 
   Raises:
-    DataError: if the file, which it calls by `name`, cannot be read, or if a
-      line is not UTF-8; the lines before it were yielded.
+    DataError: if a line is not UTF-8. The message calls the file by its name.
   """
   numbers = itertools.count(1)
-  try:
-    while content := file.read1():
-      if not content.endswith(b"\n"):
-        content += file.readline()
-      lines = []
-      try:
-        for line in content.splitlines(keepends=True):
-          lines.append(decode(line, f"{name}, line {next(numbers)},"))
-      except DataError:
-        yield lines
-        raise
-      yield lines
-  except OSError as e:
-    raise DataError(f"{name} cannot be read: {e.strerror}.") from None
+  while content := file.read1():
+    if not content.endswith(b"\n"):
+      content += file.readline()
+    yield [
+      decode(line, f"{name}, line {next(numbers)},")
+      for line in content.splitlines(keepends=True)
+    ]
 
 
-def line_of(model, text, has_name):
+def read_line(model, text, carry_state=False, has_name=False):
   """Returns the Line of a line of the file, not yet scored.
 
-  <s> and </s> around it stay if they are words of the vocabulary, or if
+  <s> and </s> around the line stay if they are words of the vocabulary, or if
   prepare_text.py made the training text: it keeps them, as words or as <unk>.
+
+  Args:
+    model: a LanguageModel.
+    text: the line with its newline, which the last line may lack.
+    carry_state: the value of --carry_state, which decides whether <eos> ends
+      the line.
+    has_name: whether the first field is the line's name.
   """
   fields = text.split()
-  is_blank, has_end = not fields, text.endswith("\n")
+  is_blank = not fields
   name = fields.pop(0) if has_name and fields else None
-  size = len(fields)
+  had_marks = False
   if not model.is_prepared:
     if fields[:1] == ["<s>"] and not model.knows("<s>"):
       del fields[0]
+      had_marks = True
     if fields[-1:] == ["</s>"] and not model.knows("</s>"):
       del fields[-1]
-  text, had_marks = " ".join(fields), len(fields) < size
-  return Line(text, is_blank, has_end, name, had_marks)
+      had_marks = True
+  words = model.words_of(" ".join(fields))
+  if model.drops_blank_lines:
+    # Each line ends that has a word. With a name it is a sentence even without.
+    has_end = bool(words) or name is not None
+  elif carry_state == "document":
+    has_end = not is_blank
+  else:
+    has_end = text.endswith("\n") or not carry_state
+  if has_end and model.eos is not None:
+    words = [*words, EOS]
+  words = [look_up(model, word) for word in words]
+  return Line(name, is_blank, had_marks, words)
 
 
-def score_each_line(model, blocks):
-  """Scores each Line of some blocks as a sentence of its own.
+def look_up(model, word):
+  """Returns the Word for a word of a line, not yet scored."""
+  id_ = model.id_of(word)
+  if model.knows(word):
+    return Word(word, id_, unknown=word == model.unknown, fate="")
+  fate = "left out" if id_ is None else model.unknown
+  return Word(word, id_, unknown=True, fate=fate)
+
+
+def score(model, blocks, carry_state=False):
+  """Scores the words of some lines, as --carry_state says.
+
+  Args:
+    model: a LanguageModel.
+    blocks: an iterable of lists of Line; a list is scored at a time.
+    carry_state: the value of the flag.
 
   Yields:
-    Each Line with its words, <eos> at their end.
+    Each Line.
 
   Raises:
-    DataError: if the vocabulary has no <eos>.
+    DataError: if sentences are to be scored and the vocabulary has no <eos>.
   """
-  eos = [id_of_eos(model)]
-  for lines in blocks:
-    for line in lines:
-      line.words = words_of(model, line, True)
-    kept = list(filter(None, (kept_of([line]) for line in lines)))
-    scores = model.score_lines([eos + [w.id for w in words] for words in kept])
-    for words, score in zip(kept, scores, strict=True):
-      set_scores(words, *score)
-    yield from lines
-
-
-def score_as_stream(model, blocks, documents=False):
-  """Scores a text as one stream; yields the same as `score_each_line`.
-
-  With `documents`, a blank line ends a stream, and gets no words. Each stream
-  then starts and ends as a line does in `score_each_line`.
-  """
-  # Without an <eos> before it, the first word is not predicted.
-  start = [id_of_eos(model)] if documents else []
-  last, states = start, None  # The last id read, and the states before it.
-  for lines in blocks:
-    groups = itertools.groupby(lines, lambda x: documents and x.is_blank)
-    for is_end, group in groups:
-      if is_end:
-        last, states = start, None
-        continue
-      group = list(group)
-      for line in group:
-        line.words = words_of(model, line, documents or line.has_end)
-      kept = kept_of(group)
-      if kept:
-        ids = last + [word.id for word in kept]
-        *score, states = model.score_stream(ids, states)
-        set_scores(kept if last else kept[1:], *score)
-        last = ids[-1:]
-    yield from lines
-
-
-def id_of_eos(model):
-  """Returns the id of <eos>; raises DataError if the vocabulary has none."""
-  if not model.knows(EOS):
+  if carry_state is not True and model.eos is None:
     raise DataError(
       f"The model knows no {EOS}, as its training text is one line: it cannot "
       "score lines as sentences. Give --carry_state."
     )
-  return model.id_of(EOS)
+  # Without an <eos> before it, the first word of a stream is not predicted.
+  start = [] if carry_state is True else [model.eos]
+  stream = Stream(model, start)
+  for lines in blocks:
+    if carry_state:
+      groups = itertools.groupby(
+        lines, lambda line: carry_state == "document" and line.is_blank
+      )
+      for ends_document, group in groups:
+        if ends_document:
+          stream = Stream(model, start)
+        else:
+          stream.score([w for line in group for w in line.kept_words()])
+    else:
+      score_sentences(model, [line.kept_words() for line in lines])
+    yield from lines
 
 
-def words_of(model, line, has_end):
-  """Returns the words of a Line, not yet scored: a list of Word.
-
-  <eos> ends it if it `has_end`. A model of a text that prepare_text.py made
-  gets what that would make of the line: nothing of a blank line, and an end of
-  each other one. A line with a name is a sentence even without words.
-  """
-  words, found = model.words_of(line.text), []
-  if model.drops_blank_lines:
-    has_end = bool(words) or line.name is not None
-  for word in words + [EOS] * (has_end and model.knows(EOS)):
-    is_known, id_ = model.knows(word), model.id_of(word)
-    fate = "" if is_known else "left out" if id_ is None else model.unknown
-    found.append(Word(word, id_, not is_known or word == model.unknown, fate))
-  return found
+def score_sentences(model, sentences):
+  """Scores lists of Word, each as a sentence that follows an <eos>."""
+  sentences = [words for words in sentences if words]
+  scores = model.score_lines(
+    [[model.eos, *(word.id for word in words)] for words in sentences]
+  )
+  for words, (log_probs, ranks) in zip(sentences, scores, strict=True):
+    set_scores(words, log_probs, ranks)
 
 
-def kept_of(lines):
-  """Returns the words of some Lines that are not left out."""
-  return [w for line in lines for w in line.words if w.id is not None]
+class Stream:
+  """A text of which each word is predicted from all words before it."""
+
+  def __init__(self, model, start):
+    """`start` is a list with the id before the first word, or empty."""
+    self._model, self._last = model, start
+    self._states = None  # The states before the last id.
+
+  def score(self, words):
+    """Scores the next words of the text, a list of Word."""
+    ids = self._last + [word.id for word in words]
+    if not ids:
+      return
+    log_probs, ranks, self._states = self._model.score_stream(ids, self._states)
+    set_scores(words[len(words) - len(ranks) :], log_probs, ranks)
+    self._last = ids[-1:]
 
 
 def set_scores(words, log_probs, ranks):
@@ -268,15 +274,15 @@ def set_scores(words, log_probs, ranks):
     word.log_prob, word.rank = float(log_prob), int(rank)
 
 
-def convert(words, log_base):
+def convert_logs(words, log_base):
   """Converts the log-probabilities of scored words from nats to a base."""
   for word in words:
     if word.log_prob is not None:
       word.log_prob /= LOG[log_base]
 
 
-def sums_of(words):
-  """Returns the sums of a list of Word."""
+def add_up(words):
+  """Returns the sums of the scores of a list of Word, by their JSON names."""
   scored = [word for word in words if word.log_prob is not None]
   known = [word.log_prob for word in scored if not word.unknown]
   return {
@@ -289,32 +295,53 @@ def sums_of(words):
   }
 
 
-def score_of(where, sums, log_base):
-  """Returns the score of a line or of the text, which `where` names."""
-  score = {**where}
-  for name, value in sums.items():
-    score[name] = value
-    if name.endswith("log_prob"):
-      num_words = sums["num_words" if name == "log_prob" else "num_known"]
-      try:
-        perplexity = math.exp(-value * LOG[log_base] / num_words)
-      except (ZeroDivisionError, OverflowError):
-        perplexity = None
-      score[name.replace("log_prob", "perplexity")] = perplexity
-  return score
+def with_perplexities(sums, log_base):
+  """Returns the sums of `add_up`, with perplexities, in the order of JSON."""
+
+  def perplexity(log_prob, num_words):
+    try:
+      return math.exp(-log_prob * LOG[log_base] / num_words)
+    except (ZeroDivisionError, OverflowError):
+      return None
+
+  return {
+    "log_prob": sums["log_prob"],
+    "perplexity": perplexity(sums["log_prob"], sums["num_words"]),
+    "num_words": sums["num_words"],
+    "num_unknown": sums["num_unknown"],
+    "num_left_out": sums["num_left_out"],
+    "known_log_prob": sums["known_log_prob"],
+    "known_perplexity": perplexity(sums["known_log_prob"], sums["num_known"]),
+    "num_known": sums["num_known"],
+  }
 
 
-def show_text(score, words, log_base):
-  """Prints a score, and a list of Word unless it is None, for people."""
-  head = f"Line {score['line']}" if "line" in score else "Whole text"
-  name = f", {score['id']}" if score.get("id") else ""
-  counts = command.counted(score["num_words"], "word")
-  counts += f", {score['num_unknown']:,} unknown"
-  if score["num_left_out"]:
-    counts += f", {score['num_left_out']:,} left out"
-  if score["num_known"] < score["num_words"]:
-    counts += f", without them {likelihood(score, 'known_', log_base)}"
-  print(f"{head}{name}: {likelihood(score, '', log_base)}, {counts}")
+def show_text(scores, words, args):
+  """Prints the scores of a line or of the text, for people.
+
+  Args:
+    scores: the dictionary that --json prints: "line" and perhaps "id", or
+      "lines"; and what `with_perplexities` returns.
+    words: the line's words, a list of Word, to print; None for no words.
+    args: the flags.
+  """
+
+  def likelihood(prefix):
+    base, log_prob = args.log_base.strip("e"), scores[f"{prefix}log_prob"]
+    perplexity = scores[f"{prefix}perplexity"]
+    shown = "-" if perplexity is None else f"{perplexity:.3f}"
+    return f"log{base}-probability {log_prob:.4f}, perplexity {shown}"
+
+  heading = f"Line {scores['line']}" if "line" in scores else "Whole text"
+  if scores.get("id"):
+    heading += f", {scores['id']}"
+  counts = command.counted(scores["num_words"], "word")
+  counts += f", {scores['num_unknown']:,} unknown"
+  if scores["num_left_out"]:
+    counts += f", {scores['num_left_out']:,} left out"
+  if scores["num_known"] < scores["num_words"]:
+    counts += f", without them {likelihood('known_')}"
+  print(f"{heading}: {likelihood('')}, {counts}")
   for word in words or ():
     log_prob = "-" if word.log_prob is None else f"{word.log_prob:.4f}"
     rank = "-" if word.rank is None else word.rank
@@ -323,20 +350,13 @@ def show_text(score, words, log_base):
   sys.stdout.flush()
 
 
-def likelihood(score, which, log_base):
-  """Returns how likely all words are, or with "known_" the known ones."""
-  perplexity = score[f"{which}perplexity"]
-  shown = "-" if perplexity is None else f"{perplexity:.3f}"
-  base, log_prob = log_base.strip("e"), score[f"{which}log_prob"]
-  return f"log{base}-probability {log_prob:.4f}, perplexity {shown}"
-
-
-def show_json(score, words, log_base):
-  """Prints the same as a JSON object."""
+def show_json(scores, words, args):
+  """Prints the same as a JSON object; the arguments are those of show_text."""
+  del args
   if words is not None:
     names = ("word", "log_prob", "rank", "unknown")
-    score["words"] = [{n: getattr(word, n) for n in names} for word in words]
-  print(json.dumps(score, ensure_ascii=False), flush=True)
+    scores["words"] = [{n: getattr(word, n) for n in names} for word in words]
+  print(json.dumps(scores, ensure_ascii=False), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,22 +27,23 @@ TEST_TEXT = TINY / "ptb.test.txt"
 def scores(call_command, tmp_path):
   """A function from a text and flags to the objects that --json prints."""
 
-  def scores_of(text, *args):
+  def score_text(text, *args):
     (tmp_path / "text").write_text(text)
     args = ["--json", f"--file={tmp_path / 'text'}", *args]
     status, out, _ = call_command("score", *TF1_CHECKPOINT, *args)
     assert status == 0
     return [json.loads(line) for line in out.splitlines()]
 
-  return scores_of
+  return score_text
 
 
-def lines_of(model, text, ids=False):
+def read_lines(model, text, carry_state=False):
   """Returns the lines of a text as a block of score.Line."""
-  return [score.line_of(model, t, ids) for t in text.splitlines(keepends=True)]
+  lines = text.splitlines(keepends=True)
+  return [score.read_line(model, line, carry_state) for line in lines]
 
 
-def words_of(lines):
+def words_in(lines):
   return [word for line in lines for word in line.words]
 
 
@@ -91,17 +92,17 @@ def test_each_line_is_a_sentence_of_its_own(scores):
   assert [line["num_words"] for line in stream] == [3, 3, 1, 2, 9]
 
 
-@pytest.mark.parametrize("documents", [False, True])
-def test_a_stream_does_not_depend_on_the_blocks(model, documents):
+@pytest.mark.parametrize("carry_state", [True, "document"])
+def test_a_stream_does_not_depend_on_the_blocks(model, carry_state):
   text = "w01 w02\nw03\n\n\nzzz w04 w05 w06\nw07\n"
-  lines, others = lines_of(model, text), lines_of(model, text)
+  lines, others = (read_lines(model, text, carry_state) for _ in range(2))
   blocks = [lines], [[line] for line in others]
   together, apart = (
-    words_of(score.score_as_stream(model, b, documents)) for b in blocks
+    words_in(score.score(model, b, carry_state)) for b in blocks
   )
   for i, (one, other) in enumerate(zip(together, apart, strict=True)):
     assert (one.word, one.id, one.rank) == (other.word, other.id, other.rank)
-    if one.word == "zzz" or (i == 0 and not documents):
+    if one.word == "zzz" or (i == 0 and carry_state is True):
       assert one.log_prob is other.log_prob is None
     else:
       assert one.log_prob == pytest.approx(other.log_prob, rel=1e-5)
@@ -140,6 +141,15 @@ def test_unknown_words_are_left_out_if_there_is_no_unk(scores):
   assert with_unknown == {**expected, "num_unknown": 1, "num_left_out": 1}
 
 
+def show_line(words, shown_words=None):
+  """Prints the scores of a line's words, and some words."""
+  args = FlagValues()
+  score.define_flags(command.Define(args))
+  args(["score.py"])
+  scores = {"line": 1} | score.with_perplexities(score.add_up(words), "e")
+  score.show_text(scores, shown_words, args)
+
+
 def test_text_is_prepared_as_the_training_text_was(tf1_models, capsys):
   words = ["the", "cat", ",", "N", ":", "<unk>", "<eos>"]
   prepared = dataclasses.replace(
@@ -151,16 +161,16 @@ def test_text_is_prepared_as_the_training_text_was(tf1_models, capsys):
   )
   text = "The CAT, 1,000.5 zebras:\nthe cat , N <unk> :\n"
   with language_model.LanguageModel([prepared]) as model:
-    blocks = [lines_of(model, text)]
-    found, expected = (x.words for x in score.score_each_line(model, blocks))
-  shown = [word.word for word in found]
+    raw, expected = (
+      line.words for line in score.score(model, [read_lines(model, text)])
+    )
+  shown = [word.word for word in raw]
   assert shown == ["the", "cat", ",", "N", "zebras", ":", "<eos>"]
   assert [word.word for word in expected if word.unknown] == ["<unk>"]
-  for one, other in zip(found, expected, strict=True):
+  for one, other in zip(raw, expected, strict=True):
     assert (one.id, one.rank) == (other.id, other.rank)
     assert one.log_prob == pytest.approx(other.log_prob, rel=1e-5)
-  sums = score.score_of({"line": 1}, score.sums_of(found), "e")
-  score.show_text(sums, found, "e")
+  show_line(raw, raw)
   out = capsys.readouterr().out
   assert "7 words, 1 unknown, without them log" in out
   assert "  zebras (<unk>)\n" in out
@@ -171,14 +181,12 @@ def test_text_is_prepared_as_the_training_text_was(tf1_models, capsys):
 def test_a_model_without_line_ends(model, monkeypatch):
   known = {w: i for w, i in model._word_to_id.items() if w != "<eos>"}
   monkeypatch.setattr(model, "_word_to_id", known)
-  blocks = [lines_of(model, "w01 w02\n")]
-  for found in (
-    score.score_each_line(model, blocks),
-    score.score_as_stream(model, blocks, documents=True),
-  ):
+  for carry_state in (False, "document"):
+    blocks = [read_lines(model, "w01 w02\n", carry_state)]
     with pytest.raises(DataError, match="The model knows no <eos>, as its"):
-      next(found)
-  words = words_of(score.score_as_stream(model, blocks))
+      next(score.score(model, blocks, carry_state))
+  blocks = [read_lines(model, "w01 w02\n", True)]
+  words = words_in(score.score(model, blocks, True))
   assert [word.word for word in words] == ["w01", "w02"]
 
 
@@ -190,32 +198,31 @@ def model_with_unk(model, monkeypatch):
 
 
 def test_sums_with_and_without_unknown_words(model_with_unk):
-  model = model_with_unk
-  lines = lines_of(model, "w01 zzz w02 w05\nw01 w05 w02 zzz\nw01\n")
-  first, second, known = score.score_each_line(model, [lines])
-  for line in (first, second):  # A literal <unk> is unknown, too.
+  text = "w01 zzz w02 w05\nw01 w05 w02 zzz\nw01\n"
+  lines = read_lines(model_with_unk, text)
+  first, second, known = score.score(model_with_unk, [lines])
+  for line in (first, second):  # A literal <unk> is unknown as well.
     log_probs = [word.log_prob for word in line.words]
     assert [word.unknown for word in line.words] == [0, 1, 0, 1, 0]
-    sums = score.sums_of(line.words)
+    sums = score.add_up(line.words)
     assert (sums["num_words"], sums["num_known"]) == (5, 3)
     assert (sums["num_unknown"], sums["num_left_out"]) == (2, 0)
     without = math.fsum(log_probs[::2])
     assert sums["log_prob"] == pytest.approx(math.fsum(log_probs), rel=1e-12)
     assert sums["known_log_prob"] == pytest.approx(without, rel=1e-12)
-    found = score.score_of({}, sums, "e")
+    scores = score.with_perplexities(sums, "e")
     expected = pytest.approx(math.exp(-without / 3), rel=1e-12)
-    assert found["known_perplexity"] == expected
+    assert scores["known_perplexity"] == expected
   assert [word.fate for word in first.words] == ["", "w05", "", "", ""]
-  found = score.score_of({}, score.sums_of(known.words), "e")
+  scores = score.with_perplexities(score.add_up(known.words), "e")
   for name in ("log_prob", "perplexity"):
-    assert found[f"known_{name}"] == found[name]
+    assert scores[f"known_{name}"] == scores[name]
 
 
 def test_a_line_of_unknown_words_only(model_with_unk, capsys):
-  lines = lines_of(model_with_unk, "zzz zzz zzz")
-  (line,) = score.score_as_stream(model_with_unk, [lines])
-  found = score.score_of({"line": 1}, score.sums_of(line.words), "e")
-  score.show_text(found, None, "e")
+  lines = read_lines(model_with_unk, "zzz zzz zzz", True)
+  (line,) = score.score(model_with_unk, [lines], True)
+  show_line(line.words)
   assert capsys.readouterr().out.endswith(
     "2 words, 3 unknown, without them log-probability 0.0000, perplexity -\n"
   )
@@ -257,7 +264,7 @@ def test_ids_and_marks_around_a_line_are_not_scored(
 
 
 @pytest.mark.parametrize(
-  ("line", "text"),
+  ("line", "words"),
   [
     ("<s> w01 </s>\n", "<s> w01"),
     ("<s> </s>", "<s>"),
@@ -267,12 +274,12 @@ def test_ids_and_marks_around_a_line_are_not_scored(
   ],
 )
 def test_marks_stay_in_a_line_or_if_the_vocabulary_has_them(
-  model, monkeypatch, line, text
+  model, monkeypatch, line, words
 ):
   monkeypatch.setitem(model._word_to_id, "<s>", 1)
-  (found,) = lines_of(model, line)
-  assert found.text == text
-  assert found.had_marks == (line.strip() != text)
+  result = score.read_line(model, line)
+  assert [w.word for w in result.words] == [*words.split(), "<eos>"]
+  assert result.had_marks == (line.strip() != words)
 
 
 def test_sentences_of_a_document_are_given_those_before_them(scores):
@@ -282,11 +289,11 @@ def test_sentences_of_a_document_are_given_those_before_them(scores):
   assert total["num_words"] == 11
   assert lines[2]["perplexity"] is None and lines[2]["words"] == []
   # It is a stream after a line end, which is given.
-  for document, found in (
+  for document, in_document in (
     ("w01 w02\nw03 w04\n", lines[:2]), ("w05\nw03 w04\n", lines[4:])
   ):  # fmt: skip
-    expected = scores(f"\n{document}", "--carry_state")[1:-1]
-    for one, other in zip(expected, found, strict=True):
+    in_stream = scores(f"\n{document}", "--carry_state")[1:-1]
+    for one, other in zip(in_stream, in_document, strict=True):
       assert one["log_prob"] == pytest.approx(other["log_prob"], rel=1e-5)
   assert lines[1]["log_prob"] != pytest.approx(lines[5]["log_prob"], rel=1e-3)
 
@@ -367,12 +374,12 @@ def pipe(*pieces):
   ],
 )
 def test_lines_end_at_newlines_only(pieces, blocks):
-  assert list(score.blocks_of(pipe(*pieces), "T")) == blocks
+  assert list(score.read_blocks(pipe(*pieces), "T")) == blocks
 
 
-def test_lines_before_a_bad_one_are_scored():
-  blocks = score.blocks_of(pipe(b"a\nb", b" c\n", b"d\n\xff\n"), "T")
-  assert [next(blocks), next(blocks)] == [["a\n", "b c\n"], ["d\n"]]
+def test_a_bad_line_is_named():
+  blocks = score.read_blocks(pipe(b"a\nb", b" c\n", b"d\n\xff\n"), "T")
+  assert next(blocks) == ["a\n", "b c\n"]
   with pytest.raises(DataError, match="T, line 4, is not UTF-8"):
     next(blocks)
 
@@ -383,10 +390,9 @@ def test_lines_before_a_bad_one_are_scored():
     (b"", [], "TEXT has nothing to score: no word was predicted."),
     (b"w01", ["--carry_state"], "TEXT has nothing to score: no word was pred"),
     (b"\xff\n", [], "TEXT, line 1, is not UTF-8 text: byte 0xff at offset 0."),
-    (b"w\x00\n", [], "TEXT, line 1, is not UTF-8 but, by its NUL"),
-    (b"", ["--file=/none"], "--file=/none cannot be read: No such file"),
-    (b"", ["--file=/"], "--file=/ cannot be read: Is a directory."),
-    (b"", ["--file="], "--file= cannot be read: No such file"),
+    (b"w\x00\n", [], "TEXT, line 1, has NUL characters, as UTF-16"),
+    (b"", ["--file=/none"], "/none: No such file or directory."),
+    (b"", ["--file=/"], "/: Is a directory."),
     (b"", ["--run=/none"], "--run has its own --data_path: leave out"),
   ],
 )

@@ -16,8 +16,8 @@ import configs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "tutorial.md").read_text()
-# A block, and the block after it, which is what it prints; as "text", it is
-# only an example.
+# A block, and the block after it with its output. If that is marked "text", it
+# is only an example.
 BLOCK = re.compile(
   r"```(python|sh)\n(.*?)```(?:\n```(text)?\n(.*?)```)?", re.DOTALL
 )
@@ -27,7 +27,7 @@ TOLERANCE = 0.1  # The page says so. Numbers without a point must be the same.
 
 
 class Console(code.InteractiveConsole):
-  """Takes lines as Python's prompt does, but raises errors."""
+  """Runs lines as Python's prompt does, but raises errors."""
 
   def showtraceback(self):
     raise
@@ -57,37 +57,39 @@ def run_sh(command, folder):
   return result.stdout
 
 
-def alike(expected, found):
-  """Whether two lines have the same text and similar numbers."""
-  expected, found = (SPEED.sub("", line.rstrip()) for line in (expected, found))
-  if NUMBER.split(expected) != NUMBER.split(found):
+def alike(expected, printed):
+  """Returns whether two lines have the same text and similar numbers."""
+  expected, printed = (
+    SPEED.sub("", line.rstrip()) for line in (expected, printed)
+  )
+  if NUMBER.split(expected) != NUMBER.split(printed):
     return False
   return all(
     float(b.replace(",", "")) == pytest.approx(float(a.replace(",", "")), rel)
     for a, b in zip(
-      NUMBER.findall(expected), NUMBER.findall(found), strict=True
+      NUMBER.findall(expected), NUMBER.findall(printed), strict=True
     )
     for rel in [TOLERANCE if "." in a else 0]
   )
 
 
-def check_output(expected, found):
+def check_output(expected, printed):
   """Compares lines; a line of three dots stands for any lines."""
-  lines, begin, is_anywhere = found.splitlines(), 0, False
+  lines, begin, is_anywhere = printed.splitlines(), 0, False
   for line in expected.splitlines():
     if line == "...":
       is_anywhere = True
       continue
     places = range(begin, len(lines))[: None if is_anywhere else 1]
     place = next((i for i in places if alike(line, lines[i])), None)
-    assert place is not None, f"{line!r} is not in\n{found}"
+    assert place is not None, f"{line!r} is not in\n{printed}"
     begin, is_anywhere = place + 1, False
-  assert is_anywhere or begin == len(lines), found
+  assert is_anywhere or begin == len(lines), printed
 
 
 def test_comparison():
   check_output("a\n...\nb 1.00 2\n", "a\nx\nb 1.02 2\n")
-  for expected, found in (
+  for expected, printed in (
     ("b 1.00\n", "b 1.12\n"),
     ("b 100\n", "b 101\n"),
     ("b 1.0\n", "c 1.0\n"),
@@ -96,7 +98,7 @@ def test_comparison():
     ("a\n...\nb\n", "b\na\n"),
   ):
     with pytest.raises(AssertionError):
-      check_output(expected, found)
+      check_output(expected, printed)
 
 
 def make_folder(folder):
@@ -120,27 +122,29 @@ def test_page(tmp_path, monkeypatch):
     if "-m venv" in lines:  # The tests run in one.
       continue
     run = run_sh if kind == "sh" else type_in
-    found = run(lines, tmp_path if kind == "sh" else console)
+    printed = run(lines, tmp_path if kind == "sh" else console)
     if not is_example:
-      check_output(expected, found)
+      check_output(expected, printed)
     outputs += bool(expected)
   console.locals["session"].close()
   assert outputs > 15
 
 
 def test_exercises_fit_the_code():
-  found = exercises.read(PAGE)
-  assert [e.number for e in found] == [str(n) for n in range(len(found))]
-  changes = [exercise for exercise in found if exercise.file]
-  assert len(found) > 5
+  all_exercises = exercises.read_exercises(PAGE)
+  assert [e.number for e in all_exercises] == [
+    str(n) for n in range(len(all_exercises))
+  ]
+  changes = [exercise for exercise in all_exercises if exercise.file]
+  assert len(all_exercises) > 5
   assert len(changes) == PAGE.count("```diff\n") > 2
   for exercise in changes:
     source = (ROOT / exercise.file).read_text()
     text = exercise.apply(source)
     assert text != source
     compile(text, exercise.file, "exec")
-  for exercise in found:
-    for hparams in re.findall("--hparams=(.*)", exercise.command):
+  for exercise in all_exercises:
+    for hparams in re.findall("--hparams=(.*)", exercise.commands):
       configs.override(configs.SmallConfig(), hparams)
 
 

@@ -70,17 +70,18 @@ sys.modules.update(fcntl=None, resource=None, termios=None, pwd=None)
 del signal.SIGHUP
 warnings.filterwarnings("ignore", "only soft file lock is available")
 import ptb_word_lm
-sys.exit(ptb_word_lm.main())
+sys.exit(ptb_word_lm.main() or ptb_word_lm.main())
 """
 
 
 def test_trains_without_what_only_unix_has(tmp_path):
-  args = [f"--data_path={TINY}", "--model=test", "--hparams=num_steps=20"]
-  for told in ("Training the test model", f"The run in {tmp_path} is finished"):
-    process = run(AS_ON_WINDOWS, *args, f"--save_path={tmp_path}")
-    assert process.returncode == 0
-    assert process.stderr.startswith(told) and process.stderr.count("\n") == 1
-    assert "Test Perplexity: " in process.stdout
+  args = [f"--data_path={TINY}", "--model=test", "--hparams=num_steps=5"]
+  process = run(AS_ON_WINDOWS, *args, f"--save_path={tmp_path}")
+  assert process.returncode == 0
+  started, finished = process.stderr.splitlines()
+  assert started.startswith("Training the test model")
+  assert finished == f"The run in {tmp_path} is finished."
+  assert process.stdout.count("Test Perplexity: ") == 2
   assert (tmp_path / "result.json").exists()
 
 
@@ -100,7 +101,12 @@ def test_without_the_packages_a_command_says_so(name):
   assert (process.returncode, process.stdout) == (1, "")
   assert process.stderr.count("\n") == 1
   assert process.stderr.startswith(f"{pathlib.Path(name).name}: the package ")
-  for told in (sys.executable, ".venv/bin/python", "scripts/train.sh", "3.13"):
+  for told in (
+    sys.executable,
+    ".venv/bin/python",
+    "scripts/setup_venv.sh",
+    "3.13",
+  ):
     assert told in process.stderr
 
 

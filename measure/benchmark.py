@@ -1,18 +1,18 @@
-"""Measures the speed of training, beside what bounds it and what else there is.
+"""Measures the speed of training, its lower bound, and the speed of PyTorch.
 
   python measure/benchmark.py [--model=small] [--rnn_mode=block] [--peers]
 
 For each model, rnn_mode and type it prints the words per second, the share of
 the floor and the process's peak of memory. The floor is the sum of a step's
-matrix products, each timed alone in its best arrangement; on a GPU it is the
+matrix products, each timed alone in its best arrangement. On a GPU, it is the
 time of their operations at the speed of a large product. --peers adds the same
-model in PyTorch (nn.LSTM); install measure/requirements.txt for it.
+model in PyTorch (nn.LSTM), which measure/requirements.txt installs.
 
-A machine's speed changes from minute to minute. So everything is measured in
-turn, in processes of their own, round after round, and each ratio is the median
-of the ratios within a round. The column "rounds" shows the fastest and the
-slowest round. Nothing else should run meanwhile. Words are drawn at random, as
-frequent as in a text; no data is needed.
+A machine's speed changes from minute to minute. So the script measures
+everything in turn, round after round, each in a process of its own. A ratio is
+the median of the ratios within the rounds. The column "rounds" shows the
+fastest and the slowest round. Nothing else should run meanwhile. No data is
+needed: words are drawn at random, with frequencies as in a text.
 """
 
 import contextlib
@@ -55,14 +55,14 @@ def measure_once(row, kind, dtype, mode, root, seconds):
   `kind` is one of benchmark_worker.KINDS, `mode` an rnn_mode or "" for the
   model's own, `root` the checkout's folder, `seconds` how long to measure.
   """
-  about = kind, row["model"], mode, dtype, seconds, root
-  env = {  # As lm/base/tf1.py has them, for older checkouts too.
+  worker_args = kind, row["model"], mode, dtype, seconds, root
+  env = {  # As lm/base/tf1.py sets them, also for older checkouts.
     "TF_ENABLE_ONEDNN_OPTS": "1",
     "NVIDIA_TF32_OVERRIDE": "1" if dtype == "tf32" else "0",
     **os.environ,
   }
   try:
-    out = processes.run("measure/benchmark_worker.py", *about, env=env)
+    out = processes.run("measure/benchmark_worker.py", *worker_args, env=env)
     result = json.loads(out)
   except InputError as error:  # It was killed, or the like.
     result = {"error": str(error)}
@@ -75,8 +75,8 @@ def measure_once(row, kind, dtype, mode, root, seconds):
 
 
 def compare(model, args):
-  """Measures a model in all ways, in turn; returns the rows of its table."""
-  subjects = {}  # For each name the arguments of measure_once.
+  """Measures all subjects of a model in turn; returns the rows of its table."""
+  subjects = {}  # The arguments of measure_once by name.
   for dtype in args.dtype:
     subjects[f"floor {dtype}"] = "floor", dtype, "", ROOT
     if args.peers:
@@ -105,14 +105,14 @@ def compare(model, args):
 
 
 def ratio(ours, theirs):
-  """Returns how many times as fast one row is as another, None if unknown."""
+  """Returns the speed of one row divided by another's; None if unknown."""
   if theirs is None or "error" in theirs:
     return None
   rounds = zip(ours["rounds_ms"], theirs["rounds_ms"], strict=True)
   return statistics.median(their_ms / our_ms for our_ms, their_ms in rounds)
 
 
-COLUMNS = {  # The heading and the format of each number of a row.
+COLUMNS = {  # The heading and the format of each value of a row.
   "wps": ("words/s", "{:,.0f}"),
   "ms": ("ms a step", "{:.1f}"),
   "range_ms": ("rounds", "{}"),
@@ -124,7 +124,7 @@ COLUMNS = {  # The heading and the format of each number of a row.
 
 
 def print_table(rows):
-  """Prints a Markdown table, with the columns that have a number."""
+  """Prints a Markdown table without the columns that are empty."""
   keys = [key for key in COLUMNS if any(row.get(key) for row in rows)]
   print("|", " | ".join(["model", ""] + [COLUMNS[key][0] for key in keys]), "|")
   print("| --- | --- |" + " ---: |" * len(keys))
@@ -133,14 +133,14 @@ def print_table(rows):
     if "error" in row:
       cells[1] += f": not possible here ({row['error']})"
     for key in keys:
-      number = row.get(key)
-      cells.append("" if number is None else COLUMNS[key][1].format(number))
+      value = row.get(key)
+      cells.append("" if value is None else COLUMNS[key][1].format(value))
     print("|", " | ".join(cells), "|")
   print(flush=True)
 
 
-def about():
-  """Returns on what machine and with what versions this is measured."""
+def describe_machine():
+  """Returns the machine and the versions that are measured, a dictionary."""
   facts = {"date": time.strftime("%Y-%m-%d")}
   with contextlib.suppress(OSError):  # Without git, or not on Linux.
     git = ["git", "-C", ROOT, "describe", "--always", "--dirty"]
@@ -163,7 +163,7 @@ def about():
 
 
 def is_for_here(rnn_mode):
-  """Says whether to measure a mode by default: cudnn if there is a GPU."""
+  """Returns whether to measure a mode by default: cudnn only with a GPU."""
   return rnn_mode not in NEED_GPU or shutil.which("nvidia-smi")
 
 
@@ -175,12 +175,12 @@ def define_flags(define):
   define.multi_enum("rnn_mode", modes, configs.RNN_MODES, help_text)
   dtypes = ["float32", "bfloat16"]
   define.multi_enum("dtype", dtypes, DTYPES, help_text)
-  define.boolean("peers", False, "Measure PyTorch beside it.")
-  old = "The folder of another checkout to measure beside it."
-  define.string("old", None, old)
-  define.integer("rounds", 5, "How often to measure.", 1)
-  seconds = "How long to train in a round, at least."
-  define.float("seconds", 3.0, seconds, 0, 3600)
+  define.boolean("peers", False, "Also measure PyTorch.")
+  help_text = "The folder of another checkout to measure as well."
+  define.string("old", None, help_text)
+  define.integer("rounds", 5, "How many times to measure everything.", 1)
+  help_text = "The least time to train in a round."
+  define.float("seconds", 3.0, help_text, 0, 3600)
   define.string("json", None, "The file to write all numbers to.")
 
 
@@ -193,7 +193,7 @@ def main(args):
     )
   if args.peers and importlib.util.find_spec("torch") is None:
     raise InputError("--peers needs PyTorch; install measure/requirements.txt.")
-  report = {"about": about(), "rows": []}
+  report = {"about": describe_machine(), "rows": []}
 
   def write():
     if args.json:

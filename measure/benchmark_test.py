@@ -31,8 +31,8 @@ def test_training_is_measured_in_that_type(graph, some_gpu, dtype):
   operations = graph.get_operations()
   assert any("GradientDescent" in op.type for op in operations)
   products = [op.outputs[0] for op in operations if op.type == "MatMul"]
-  found = {product.dtype.name for product in products}
-  assert found == {"float32" if dtype == "tf32" else dtype}
+  result = {product.dtype.name for product in products}
+  assert result == {"float32" if dtype == "tf32" else dtype}
 
 
 def test_a_tick_of_an_older_checkout_is_after_several_steps(graph, monkeypatch):
@@ -57,11 +57,11 @@ def test_the_floor_of_a_gpu_is_its_operations(graph, monkeypatch, some_gpu):
     return [1.0] * repeat
 
   monkeypatch.setattr(benchmark_worker.timeit, "repeat", repeat)
-  found = benchmark_worker.floor_of_gpu(
+  result = benchmark_worker.floor_of_gpu(
     configs.SmallConfig(), benchmark_worker.Products("tf32"), size=64
   )
   operations = 15.84e6 * 400  # See test_products_are_those_of_a_step.
-  assert found == pytest.approx(operations / (10 * 2 * 64**3))
+  assert result == pytest.approx(operations / (10 * 2 * 64**3))
 
 
 def test_pytorch_is_measured():
@@ -85,12 +85,12 @@ def test_the_floor_is_the_sum_of_its_products(graph, monkeypatch):
 def test_products_are_those_of_a_step(model, million):
   config = configs.CONFIGS[model]()
   sizes = benchmark_worker.sizes_of(config)
-  found = 0
+  result = 0
   for times, ways in benchmark_worker.products(config):
     (letters,) = {frozenset(way) - {","} for way in ways}  # The same work.
-    found += 2 * times * math.prod(sizes[letter] for letter in letters)
+    result += 2 * times * math.prod(sizes[letter] for letter in letters)
   words = config.batch_size * config.num_steps
-  assert found / words == pytest.approx(1e6 * million)
+  assert result / words == pytest.approx(1e6 * million)
 
 
 @pytest.fixture
@@ -101,11 +101,11 @@ def measured(monkeypatch):
   def run(script, kind, model, mode, dtype, seconds, root, **_):
     if not measured[kind, dtype, root]:
       raise command.InputError(f"{script} was killed.")
-    found = measured[kind, dtype, root].pop(0)
-    return json.dumps({"seconds": found, "peak_mib": 1234})
+    result = measured[kind, dtype, root].pop(0)
+    return json.dumps({"seconds": result, "peak_mib": 1234})
 
   monkeypatch.setattr(processes, "run", run)
-  monkeypatch.setattr(benchmark, "about", dict)
+  monkeypatch.setattr(benchmark, "describe_machine", dict)
   return measured
 
 

@@ -3,8 +3,8 @@
   python benchmark_worker.py KIND MODEL MODE DTYPE SECONDS ROOT
 
 KIND is a key of KINDS. MODE is an rnn_mode, or empty for the model's own.
-SECONDS is how long to measure at least, and ROOT is the folder of this project
-or of an older checkout. It prints a line of JSON: the seconds of a training
+SECONDS is the least time to measure, and ROOT is the folder of this project or
+of an older checkout. The output is a line of JSON: the seconds of a training
 step and the peak of memory, or an error.
 """
 
@@ -24,13 +24,13 @@ import numpy as np
 
 
 class Clock:
-  """Takes the time of each step; it is true when there are enough of them."""
+  """Times each step; it is true when it has timed enough of them."""
 
   def __init__(self, seconds):
     self._seconds, self._times = seconds, [time.perf_counter()]
 
   def tick(self, *_):
-    """Call it after each step."""
+    """Ends a step; call it after each one."""
     self._times.append(time.perf_counter())
 
   def __bool__(self):
@@ -39,12 +39,12 @@ class Clock:
     return len(self._times) > 5 and not seconds <= self._seconds
 
   def median(self):
-    """Returns the seconds of a step, without the first two."""
+    """Returns the median seconds of a step, without the first two steps."""
     return float(np.median(np.diff(self._times)[2:]))
 
 
 def draw_ids(config, steps):
-  """Draws the words of so many steps, as frequent as in a text."""
+  """Draws the ids of a number of steps, with frequencies as in a text."""
   random = np.random.RandomState(0)
   share = 1 / np.arange(1, config.vocab_size + 1)
   count = config.batch_size * (steps * config.num_steps + 1)
@@ -53,7 +53,7 @@ def draw_ids(config, steps):
 
 
 def import_tf1():
-  """Returns the checkout's module tf1, wherever it has it."""
+  """Imports the checkout's module tf1, which older ones have elsewhere."""
   for name in ("lm.base.tf1", "lm.tf1"):
     with contextlib.suppress(ImportError):
       return importlib.import_module(name)
@@ -61,7 +61,7 @@ def import_tf1():
 
 
 def load_tf1(dtype):
-  """Returns the checkout's module tf1, set up for the default graph.
+  """Returns the checkout's module tf1, set up to build a graph.
 
   Raises ValueError if the type needs a GPU and there is none.
   """
@@ -75,7 +75,7 @@ def load_tf1(dtype):
 
 
 def build(config, dtype, steps=100):
-  """Returns a session and a PTBModel to train, on random words for `steps`."""
+  """Returns a session and a PTBModel that trains on `steps` random batches."""
   tf1 = load_tf1(dtype)
   import ptb_word_lm
 
@@ -92,7 +92,7 @@ def build(config, dtype, steps=100):
 
 
 def train(config, dtype, seconds):
-  """Measures the training steps of ptb_word_lm.py."""
+  """Returns the seconds of a training step of ptb_word_lm.py."""
   session, model = build(config, dtype)
   import ptb_word_lm
 
@@ -136,7 +136,7 @@ def sizes_of(config):
 
 
 def floor(config, dtype, seconds):
-  """Measures what bounds a step: on a CPU its matrix products, one by one."""
+  """Returns a lower bound for the seconds of a step, its matrix products."""
   products_of = Products(dtype)
   if products_of.is_on_gpu:
     return floor_of_gpu(config, products_of)
@@ -152,19 +152,19 @@ class Products:
     tf1.config.experimental.enable_tensor_float_32_execution(dtype == "tf32")
     self._dtype = "float32" if dtype == "tf32" else dtype
     options = tf1.ConfigProto()
-    # Else TensorFlow would leave out the products: nobody reads their results.
+    # Else TensorFlow would remove the products, as nobody reads their results.
     options.graph_options.rewrite_options.disable_meta_optimizer = True
     self._session = tf1.Session(config=options)
 
   def random_matrix(self, shape):
-    """Returns a matrix that is kept in a variable."""
+    """Returns a random matrix, which a variable holds."""
     values = self._tf1.random.uniform(shape, -0.5, 0.5)
     variable = self._tf1.Variable(self._tf1.cast(values, self._dtype))
     self._session.run(variable.initializer)
     return variable.read_value()
 
   def seconds_of(self, a, b, transposed, times):
-    """Returns the seconds of one of so many products, which run in a chain."""
+    """Returns the seconds of a product, timed in a chain of several."""
     y = self._tf1.no_op()
     for _ in range(times):
       with self._tf1.control_dependencies([y]):
@@ -175,10 +175,10 @@ class Products:
 
 
 def floor_of_gpu(config, products_of, size=8192):
-  """Returns a step's products at the speed of large ones, size x size.
+  """Returns the seconds of a step's products at the speed of large ones.
 
-  The products of a step are too small for a GPU: most of the time of each, if
-  it is timed alone, goes into starting it.
+  The large matrices are size x size. The products of a step are too small to be
+  timed alone on a GPU: most of their time goes into starting them.
   """
   a, b = (products_of.random_matrix([size, size]) for _ in range(2))
   seconds = products_of.seconds_of(a, b, (False, False), 10)
@@ -190,7 +190,10 @@ def floor_of_gpu(config, products_of, size=8192):
 
 
 def floor_of_cpu(config, products_of, seconds):
-  """Measures a step's matrix products, each alone for `seconds` / 30."""
+  """Returns the seconds of a step's products, each timed alone on a CPU.
+
+  Each arrangement of a product takes about `seconds` / 30.
+  """
   sizes = sizes_of(config)
 
   def seconds_of(arrangement):
@@ -211,7 +214,10 @@ def floor_of_cpu(config, products_of, seconds):
 
 
 def pytorch(config, dtype, seconds):
-  """Measures the same model in PyTorch: nn.LSTM, 16 bits by autocast."""
+  """Returns the seconds of a training step in PyTorch, with nn.LSTM.
+
+  Types of 16 bits use autocast.
+  """
   import torch
   from torch import nn
 
@@ -245,7 +251,7 @@ def pytorch(config, dtype, seconds):
     return losses, tuple(tensor.detach() for tensor in state)
 
   clock, steps, state = Clock(seconds), config.num_steps, None
-  every = 10 if device == "cuda" else 1  # To look at a loss takes time there.
+  every = 10 if device == "cuda" else 1  # Reading a loss takes time on a GPU.
   begins = itertools.cycle(range(0, len(ids) - steps, steps))
   for number, begin in enumerate(begins, 1):
     batch = ids[begin : begin + steps + 1]
@@ -272,7 +278,7 @@ def main(kind, model, mode, dtype, seconds, root):
     result = {"seconds": KINDS[kind](config, dtype, float(seconds))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result["peak_mib"] = peak // 1024  # Linux counts in KiB.
-  except Exception as error:  # Whatever it is, the others can be measured.
+  except Exception as error:  # benchmark.py then measures the others.
     result = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
   print(json.dumps(result))
 

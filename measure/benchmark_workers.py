@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Measures what it costs several workers to train together.
+"""Measures the cost of training with several workers.
 
   .venv/bin/python measure/benchmark_workers.py --workers=1 --workers=2
 
 For each model and number of workers it trains two epochs with ptb_word_lm.py,
-and measures the second. For each it prints a line of JSON:
+measures the second one, and prints a line of JSON:
 
   ms        time of a step; with --workers=1 there is no exchange in it
   mbytes    what each worker sends in a step, on average, counted by the kernel
 
 All workers run on this machine, in a network of their own (see launch_local.py)
-where nothing else is counted. The texts' words are drawn at random.
+without other traffic. The words of the texts are drawn at random.
 """
 
 import json
@@ -38,9 +38,9 @@ MODELS = ("small", "medium", "large", "test")
 
 
 def write_texts(folder, model, batch_size, steps):
-  """Writes a text of all words and so many batches, to train on."""
-  # Not before this process has its own network: numpy starts threads, and the
-  # system may refuse a network to a process that has some.
+  """Writes texts: to train on, all words and then `steps` random batches."""
+  # Imported here, when this process has its own network: numpy starts threads,
+  # and the system may refuse a network to a process with threads.
   from benchmark_worker import draw_ids
 
   import configs
@@ -78,23 +78,24 @@ def measure(args, model, workers):
 
 
 def bytes_sent():
-  """Returns how many bytes this network's loopback has carried."""
+  """Returns the number of bytes that this network's loopback has carried."""
   return psutil.net_io_counters(pernic=True)["lo"].bytes_sent
 
 
 def define_flags(define):
   """Defines the command line's flags."""
   define.multi_enum("model", ["small"], MODELS, "Repeat it for several.")
-  define.multi_integer("workers", [1, 2], "How many.", lower_bound=1)
-  define.integer("batch_size", 20, "Of all workers.", 1)
-  define.integer("steps", 50, "How many to measure, at least.", 1)
+  help_text = "The number of workers. Repeat it for several."
+  define.multi_integer("workers", [1, 2], help_text, lower_bound=1)
+  define.integer("batch_size", 20, "The batch size of all workers together.", 1)
+  define.integer("steps", 50, "The least number of steps to measure.", 1)
   define.boolean("exchange_fp16", False, "See ptb_word_lm.py.")
 
 
 @command.entry_point("benchmark_workers.py", define_flags)
 def main(args):
   """Measures as the flags say; returns the exit status."""
-  launch_local.enter_own_network()  # In it, nothing else is counted.
+  launch_local.enter_own_network()  # It has no other traffic to count.
   for model in args.model:
     for workers in args.workers:
       seconds, sent = measure(args, model, workers)

@@ -13,8 +13,8 @@ def test_workers_are_measured():
   if "no network of their own" in err:
     pytest.skip(err)
   assert process.returncode == 0 and not err
-  found = json.loads(out)
-  assert (found["model"], found["workers"]) == ("test", 2)
-  # Of two workers each sends half of its gradient and half of the sum. Nearly
-  # all of it is that of the softmax layer, 3 * 10,000 numbers.
-  assert 0.12 < found["mbytes"] < 0.2
+  result = json.loads(out)
+  assert (result["model"], result["workers"]) == ("test", 2)
+  # Each of two workers sends half of its gradient and half of the sum. Nearly
+  # all of it is for the softmax layer, 3 * 10,000 numbers.
+  assert 0.12 < result["mbytes"] < 0.2

@@ -1,9 +1,9 @@
-"""Does the exercises of docs/tutorial.md, and prints what each reaches.
+"""Does the exercises of docs/tutorial.md, and prints their perplexities.
 
   .venv/bin/python measure/exercises.py [NUMBER...]
 
-Trains on the sample corpus, or on the texts in the folder --data_path, in a
-copy of the project. Without a NUMBER, it does all exercises.
+Each exercise trains in a copy of the project, on the sample corpus or on the
+texts in the folder --data_path. Without a NUMBER, it does all exercises.
 """
 
 import dataclasses
@@ -32,16 +32,16 @@ PAGE = ROOT / "docs" / "tutorial.md"
 
 @dataclasses.dataclass(frozen=True)
 class Exercise:
-  """What to change, and the command to start."""
+  """A change of the program, and the commands to run."""
 
   number: str
   title: str
   file: str  # The path of the file to change, or "".
-  change: str  # Its lines begin with a space, "-" or "+".
-  command: str  # Or several, each on a line.
+  change: str  # A diff: its lines begin with a space, "-" or "+".
+  commands: str  # One on each line.
 
   def apply(self, text):
-    """Returns a text with the change; ValueError unless it has one place."""
+    """Returns the changed text; ValueError unless the change fits once."""
     lines = self.change.splitlines(keepends=True)
     old = "".join(line[1:] for line in lines if line[0] in " -")
     new = "".join(line[1:] for line in lines if line[0] in " +")
@@ -50,33 +50,33 @@ class Exercise:
     return text.replace(old, new)
 
 
-def read(page):
-  """Returns the exercises of the tutorial's text."""
+def read_exercises(page):
+  """Returns the exercises in the tutorial's text, a list."""
   pattern = r"### (\d+)\. (.*)\n((?s:.*?))```sh\n((?s:.*?))```"
-  found = []
-  for number, title, text, lines in re.findall(pattern, page):
+  exercises = []
+  for number, title, text, commands in re.findall(pattern, page):
     diff = re.search(r"(?s)```diff\n--- a/(\S+)\n\+\+\+ \S+\n(.*?)```", text)
     file, change = diff.groups() if diff else ("", "")
-    found.append(Exercise(number, title, file, change, lines))
-  return found
+    exercises.append(Exercise(number, title, file, change, commands))
+  return exercises
 
 
 def choose(numbers):
-  """Returns the page's exercises with these numbers; all if there are none.
+  """Returns the page's exercises with these numbers; all without numbers.
 
-  Raises InputError for a number that is not the number of an exercise.
+  Raises InputError if the page has no exercise of a number.
   """
-  found = {exercise.number: exercise for exercise in read(PAGE.read_text())}
+  exercises = {e.number: e for e in read_exercises(PAGE.read_text())}
   for number in numbers:
-    if number not in found:
+    if number not in exercises:
       raise command.InputError(
-        f"{PAGE.name} has no exercise {number}, but {', '.join(found)}."
+        f"{PAGE.name} has no exercise {number}, but {', '.join(exercises)}."
       )
-  return [found[number] for number in numbers or found]
+  return [exercises[number] for number in numbers or exercises]
 
 
 def do(exercise, data_path):
-  """Trains as an exercise says; prints a line for each of its commands."""
+  """Runs the commands of an exercise; prints what each reaches."""
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
     shutil.copytree(ROOT / "lm", folder / "lm")
@@ -85,15 +85,15 @@ def do(exercise, data_path):
     if exercise.file:
       path = folder / exercise.file
       path.write_text(exercise.apply(path.read_text()))
-    for line in exercise.command.splitlines():
+    for line in exercise.commands.splitlines():
       _, script, *args = line.split()
       texts = args.index("--data_path=sample-corpus")
       args[texts] = f"--data_path={data_path}"
       start = time.perf_counter()
       out = processes.run(folder / script, *args)
       seconds = time.perf_counter() - start
-      found = dict(re.findall(r"(?m)(\w+) Perplexity: ([\d.]+)$", out))
-      numbers = ", ".join(f"{k.lower()} {v}" for k, v in found.items())
+      last = dict(re.findall(r"(?m)(\w+) Perplexity: ([\d.]+)$", out))
+      numbers = ", ".join(f"{k.lower()} {v}" for k, v in last.items())
       print(
         f"{line.partition(' ')[2]}\n  {numbers}; {seconds:.0f} s", flush=True
       )
@@ -101,7 +101,8 @@ def do(exercise, data_path):
 
 def define_flags(define):
   """Defines the command line's flags."""
-  define.string("data_path", None, "The texts; None: the sample corpus.")
+  help_text = "The folder with the texts, instead of the sample corpus."
+  define.string("data_path", None, help_text)
 
 
 @command.entry_point("exercises.py", define_flags, arguments=99)

@@ -1,4 +1,4 @@
-"""Starts the project's programs as processes of their own."""
+"""Starts the project's programs in processes of their own."""
 
 import pathlib
 import subprocess
@@ -15,7 +15,7 @@ def command_line(script, *args):
 
 
 def start(script, *args, **options):
-  """Starts a program; returns its Popen, with the options of that."""
+  """Starts a program; returns its Popen. The options are those of Popen."""
   return subprocess.Popen(
     command_line(script, *args),
     stdout=subprocess.PIPE,
@@ -26,13 +26,13 @@ def start(script, *args, **options):
 
 
 def finish(process):
-  """Waits for what `start` has started; returns what it printed.
+  """Waits for the end of a process from `start`; returns its output.
 
-  Raises InputError with the last line of its errors if it failed.
+  Raises InputError with the last line of its stderr if it failed.
   """
   out, err = process.communicate()
   if process.returncode:
-    lines = err.strip().splitlines() or ["It says nothing."]
+    lines = err.strip().splitlines() or ["No message."]
     name = pathlib.Path(process.args[1]).name
     raise InputError(
       f"{name} ended with status {process.returncode}: {lines[-1]}"
@@ -41,6 +41,6 @@ def finish(process):
 
 
 def run(script, *args, **options):
-  """Runs a program to its end; see `start` and `finish`."""
+  """Runs a program to its end; returns its output. See `start`, `finish`."""
   with start(script, *args, **options) as process:
     return finish(process)

@@ -3,10 +3,10 @@
   .venv/bin/python measure/report.py           updates the tables in README.md
                                                and results/README.md
   .venv/bin/python measure/report.py FOLDER    prints the tables of a folder of
-                                               runs, as reproduce.sh leaves it
+                                               runs that reproduce.sh has made
 
-Both draw the models' learning curves into the folder's learning_curves.svg, and
-leave out runs that have not ended. They need requirements-dev.txt.
+Both write the models' learning curves to learning_curves.svg in the folder, and
+leave out unfinished runs. They need requirements-dev.txt.
 """
 
 import itertools
@@ -28,7 +28,7 @@ import plot_run
 from lm.base import command, files
 
 COLORS = {"small": "#2a9d4a", "medium": "#d9660a", "large": "#2f7fd6"}
-# A run's row in the table, which has its head in results/README.md.
+# A run's row in the table whose heading is in results/README.md.
 ROW = (
   "[{name}]({name}/log.txt) | {config[dtype]} | "
   "{result[train_perplexity]:.2f} | {result[valid_perplexity]:.2f} | "
@@ -39,9 +39,12 @@ ROW = (
 
 
 def read_runs(folder):
-  """Returns lists of the finished runs by model: dictionaries for ROW."""
-  found = {model: folder.glob(f"{model}/seed*/result.json") for model in COLORS}
-  return {model: [*map(_read_run, sorted(found[model]))] for model in COLORS}
+  """Returns {model: list of its finished runs}; a run is a dict for ROW."""
+  runs = {}
+  for model in COLORS:
+    paths = sorted(folder.glob(f"{model}/seed*/result.json"))
+    runs[model] = [_read_run(path) for path in paths]
+  return runs
 
 
 def _read_run(path):
@@ -72,7 +75,7 @@ def _hours(seconds):
 
 
 def _mean(values):
-  """Returns the mean in bold and, of several values, their deviation."""
+  """Returns the mean in bold and, for several values, their deviation."""
   if not values:
     return "not run"
   deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
@@ -85,19 +88,19 @@ def _seeds(runs):
 
 
 def _results(folder, runs):
-  """Yields rows of the published and the reached perplexities."""
+  """Yields the rows of the published perplexities and of ours."""
   published = plot_run.published()
   published = itertools.groupby(published, lambda row: row["model"])
   for model, rows in published:
     yield " | ".join(next(rows).values())
     yield from (" | ".join({**row, "model": ""}.values()) for row in rows)
     ours = " | **this project**"
-    if found := runs.get(model):
-      dtypes = " and ".join(sorted({run["config"]["dtype"] for run in found}))
-      ours += f", {dtypes}, {_seeds(found)}"
+    if model_runs := runs.get(model):
+      dtypes = sorted({run["config"]["dtype"] for run in model_runs})
+      ours += f", {' and '.join(dtypes)}, {_seeds(model_runs)}"
     if model in runs:
       for part in ("train", "valid", "test"):
-        values = [run["result"][f"{part}_perplexity"] for run in found]
+        values = [run["result"][f"{part}_perplexity"] for run in model_runs]
         ours += f" | {_mean(values)}"
     else:  # "mean of N small"
       number = model.split()[2]
@@ -118,7 +121,7 @@ def fill(text, folder, runs):
   }
   return re.sub(
     r"(<!-- table (\w+) -->\n.*\n.*\n)(?s:.*?)(?=<!-- end -->)",
-    lambda found: found[1] + "".join(f"| {row} |\n" for row in rows[found[2]]),
+    lambda match: match[1] + "".join(f"| {row} |\n" for row in rows[match[2]]),
     text,
   )
 
@@ -136,7 +139,7 @@ def draw(folder, runs):
 
 @command.entry_point("report.py", arguments=1)
 def main(_, name=None):
-  """Reports the folder `name`; returns the exit status."""
+  """Reports the runs in the folder `name`; returns the exit status."""
   folder = pathlib.Path(name or ROOT / "results")
   runs = read_runs(folder)
   if not any(runs.values()):

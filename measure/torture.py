@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Kills a training over and over, and compares it with an untouched one.
+"""Kills a training repeatedly, and compares it with an undisturbed one.
 
   .venv/bin/python measure/torture.py [--kills=100] [--epochs=30] [--seed=1]
 
-A model is trained once in peace. The same command is then started again and
-again, with a checkpoint after nearly every step, and killed (SIGKILL, which no
-process can catch) at random moments. Every ninth time the disk is full instead,
-simulated by a limit on the size of files. Every third time something is
-damaged: a checkpoint, epochs.jsonl or the vocabulary; or all files are dated
-years ahead. When the run has ended, the weights, the LSTM's state and the
-perplexities of all epochs and of the test must equal the untouched run's, bit
-for bit. The exit status is 1 if they do not.
+A model is trained once without disturbance. The same command is then started
+repeatedly, with a checkpoint after nearly every step, and killed (by SIGKILL,
+which no process can catch) at random moments. Every ninth time the disk is full
+instead, simulated by a limit on the size of files. Every third time something
+is damaged: a checkpoint, epochs.jsonl or the vocabulary; or all files are dated
+years ahead. When the run has ended, its weights, the LSTM's state and the
+perplexities of all epochs and of the test must equal those of the undisturbed
+run, bit for bit. The exit status is 1 if they do not.
 """
 
 import contextlib
@@ -44,14 +44,14 @@ HPARAMS = (
 
 
 class Run:
-  """A training in a folder that is started again and again."""
+  """A training in a folder that is started repeatedly."""
 
   def __init__(self, folder, epochs, draw=None):
     self.folder, self._epochs, self._draw = folder, epochs, draw
     self._damaged = 0  # The step of the newest checkpoint that was damaged.
 
   def _command_line(self, checkpoint_minutes):
-    """Returns what processes.start needs for the training."""
+    """Returns the arguments of processes.start for the training."""
     return [
       "ptb_word_lm.py",
       f"--save_path={self.folder}",
@@ -61,26 +61,26 @@ class Run:
     ]
 
   def finish(self):
-    """Trains to the end; returns all that the run reached, without times."""
+    """Trains to the end; returns all results of the run except times."""
     processes.run(*self._command_line(checkpoint_minutes=10))
     lines = plot_run.read_json(self.folder / "epochs.jsonl")
     lines.append(plot_run.read_json(self.folder / "result.json"))
-    reached = {f"line {n}": line for n, line in enumerate(lines, 1)}
+    results = {f"line {n}": line for n, line in enumerate(lines, 1)}
     for numbers in lines:
       del numbers["wps"], numbers["train_seconds"]
     for name in ("checkpoint", "best_checkpoint"):
-      reached[name] = (self.folder / name).read_text()
+      results[name] = (self.folder / name).read_text()
     last = tf1.train.latest_checkpoint(str(self.folder))
     reader = tf1.train.load_checkpoint(last)
     for name in reader.get_variable_to_shape_map():
       if name != "progress/json":  # It has times, and the lines above.
-        reached[name] = reader.get_tensor(name).tobytes()
-    return reached
+        results[name] = reader.get_tensor(name).tobytes()
+    return results
 
   def disturb(self, is_disk_full):
-    """Starts the training, and at a random moment kills it or fills the disk.
+    """Starts the training; at a random moment, kills it or fills the disk.
 
-    Returns what happened, in words; None if the training ended before.
+    Returns a description; None if the training ended before that moment.
     """
     draw = self._draw
     command_line = self._command_line(draw.choice([0, 0, 0, 0.005]))
@@ -103,17 +103,17 @@ class Run:
       return None
     if status != (1 if is_disk_full else -9) or "Traceback" in errors:
       raise InputError(f"a training ended with status {status}: {errors}")
-    what = "the disk was full" if is_disk_full else "killed"
-    when = f"{seconds:.2f} s {'after' if is_started else 'into'} its start"
-    said = " ".join(errors.split())
-    return f"{what} {when}; checkpoints {self._steps()}; it said: {said}"
+    event = "the disk was full" if is_disk_full else "killed"
+    moment = f"{seconds:.2f} s {'after' if is_started else 'into'} its start"
+    errors = " ".join(errors.split())
+    return f"{event} {moment}; checkpoints {self._steps()}; stderr: {errors}"
 
   def _steps(self):
-    """Returns the steps of the checkpoints, the newest last."""
+    """Returns the global steps of the checkpoints, the newest last."""
     return sorted(int(p.stem[11:]) for p in self.folder.glob("model*.index"))
 
   def damage(self):
-    """Damages something in the folder; returns what, in words."""
+    """Damages something in the folder; returns a description."""
     draw, steps = self._draw, self._steps()
     names = ["the clock", "vocabulary.txt", "epochs.jsonl"]
     # The checkpoint before a damaged one must be intact.
@@ -124,7 +124,7 @@ class Run:
     content = bytearray(path.read_bytes() if path.exists() else b"")
     if not content:
       for each in self.folder.iterdir():
-        os.utime(each, (2e9, 2e9))  # In 2033: all to come will be older.
+        os.utime(each, (2e9, 2e9))  # In 2033: all new files will be older.
       return "dated all files years ahead"
     if path.name == "vocabulary.txt":
       path.unlink()
@@ -142,16 +142,16 @@ class Run:
 
 def define_flags(define):
   """Defines the command line's flags."""
-  define.integer("kills", 100, "How many.", 1)
-  define.integer("epochs", 30, "Of 128 steps.", 1)
-  define.integer("seed", 1, "Of the random moments and damages.")
+  define.integer("kills", 100, "The number of kills.", 1)
+  define.integer("epochs", 30, "Epochs to train, of 128 steps.", 1)
+  define.integer("seed", 1, "Seed of the random moments and damages.")
 
 
 @command.entry_point("torture.py", define_flags)
 def main(args):
-  """Does what the top of this file says; returns the exit status."""
+  """Trains, kills and compares; returns the exit status."""
   folder, draw = pathlib.Path(tempfile.mkdtemp()), random.Random(args.seed)
-  command.tell(f"The runs are in {folder}, removed if all of them are equal.")
+  command.tell(f"The runs are in {folder}, which is removed if all are equal.")
   expected = Run(folder / "untouched", args.epochs).finish()
   last = expected[f"line {args.epochs}"]
   print(f"An untouched run reached {last}.", flush=True)
@@ -159,14 +159,14 @@ def main(args):
   while kills < args.kills:
     runs += 1
     run = Run(folder / f"tortured-{runs}", args.epochs, draw)
-    while kills < args.kills and (what := run.disturb(kills % 9 == 8)):
+    while kills < args.kills and (event := run.disturb(kills % 9 == 8)):
       kills += 1
       if kills % 3 == 0 and run.folder.exists():
-        what += f"; then this script {run.damage()}"
-      print(f"{kills}, run {runs}: {what}", flush=True)
-    found = run.finish()
-    names = expected.keys() | found.keys()
-    wrong = sorted(n for n in names if found.get(n) != expected.get(n))
+        event += f"; then this script {run.damage()}"
+      print(f"{kills}, run {runs}: {event}", flush=True)
+    results = run.finish()
+    names = expected.keys() | results.keys()
+    wrong = sorted(n for n in names if results.get(n) != expected.get(n))
     differing += bool(wrong)
     result = f"differs in {', '.join(wrong)}" if wrong else "is equal"
     print(f"Run {runs} {result}, after {kills} kills in all.", flush=True)

@@ -1,4 +1,4 @@
-"""Tests of torture.py, and with it of what it tortures."""
+"""Tests of torture.py, and of resuming a killed training."""
 
 import random
 import tempfile
@@ -20,8 +20,8 @@ def test_a_killed_run_ends_like_an_untouched_one(tmp_path, monkeypatch):
   untouched = torture.Run(tmp_path / "untouched", 1)
   tortured = torture.Run(tmp_path / "tortured", 1, random.Random(16))
   assert tortured.disturb(is_disk_full=False).startswith("killed ")
-  expected, found = untouched.finish(), tortured.finish()
-  assert found == expected and len(found) > 5
+  expected, results = untouched.finish(), tortured.finish()
+  assert results == expected and len(results) > 5
 
 
 def test_damage_leaves_the_checkpoint_before_intact(tmp_path):

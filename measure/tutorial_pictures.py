@@ -3,9 +3,9 @@ r"""Draws the pictures of docs/tutorial.md that show a trained model.
   .venv/bin/python measure/tutorial_pictures.py --run=runs/small \
     --data_path=simple-examples/data
 
-The run is the small model on the Penn Treebank. The pictures go to
-docs/pictures, where the others are drawn by hand. Prints the numbers that the
-pictures show. Needs requirements-dev.txt; takes five minutes.
+The run is the small model on the Penn Treebank. The script writes the pictures
+to docs/pictures and prints the numbers that they show. The other pictures there
+are drawn by hand. It needs requirements-dev.txt and takes five minutes.
 """
 
 import pathlib
@@ -31,20 +31,20 @@ FOLDER = ROOT / "docs" / "pictures"
 GREEN, ORANGE, BLUE = report.COLORS.values()
 CONTEXTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)  # In words.
 LABELED = (1, 2, 5, 10, 20, 50, 100)  # Contexts with their number beside them.
-NUM_TARGETS = 4000  # Words that are predicted from each number of words.
+NUM_TARGETS = 4000  # Words to predict from each context.
 PREFIXES = ("the company", "new york", "interest")
 NEIGHBOURS_OF = ("monday", "bank", "million", "said", "he", "japan")
 
 
 def draw_forgetting(figure, model, ids):
-  """Draws the perplexity of words that are predicted from the last n words."""
+  """Draws the perplexity of words predicted from the last n words."""
   first = max(CONTEXTS)
   targets = np.linspace(first, len(ids) - 1, NUM_TARGETS).astype(int)
   nats = []
   for context in CONTEXTS:
     lines = [ids[i - context : i + 1].tolist() for i in targets]
-    found = model.score_lines(lines)
-    nats.append(-np.mean([log_probs[-1] for log_probs, _ in found]))
+    scores = model.score_lines(lines)
+    nats.append(-np.mean([log_probs[-1] for log_probs, _ in scores]))
   log_probs, _, _ = model.score_stream(ids.tolist())
   all_words = np.exp(-log_probs[targets - 1].mean())
   perplexities = dict(zip(CONTEXTS, np.exp(nats), strict=True))
@@ -67,7 +67,7 @@ def draw_forgetting(figure, model, ids):
 
 
 def _bars(axes, title, names, values, color):
-  """Draws bars, each with its name, the first on top."""
+  """Draws horizontal bars with their names, the first on top."""
   axes.barh(range(len(names)), values, color=color, alpha=0.6)
   for y, value in enumerate(values):
     axes.text(value, y, f" {value:.2f}", va="center", fontsize=8)
@@ -94,7 +94,7 @@ def draw_next_words(figure, model):
 
 
 def draw_neighbours(figure, trained):
-  """Draws the words whose embeddings point in the direction of a word's."""
+  """Draws the words whose embeddings have the largest cosine with a word's."""
   reader_ = tf1.train.NewCheckpointReader(trained.checkpoint)
   embedding = reader_.get_tensor("Model/embedding")  # [V, H]
   embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)

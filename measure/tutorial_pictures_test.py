@@ -29,9 +29,9 @@ def test_all_pictures(call_command, folder, monkeypatch):
   drawn = {path.stem: path.read_text() for path in folder.iterdir()}
   assert sorted(drawn) == ["forgetting", "neighbours", "next_words"]
   assert all(svg.endswith("</svg>\n") for svg in drawn.values())
-  found = dict(re.findall(r"(\w+) words: perplexity ([\d.]+)", out))
-  assert [*found] == [*map(str, pictures.CONTEXTS), "all"]
-  assert f"all words before: {float(found['all']):.1f}" in drawn["forgetting"]
+  result = dict(re.findall(r"(\w+) words: perplexity ([\d.]+)", out))
+  assert [*result] == [*map(str, pictures.CONTEXTS), "all"]
+  assert f"all words before: {float(result['all']):.1f}" in drawn["forgetting"]
   for word in words:
     assert word in drawn["next_words"] + drawn["neighbours"]
 

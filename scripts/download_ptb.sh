@@ -3,7 +3,7 @@
 #
 #   scripts/download_ptb.sh [DIR]
 #
-# Makes .venv, then starts download_ptb.py, which says more.
+# Makes .venv, then starts download_ptb.py, which explains more.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh download_ptb.sh".
 set -euo pipefail
 

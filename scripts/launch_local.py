@@ -2,15 +2,15 @@
 
   .venv/bin/python scripts/launch_local.py -n 2 --data_path=simple-examples/data
 
-starts ptb_word_lm.py twice; all flags but the ones below go to it. Worker 0
-prints as usual; the errors and warnings of the others start with "worker 1: "
-and so on. Signals go to all workers. When one fails, all are ended. If one was
-killed, --max_restarts=N starts all of them again, up to N times; with
---save_path the run then resumes from its last checkpoint.
+starts ptb_word_lm.py twice and passes all flags on, except for those below.
+Worker 0 prints as usual. The errors and warnings of the others start with
+"worker 1: " and so on. Signals go to all workers. If a worker fails, the others
+are ended. If a worker is killed, --max_restarts=N starts all of them again, up
+to N times; with --save_path the run then resumes from its last checkpoint.
 
 Anyone who can connect to a worker's port can run code as you. So the workers
-get a network of their own, with nothing but their connections to each other;
-this needs Linux. With --open_ports they listen on all addresses of the machine.
+get a network of their own that contains nothing but loopback; this needs Linux.
+With --open_ports they listen on all addresses of this machine.
 """
 
 import contextlib
@@ -35,108 +35,113 @@ from lm.base import imports
 if __name__ == "__main__":
   imports.explain_missing()
 
-from absl import flags
-
 from lm.base import command, signals
 
 SECONDS_TO_END = 45  # For the other workers, after one has failed.
 
 
-def main(argv):
+def define_flags(define):
+  """Defines the launcher's own flags; all others are the workers'."""
+  most = 4 * len(os.sched_getaffinity(0))
+  define.integer("n", None, "How many workers.", 1, most)
+  help_text = "How often to start all again after a worker was killed."
+  define.integer("max_restarts", 0, help_text, 0)
+  help_text = "Listen on all addresses of this machine."
+  define.boolean("open_ports", False, help_text)
+  define.boolean("gpus", False, "Give each worker a GPU of its own.")
+
+
+@command.entry_point("launch_local.py", define_flags, pass_unknown=True)
+def main(args, *worker_args):
   """Starts the workers and waits for them; returns the exit status."""
-  return command.run("launch_local.py", lambda: _main(argv))
-
-
-def _main(argv):
-  own, others = _parse(argv)
-  if own.help:
-    print(f"{__doc__}{own.get_help()}")
-    return 0
-  if own.n is None:
+  if args.n is None:
     raise command.InputError("-n is missing: how many workers to start.")
-  all_gpus = ",".join(map(str, range(own.n)))
-  gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
-  if own.gpus and len(gpus) < own.n:
-    raise command.InputError("CUDA_VISIBLE_DEVICES has fewer GPUs than -n.")
-  own.open_ports or enter_own_network()
-  if own.gpus:
-    others.append("--num_gpus=1")  # A worker without a GPU is refused.
-  for left in reversed(range(own.max_restarts + 1)):
-    status = _run(own.n, others, gpus if own.gpus else None)
-    if status >= 0 or not left:
+  gpus = None
+  if args.gpus:
+    all_gpus = ",".join(map(str, range(args.n)))
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
+    if len(gpus) < args.n:
+      raise command.InputError("CUDA_VISIBLE_DEVICES has fewer GPUs than -n.")
+    worker_args += ("--num_gpus=1",)  # A worker without a GPU is refused.
+  if not args.open_ports:
+    enter_own_network()
+  for restarts in reversed(range(args.max_restarts + 1)):
+    returncode, is_stopped = run_workers(args.n, worker_args, gpus)
+    was_killed = returncode < 0 and not is_stopped
+    if not was_killed or not restarts:
       break
-    times = command.counted(left - 1, "more time")
+    more = command.counted(restarts - 1, "more time")
     command.tell(
-      f"launch_local.py: a worker was killed by signal {-status}. Starting all "
-      f"of them again; that can happen {times}."
+      f"launch_local.py: a worker was killed by signal {-returncode}. Starting "
+      f"all of them again; that can happen {more}."
     )
-  return 128 - status if status < 0 else status
+  return exit_status(returncode)
 
 
-def _run(size, arguments, gpus):
-  """Starts the workers, and waits for them.
+def exit_status(returncode):
+  """Returns the exit status for a Popen.returncode.
 
-  Returns the exit status of the first that failed; below 0, of one that was
-  killed by a signal that did not come from here. `gpus` are the GPUs that they
-  get, or None.
+  That is -N if a signal N killed the process, for which shells have 128 + N.
+  """
+  return 128 - returncode if returncode < 0 else returncode
+
+
+def run_workers(size, worker_args, gpus):
+  """Starts the workers and waits for them.
+
+  Args:
+    size: how many workers.
+    worker_args: the arguments of each ptb_word_lm.py.
+    gpus: the names of GPUs, one for each worker; None for no GPUs.
+
+  Returns:
+    (returncode, is_stopped): the Popen.returncode of the first worker that
+    failed, 0 if none did; and whether a signal to this process stopped them.
   """
   addresses = [f"127.0.0.1:{port}" for port in free_ports(size)]
-  workers, ended, passed = [], queue.SimpleQueue(), []
+  workers, returncodes, received = [], queue.SimpleQueue(), []
+
+  def pass_on(signum, frame):
+    received.append(signum)
+    for worker in workers:
+      worker.send_signal(signum)
+
+  # Set before workers start: Python can lose an exception while it forks.
+  handlers = signals.handle(pass_on)
+  starting = []
   for index in range(size):
     task = {"type": "worker", "index": index}
     config = {"cluster": {"worker": addresses}, "task": task}
     env = {**os.environ, "TF_CONFIG": json.dumps(config)}
     if gpus:
       env["CUDA_VISIBLE_DEVICES"] = gpus[index]
-    workers.append(_start_worker(index, size, arguments, env, ended))
-
-  def pass_on(signum, frame):
-    passed.append(signum)
-    for worker in workers:
-      worker.send_signal(signum)
-
-  before = signals.handle(pass_on)
-  status = 0
+    worker = _start_worker(index, size, worker_args, env, returncodes)
+    starting.append(worker)
+  workers += starting
+  for signum in received[:1]:  # It came while they started.
+    pass_on(signum, None)
+  first = 0  # The returncode of the first worker that failed.
   with contextlib.suppress(queue.Empty):
     for _ in workers:
-      found = ended.get(timeout=SECONDS_TO_END if status else None)
-      status = status or found  # Of the first that failed.
+      returncode = returncodes.get(timeout=SECONDS_TO_END if first else None)
+      first = first or returncode
   for worker in workers:  # Those that are left.
     worker.kill()
-  signals.restore(before)
-  return 128 - status if passed and status < 0 else status
-
-
-def _parse(argv):
-  """Returns the launcher's own flags, and all other arguments in order."""
-  own = flags.FlagValues()
-  define = command.Define(own)
-  most = 4 * len(os.sched_getaffinity(0))
-  define.integer("n", None, "How many workers.", 1, most)
-  help_text = "How often to start all again after a worker was killed."
-  define.integer("max_restarts", 0, help_text, 0)
-  define.boolean(
-    "open_ports", False, "Listen on all addresses of this machine."
-  )
-  define.boolean("gpus", False, "Give each worker a GPU of its own.")
-  define.boolean("help", False, "Show this help.", short_name="h")
-  try:
-    return own, own(argv, known_only=True)[1:]
-  except (flags.Error, ValueError) as error:
-    raise command.InputError(f"{error}.") from None
+  signals.restore(handlers)
+  return first, bool(received)
 
 
 def cores_of(index, size):
-  """Returns a worker's processor cores; if there are too few, all of them."""
+  """Returns the cores of worker `index`: its share, or all if they are few."""
   cores = sorted(os.sched_getaffinity(0))
   share = slice(len(cores) * index // size, len(cores) * (index + 1) // size)
   return cores[share] if len(cores) >= size else cores
 
 
-def _start_worker(index, size, arguments, env, ended):
+def _start_worker(index, size, args, env, returncodes):
   """Starts ptb_word_lm.py as worker `index` of `size`; returns its Popen.
 
-  In the end its exit status is put into the queue `ended`.
+  When the worker ends, its returncode is put into the queue `returncodes`.
   """
 
   def prepare():
@@ -145,7 +150,7 @@ def _start_worker(index, size, arguments, env, ended):
     os.sched_setaffinity(0, cores_of(index, size))
 
   worker = subprocess.Popen(
-    [sys.executable, ROOT / "ptb_word_lm.py", *arguments],
+    [sys.executable, ROOT / "ptb_word_lm.py", *args],
     env=env,
     stdout=subprocess.DEVNULL if index else None,
     stderr=subprocess.PIPE if index else None,
@@ -155,16 +160,16 @@ def _start_worker(index, size, arguments, env, ended):
 
   def follow():
     for line in worker.stderr or ():
-      with contextlib.suppress(OSError):  # It trains on if nobody reads this.
+      with contextlib.suppress(OSError):  # Nobody may read stderr.
         os.write(sys.stderr.fileno(), b"worker %d: %b" % (index, line))
-    ended.put(worker.wait())
+    returncodes.put(worker.wait())
 
   threading.Thread(target=follow, daemon=True).start()
   return worker
 
 
 def free_ports(number):
-  """Returns the given number of ports that nobody uses."""
+  """Returns a list of `number` ports that no program uses."""
   servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
   ports = [server.getsockname()[1] for server in servers]
   for server in servers:
@@ -173,9 +178,10 @@ def free_ports(number):
 
 
 def enter_own_network():
-  """Gives this process, and those it starts, a network with loopback alone.
+  """Moves this process to a network of its own, with loopback alone.
 
-  Raises InputError if the system has no such thing, or does not allow it.
+  The processes that it starts share this network. Raises InputError if the
+  system has no such networks or does not allow it.
   """
   new_user, new_network = 0x10000000, 0x40000000  # As in <sched.h>.
   user, group = os.getuid(), os.getgid()
@@ -185,7 +191,7 @@ def enter_own_network():
       raise command.InputError(
         "The workers get no network of their own here "
         f"({os.strerror(ctypes.get_errno())}). If only people you trust can "
-        "reach this machine, launch_local.py takes --open_ports."
+        "reach this machine, give --open_ports."
       )
     ids = {"uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
     for name, text in {"setgroups": "deny", **ids}.items():
@@ -196,4 +202,4 @@ def enter_own_network():
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv))
+  sys.exit(main())

@@ -83,8 +83,8 @@ tell(f"GPU {os.environ['CUDA_VISIBLE_DEVICES']}\\n" * lines)
   with launch(body, *args, "--gpus", CUDA_VISIBLE_DEVICES="4,6,8") as process:
     out, err = process.communicate(timeout=60)
   assert process.returncode == 0
-  config, gpu, found = json.loads(out)  # Only worker 0 prints.
-  assert (gpu, found) == ("4", [*flags, "--num_gpus=1"])
+  config, gpu, worker_args = json.loads(out)  # Only worker 0 prints.
+  assert (gpu, worker_args) == ("4", [*flags, "--num_gpus=1"])
   assert config["task"] == {"type": "worker", "index": 0}
   hosts = {address.split(":")[0] for address in config["cluster"]["worker"]}
   assert len(set(config["cluster"]["worker"])) == 3 and hosts == {"127.0.0.1"}

@@ -1,4 +1,7 @@
-"""Makes a text whose best perplexity is known: make_sample_corpus.py DIR."""
+"""Makes texts whose best reachable perplexity is known.
+
+.venv/bin/python scripts/make_sample_corpus.py DIR
+"""
 
 import pathlib
 import sys
@@ -18,7 +21,7 @@ from lm.text import sample_corpus
 def define_flags(define):
   """Defines the command line's flags."""
   define.integer("seed", 1, "Seed of the random text.", 0, 2**32 - 1)
-  help_text = "Words to train on; a tenth each to validate and test."
+  help_text = "Words to train on; valid and test have a tenth as many."
   define.integer("train_words", 100_000, help_text, 1, 10**8)
 
 
@@ -27,13 +30,15 @@ def main(args, folder=None):
   """Makes the corpus; returns the exit status."""
   if not folder:
     raise command.InputError("Name the folder to make.")
-  about = sample_corpus.write_corpus(folder, args.seed, args.train_words)
+  source = sample_corpus.write_corpus(folder, args.seed, args.train_words)
+  words = source["words"]
   print(
-    "{0}: {train:,} words to train on, {valid:,} to validate and {test:,} to "
-    "test, in a language of {vocabulary}.\n"
-    "Best reachable test perplexity: {best_perplexity:.3f} (knowing only the "
-    "previous word: {bigram_perplexity:.1f}, no word: "
-    "{unigram_perplexity:.1f})".format(folder, **about, **about["words"])
+    f"{folder}: {words['train']:,} words to train on, {words['valid']:,} to "
+    f"validate and {words['test']:,} to test, in a language of "
+    f"{source['vocabulary']}.\n"
+    f"Best reachable test perplexity: {source['best_perplexity']:.3f} (knowing "
+    f"only the previous word: {source['bigram_perplexity']:.1f}, no word: "
+    f"{source['unigram_perplexity']:.1f})"
   )
   return 0
 

@@ -2,14 +2,13 @@
 
   .venv/bin/python scripts/plot_run.py RUN
 
-RUN is a folder that --save_path has named. The picture, RUN/perplexity.svg,
-shows the perplexity of each epoch and, for the Penn Treebank, the published
-results. Needs matplotlib, from requirements-dev.txt.
+RUN is the --save_path of a training. The picture, RUN/perplexity.svg, shows the
+perplexity of each epoch and, for the Penn Treebank, the published results. The
+script needs matplotlib, from requirements-dev.txt.
 """
 
 import contextlib
 import csv
-import math
 import os
 import pathlib
 import sys
@@ -27,8 +26,8 @@ import download_ptb
 
 from lm.base import command, files
 
-LINES = {"the tutorial": "--", "Zaremba et al.": ":"}  # How to draw them.
-TICKS = (1, 1.5, 2, 3, 4, 6, 8)  # These, and 10, 100, ... times as much.
+LINES = {"the tutorial": "--", "Zaremba et al.": ":"}  # Styles by source.
+TICKS = (1, 1.5, 2, 3, 4, 6, 8)  # Times 1, 10, 100, ...
 GRAY = "#808080"  # Readable on white and on black: there is no background.
 STYLE = {
   "svg.fonttype": "none",  # Text stays text, which keeps the file small.
@@ -43,35 +42,27 @@ STYLE = {
 
 
 def published():
-  """Lists published results: their model, source, train, valid and test."""
-  csv_ = (ROOT / "results" / "published.csv").read_text(encoding="utf-8")
-  return list(csv.DictReader(csv_.splitlines()))
+  """Returns the published results, a list of dictionaries.
+
+  Their keys are model, source, and the perplexities train, valid and test.
+  """
+  text = (ROOT / "results" / "published.csv").read_text(encoding="utf-8")
+  return list(csv.DictReader(text.splitlines()))
 
 
 def read_json(path):
-  """Returns the object in a .json file, or the list of those in epochs.jsonl.
+  """Returns the value in a .json file, or a list of those in a .jsonl file.
 
-  Raises:
-    InputError: if the file is damaged, or lacks a key that is asked for later.
+  Raises DamagedFileError if the file is missing or not JSON.
   """
-
-  class Object(dict):
-    def __missing__(self, key):
-      raise command.InputError(f"{path} is damaged: it has no {key!r}.")
-
-  def check(value):
-    for epoch in value if path.suffix == ".jsonl" else ():
-      all(map(math.isfinite, epoch.values()))
-    return value
-
   advice = "Name the folder of a run, which --save_path has named."
-  return files.read_json(path, check, advice, object_hook=Object)
+  return files.read_json(path, lambda value: value, advice)
 
 
 @contextlib.contextmanager
 def figure(path, width=8, height=4.5):
-  """Yields a figure of this size in inches; then writes the SVG file."""
-  os.environ.pop("MPLBACKEND", None)  # No backend is used, right or wrong.
+  """Yields a figure, whose size is in inches; then writes it as an SVG file."""
+  os.environ.pop("MPLBACKEND", None)  # None is used, and it may not exist.
   try:  # Imported here, so that --help works without it.
     import matplotlib.figure
   except ImportError as error:
@@ -79,17 +70,17 @@ def figure(path, width=8, height=4.5):
       f"{error}: run `.venv/bin/pip install -r requirements-dev.txt`."
     ) from error
   with matplotlib.rc_context(STYLE):
-    drawn = matplotlib.figure.Figure((width, height), layout="constrained")
-    yield drawn
+    figure_ = matplotlib.figure.Figure((width, height), layout="constrained")
+    yield figure_
     with files.new_file(path) as temporary:
-      drawn.savefig(temporary, format="svg", metadata={"Date": None})
+      figure_.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 @contextlib.contextmanager
 def picture(path):
-  """Yields axes for perplexity by epoch; afterwards writes the SVG file."""
-  with figure(path) as drawn:
-    axes = drawn.subplots()
+  """Yields axes for perplexity by epoch; then writes them as an SVG file."""
+  with figure(path) as figure_:
+    axes = figure_.subplots()
     axes.set(xlabel="epoch", ylabel="perplexity", yscale="log")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.yaxis.get_major_locator().set_params(subs=TICKS, numticks=99)
@@ -100,11 +91,11 @@ def picture(path):
 
 
 @command.entry_point("plot_run.py", arguments=1)
-def main(_, name=None):
-  """Draws the run in the folder `name`; returns the exit status."""
-  if not name:
+def main(_, run=None):
+  """Draws the run in the folder `run`; returns the exit status."""
+  if not run:
     raise command.InputError("Which run? Name its folder.")
-  folder = pathlib.Path(name)
+  folder = pathlib.Path(run)
   config = read_json(folder / "config.json")
   epochs = read_json(folder / "epochs.jsonl")
   if not epochs:

@@ -5,7 +5,7 @@
 
 Each line of the text is a sentence. The last lines are for testing, the lines
 before them for validation. Or give three texts: --train, --valid and --test.
-The vocabulary has the most frequent words of the training text, the others
+The vocabulary has the most frequent words of the training text; all others
 become <unk>. preparation.json records the choices.
 """
 
@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 from lm.base import command, files
 from lm.text import preparation
-from lm.text.word_ids import EOS, UNKNOWN, DataError, decode, vocabulary_of
+from lm.text.word_ids import EOS, UNKNOWN, DataError, decode, limit_vocabulary
 
 PARTS = ("train", "valid", "test")
 
@@ -39,13 +39,16 @@ def define_flags(define):
     string(part, None, f"The {part} text, instead of --text.")
   string("output", None, "The folder to make; it must not exist.")
   for part in PARTS[1:]:
-    help_text = f"The share of --text's lines that is for {part}."
+    help_text = f"The share of the lines of --text for the {part} text."
     define.float(f"{part}_share", 0.05, help_text)
   define.boolean("lower_case", True, "Convert letters to lower case.")
   string("number_word", "N", "The word for every number; empty keeps numbers.")
-  help_text = "Make marks words, drop them, or keep them at the words."
+  help_text = (
+    "Make marks words of their own, drop them, or keep them as they are."
+  )
   define.enum("punctuation", "split", preparation.PUNCTUATION, help_text)
-  integer("vocab_size", 10_000, "Words at most, with <unk> and <eos>.", 3)
+  help_text = "The largest vocabulary, with <unk> and <eos>."
+  integer("vocab_size", 10_000, help_text, 3)
   integer("min_count", 2, "Rarer words of the training text become <unk>.", 1)
 
 
@@ -56,8 +59,8 @@ def main(args):
   names = ("lower_case", "number_word", "punctuation")
   choices = {name: args[name].value for name in names}
   texts, sources = read_texts(args, preparation.Preparation(**choices))
-  kept = choose_words(texts["train"], args.vocab_size, args.min_count)
-  about = {
+  vocabulary = choose_words(texts["train"], args.vocab_size, args.min_count)
+  description = {
     "preparation": choices,
     "vocab_size": args.vocab_size,
     "min_count": args.min_count,
@@ -66,11 +69,14 @@ def main(args):
   }
   with files.new_folder(args.output, "--output") as folder:
     for part, lines in texts.items():
-      lines[:] = [[w if w in kept else UNKNOWN for w in line] for line in lines]
+      lines[:] = [
+        [word if word in vocabulary else UNKNOWN for word in line]
+        for line in lines
+      ]
       text = "".join(f"{' '.join(line)}\n" for line in lines)
       files.write_file(f"{folder}/ptb.{part}.txt", text)
     path = f"{folder}/{preparation.FILE_NAME}"
-    files.write_file(path, json.dumps(about, indent=2) + "\n")
+    files.write_file(path, json.dumps(description, indent=2) + "\n")
   for part, lines in texts.items():
     words = list(itertools.chain(*lines))
     sizes = command.counted(len(lines), "line")
@@ -80,26 +86,28 @@ def main(args):
       f"{args.output}/ptb.{part}.txt: {sizes}, {unknown} of them read as "
       f"{UNKNOWN}"
     )
-  vocabulary = {EOS}.union(*texts["train"])
-  print(f"Vocabulary: {command.counted(len(vocabulary), 'word')}")
-  if UNKNOWN not in vocabulary:
+  used = {EOS}.union(*texts["train"])
+  print(f"Vocabulary: {command.counted(len(used), 'word')}")
+  if UNKNOWN not in used:
     command.tell(
       f"The training text has no {UNKNOWN}, so unknown words of other texts "
-      "will be left out. A larger --min_count or a smaller --vocab_size would "
-      "change that."
+      "will be left out. A larger --min_count or a smaller --vocab_size "
+      "prevents that."
     )
   return 0
 
 
-def read_texts(args, choices):
+def read_texts(args, preparation_):
   """Reads the files that the flags name, and prepares them.
 
   Returns:
-    (texts, sources): two dictionaries: a list of lists of words for each of
-    PARTS; the path and checksum of each file by its flag.
+    (texts, sources): two dictionaries. texts has the lines of each of PARTS,
+    each a list of words; sources has the path and the checksum of each file by
+    its flag.
 
   Raises:
-    DataError: if the flags do not fit, or a text has no words or is not UTF-8.
+    DataError: if the flags do not work together, or if a text has no words or
+      is not UTF-8.
     OSError: if a file cannot be read.
   """
   paths = {name: args[name].value for name in ("text", *PARTS)}
@@ -112,19 +120,19 @@ def read_texts(args, choices):
   for name, path in paths.items():
     with files.open_text(path) as file:
       content = file.read()
-    lines = map(choices.words_of, decode(content, path).split("\n"))
+    lines = map(preparation_.split, decode(content, path).split("\n"))
     texts[name] = list(filter(None, lines))
     if not texts[name]:
       raise DataError(f"{path} has no words.")
-    hashed = hashlib.sha256(content).hexdigest()
-    sources[name] = {"path": path, "sha256": hashed}
+    sha256 = hashlib.sha256(content).hexdigest()
+    sources[name] = {"path": path, "sha256": sha256}
   if "text" in texts:
     texts = split(texts["text"], args.valid_share, args.test_share)
   return texts, sources
 
 
 def split(lines, valid_share, test_share):
-  """Returns a dictionary of PARTS; raises DataError if one would be empty."""
+  """Splits lines into PARTS, a dictionary; DataError if a part is empty."""
   if valid_share > 0 and test_share > 0 and valid_share + test_share < 1:
     test = len(lines) - round(len(lines) * test_share)  # Where it begins.
     valid = test - round(len(lines) * valid_share)
@@ -139,11 +147,10 @@ def split(lines, valid_share, test_share):
 
 
 def choose_words(lines, vocab_size, min_count):
-  """Returns the set of words to keep, with <eos> and <unk>."""
+  """Returns the set of words to keep, with <eos>; all others become <unk>."""
   counts = collections.Counter(itertools.chain(*lines))
-  del counts[EOS], counts[UNKNOWN]
-  frequent = vocabulary_of(counts)[: vocab_size - 2]
-  return {EOS, UNKNOWN}.union(w for w in frequent if counts[w] >= min_count)
+  frequent = {word: n for word, n in counts.items() if n >= min_count}
+  return {EOS, *limit_vocabulary(frequent, vocab_size)}
 
 
 if __name__ == "__main__":

@@ -54,10 +54,10 @@ def test_a_text_is_split_and_prepared(text, make, tmp_path):
 
 def test_the_choices_are_written(text, make, tmp_path):
   make(f"--text={text}", "--number_word=", "--nolower_case", "--vocab_size=9")
-  about = json.loads((tmp_path / "new" / "preparation.json").read_text())
+  description = json.loads((tmp_path / "new" / "preparation.json").read_text())
   choices = {"lower_case": False, "number_word": "", "punctuation": "split"}
   sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
-  assert about == {
+  assert description == {
     "preparation": choices,
     "vocab_size": 9,
     "min_count": 2,
@@ -113,11 +113,18 @@ RAW = {
 }
 
 
-@pytest.mark.parametrize("min_count", [1, 2])
-@pytest.mark.parametrize("punctuation", preparation.PUNCTUATION)
-@pytest.mark.parametrize("more", [[], ["--number_word=", "--nolower_case"]])
+KEEP = ["--number_word=", "--nolower_case"]
+
+
+@pytest.mark.parametrize(
+  ("punctuation", "min_count", "more"),
+  [
+    ("split", 1, []), ("split", 2, KEEP), ("drop", 1, KEEP), ("drop", 2, []),
+    ("keep", 1, []), ("keep", 2, KEEP),
+  ],
+)  # fmt: skip
 def test_a_raw_text_scores_as_the_prepared_one(
-  make, call_command, tmp_path, min_count, punctuation, more
+  make, call_command, tmp_path, punctuation, min_count, more
 ):
   for part, text in RAW.items():
     (tmp_path / part).write_text(text)

@@ -3,12 +3,12 @@
 #
 #   scripts/setup_venv.sh [requirements.txt]
 #
-# Each call asks pip whether anything is missing, so one that was interrupted is
-# repaired. A .venv that is there is used, and pip may change the versions of
-# packages in it; one that does not work is reported, and left as it is.
-# The environment variable PYTHON names the Python to make .venv with. Where
-# nvidia-smi answers, TensorFlow comes with CUDA's libraries (4 GB more); the
-# variable PTB_GPU, yes or no, decides otherwise.
+# If .venv exists, the script installs only what is missing. So a call that was
+# interrupted can be repeated, and pip may change versions of packages in .venv.
+# If .venv does not work, the script reports that and leaves it as it is.
+# The environment variable PYTHON names the Python that makes .venv. Where
+# nvidia-smi answers, TensorFlow gets CUDA's libraries (4 GB more). To choose
+# yourself, set the variable PTB_GPU to yes or no.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh setup_venv.sh".
 set -euo pipefail
 
@@ -59,13 +59,13 @@ make_venv() { # make_venv FOLDER
   echo "Making .venv for TensorFlow${cuda:+ with CUDA}: this takes a few" \
     "minutes." >&2
   "$python" -m venv "$1" ||
-    fail "$python could not make $venv (its message is above): fix that and" \
+    fail "$python could not make $venv (see its message above): fix that and" \
       "start again."
 }
 
 if [[ ! -e $venv && ! -L $venv ]]; then
   make_venv "$venv"
-elif [[ -d $venv && -z $(ls -A "$venv/") ]]; then # Maybe by a link.
+elif [[ -d $venv && -z $(ls -A "$venv/") ]]; then # Maybe a link to a folder.
   make_venv "$(cd -- "$venv" && pwd -P)"
 elif ! works "$python"; then
   version=$("$python" --version 2>/dev/null) || version="no Python that starts"
@@ -80,7 +80,7 @@ if ! works "$python" pip; then # As uv makes them.
     fail "$venv has no pip, and neither ensurepip nor uv could install it." \
       "Install pip there, or give the folder another name, and start again."
 fi
-# Into .venv, even if pip's settings name another place.
+# The options install into .venv even if pip's settings name another place.
 env -u PIP_PYTHON "$python" -m pip install --disable-pip-version-check \
   --target='' --prefix="$venv" --root=/ --no-user \
   -r "$root/$requirements" ${cuda:+"$cuda"} | {
@@ -92,6 +92,6 @@ env -u PIP_PYTHON "$python" -m pip install --disable-pip-version-check \
     fi
   done
 } ||
-  fail "pip could not install $requirements into .venv (its message is above):" \
-    "check the network and the disk, and start again." \
-    ${cuda:+"PTB_GPU=no in the environment does without CUDA."}
+  fail "pip could not install $requirements into .venv (see its message" \
+    "above): check the network and the disk, and start again." \
+    ${cuda:+"With PTB_GPU=no in the environment, CUDA is not needed."}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests in .venv, which it makes if need be.
+# Makes .venv if it does not exist, and runs the tests.
 #
 #   scripts/test.sh [PYTEST_FLAG...]
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh test.sh".

@@ -3,9 +3,9 @@
 #
 #   scripts/train.sh [FLAG...]
 #
-# Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags.
-# Nothing is downloaded if they include --data_path or --help. If no source of
-# the data answers, it trains on the sample corpus.
+# Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags. If
+# they include --data_path or --help, it downloads no data. If no source of the
+# data answers, it trains on the sample corpus.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
@@ -30,11 +30,6 @@ elif ((status == 1)); then
   data="$root/sample-corpus"
   echo "Without the Penn Treebank this trains on a sample corpus that the" \
     "project makes itself: its perplexities are not PTB's." >&2
-  for part in train valid test; do
-    if [[ ! -s $data/ptb.$part.txt ]]; then
-      "$python" "$root/scripts/make_sample_corpus.py" "$data"
-      break
-    fi
-  done
+  [[ -d $data ]] || "$python" "$root/scripts/make_sample_corpus.py" "$data"
 fi
 train --data_path="$data" "$@"

@@ -1,7 +1,7 @@
 """Tests of `python ptb_word_lm.py`, mostly as real processes."""
 
+import concurrent.futures
 import contextlib
-import ctypes
 import fcntl
 import functools
 import json
@@ -24,7 +24,7 @@ from tensorboard.backend.event_processing import event_accumulator
 import configs
 import ptb_word_lm
 import reader
-from conftest import TINY
+from conftest import TINY, call_main
 from lm.base import device, tf1
 from lm.model import choices
 from lm.run import checkpoints
@@ -110,15 +110,14 @@ def test_prints_what_the_tutorial_printed(finished):
   assert lines[-2].endswith(f" {result['valid_perplexity']:.3f}")
 
 
-@pytest.mark.parametrize("has_units", [False, True])
-def test_16_bits_in_the_basic_mode(monkeypatch, call, has_units):
-  """It says which 16 bits, and whether they will be slower."""
-  monkeypatch.setattr(device, "has_units_for", lambda dtype: has_units)
-  args = [DATA, "--model=test", "--hparams=num_steps=20", "--rnn_mode=basic"]
+def test_16_bits_in_the_basic_mode(monkeypatch, call):
+  """It says which 16 bits, and that they will be slower."""
+  monkeypatch.setattr(device, "has_units_for", lambda dtype: False)
+  args = [DATA, "--model=test", "--hparams=num_steps=5", "--rnn_mode=basic"]
   status, out, err = call(*args, "--use_fp16")
   assert status == 0
   assert "rnn_mode basic, in bfloat16" in err
-  assert ("no units for bfloat16: " in err) != has_units
+  assert "no units for bfloat16: " in err
   assert re.search(r"^Test Perplexity: \d+\.\d+$", out, re.MULTILINE)
 
 
@@ -146,8 +145,8 @@ def test_the_folder_has_all_of_the_run(finished):
     data_sha256=corpus.sha256,
     vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
   )
-  about = json.loads((folder / "config.json").read_text())
-  assert about == expected.to_json()
+  stored = json.loads((folder / "config.json").read_text())
+  assert stored == expected.to_json()
   steps = [epoch["global_step"] for epoch in epochs_of(folder)]
   assert steps == [128, 256]
   names = {name for name, _ in tf1.train.list_variables(str(folder))}
@@ -191,28 +190,30 @@ def test_a_seed_gives_the_same_again_and_needs_no_folder(
 def test_a_finished_run_prints_its_results_again(finished, call):
   process, folder = finished
   before = files_of(folder)
-  found = call(DATA, SMALLER, "--seed=3", f"--save_path={folder}")
+  outcome = call(DATA, SMALLER, "--seed=3", f"--save_path={folder}")
   lines = process.stdout.splitlines(keepends=True)
   told = [f"The run in {folder} is finished.\n"]
   told += process.stderr.splitlines(keepends=True)[-1:]
-  assert found == (0, "".join(lines[-3:]), "".join(told))
+  assert outcome == (0, "".join(lines[-3:]), "".join(told))
   assert files_of(folder) == before
 
 
-@pytest.mark.parametrize("which", ["best", "last"])
-def test_evaluates_a_run(finished, call, which):
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+def test_evaluates_a_run(finished, call, checkpoint):
   process, folder = finished
   before = files_of(folder)
   args = [DATA, f"--save_path={folder}", "--evaluate"]
-  status, out, err = call(*args, *["--checkpoint=best"] * (which == "best"))
+  status, out, err = call(
+    *args, *["--checkpoint=best"] * (checkpoint == "best")
+  )
   epochs = epochs_of(folder)
-  if which == "best":
+  if checkpoint == "best":
     epochs.sort(key=lambda epoch: -epoch["valid_perplexity"])
   step = epochs[-1]["global_step"]
   perplexity = epochs[-1]["valid_perplexity"]
   told = f"Evaluating {folder}/model.ckpt-{step}: epoch {step // 128}, valid "
   told += f"perplexity {perplexity:.3f}."
-  if which == "last":
+  if checkpoint == "last":
     better = epochs[0]["valid_perplexity"]
     told += f" Epoch 1 is better, with {better:.3f}: --checkpoint=best uses it."
   assert (status, err) == (0, told + "\n")
@@ -227,8 +228,8 @@ def test_evaluates_a_run_without_its_training_text(finished, call, tmp_path):
   for part in ("valid", "test"):
     shutil.copy(TINY / f"ptb.{part}.txt", tmp_path)
   args = [f"--save_path={folder}", "--evaluate"]
-  found = call(f"--data_path={tmp_path}", *args)
-  assert found == call(DATA, *args) and found[0] == 0
+  outcome = call(f"--data_path={tmp_path}", *args)
+  assert outcome == call(DATA, *args) and outcome[0] == 0
   assert not (tmp_path / ".ids_cache").exists()
 
 
@@ -242,16 +243,16 @@ def test_evaluates_a_run_on_another_text(finished, call, tmp_path, caplog):
   assert "test.txt: the vocabulary lacks 99 of 396 words; " in caplog.text
   assert "valid.txt" not in caplog.text
   (tmp_path / "ptb.test.txt").write_text("w01 w02\n" * 99)
-  assert call(data, *args)[:2] == (0, out)  # As without the dropped words.
+  assert call(data, *args)[:2] == (0, out)  # As without the words left out.
 
 
 def test_evaluates_a_checkpoint_of_tensorflow_1_15(call):
   args = [DATA, "--evaluate", "--hparams=num_steps=5"]
   status, out, _ = call(*args, f"--checkpoint={CHECKPOINT}")
   assert status == 0
-  found = [float(line.split()[-1]) for line in out.splitlines()]
+  perplexities = [float(line.split()[-1]) for line in out.splitlines()]
   parts = [EXPECTED[part]["perplexity"] for part in ("valid", "test")]
-  assert found == [round(perplexity, 3) for perplexity in parts]
+  assert perplexities == [round(perplexity, 3) for perplexity in parts]
 
 
 SAVED = ["--evaluate", "--save_path=RUN"]
@@ -267,7 +268,8 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
     (["--hparams=batch_size=100", "--hparams=num_steps=30"],  # Both count.
      r"ptb.valid.txt: too few words .* \(num_steps \+ 1\) = 100 x 31 are need"),
     (["--hparams=seed=1", "--hparams=batch_size=2"], "'seed' is not a field; "),
-    (["--save_path=/etc/hostname"], "--save_path=.* is not a folder. Name a "),
+    (["--save_path=/etc/hostname"],
+     "Cannot make the folder of --save_path=/etc/hostname: File exists"),
     (["--save_path=/proc/run"],
      "Cannot make the folder of --save_path=/proc/run: No such file or direc"),
     (["--save_path="], "--save_path is empty: name a folder, or leave it out"),
@@ -318,40 +320,46 @@ def test_too_large_a_model_is_refused(call):
   )
 
 
-@pytest.mark.parametrize(
-  ("flag", "status", "message"),
-  [
-    ("--num_gpus=-1", 1, "ptb_word_lm.py: flag --num_gpus=-1: -1 is not a "),
-    ("--model=huge", 1, "ptb_word_lm.py: flag --model=huge: value should be"),
-    ("--seed=-1", 1, "ptb_word_lm.py: flag --seed=-1: -1 is not an integer"),
-    (
-      "--max_max_epoch=1",
-      1,
-      "ptb_word_lm.py: Unknown command line flag 'max_max_epoch'. Give --hpara",
-    ),
-    (
-      "--sed=1",
-      1,
-      "ptb_word_lm.py: Unknown command line flag 'sed'. Did you mean: seed. --",
-    ),
-    ("--hparams=a=1", 1, "ptb_word_lm.py: 'a' is not a field; "),
-    ("small", 1, "ptb_word_lm.py: 'small' is not a flag; --help lists them"),
-  ],
-)
-def test_bad_input_does_not_start_tensorflow(tmp_path, flag, status, message):
-  (tmp_path / "tensorflow.py").write_text("raise SystemExit('loaded')")
-  process = run(DATA, flag, env={**os.environ, "PYTHONPATH": str(tmp_path)})
-  assert process.returncode == status and process.stderr.startswith(message)
-  assert "Traceback" not in process.stderr and "loaded" not in process.stderr
+# Calls main with each flag.
+CALL_EACH = """
+import sys
+import ptb_word_lm
+data_path, *flags = sys.argv[1:]
+print(*(ptb_word_lm.main(["ptb_word_lm.py", data_path, f]) for f in flags))
+assert "tensorflow" not in sys.modules
+"""
+
+
+def test_bad_input_does_not_load_tensorflow():
+  told = {
+    "--num_gpus=-1": "flag --num_gpus=-1: -1 is not a ",
+    "--model=huge": "flag --model=huge: value should be",
+    "--seed=-1": "flag --seed=-1: -1 is not an integer",
+    "--max_max_epoch=1":
+      "Unknown command line flag 'max_max_epoch'. Give --hpara",
+    "--sed=1": "Unknown command line flag 'sed'. Did you mean: seed. --",
+    "--hparams=a=1": "'a' is not a field; ",
+    "small": "'small' is not a flag; --help lists them",
+  }  # fmt: skip
+  process = subprocess.run(
+    [sys.executable, "-c", CALL_EACH, DATA, *told],
+    cwd=os.path.dirname(ptb_word_lm.__file__),
+    capture_output=True,
+    text=True,
+  )
+  assert (process.returncode, process.stdout.split()) == (0, ["1"] * len(told))
+  for line, message in zip(
+    process.stderr.splitlines(), told.values(), strict=True
+  ):
+    assert line.startswith(f"ptb_word_lm.py: {message}")
 
 
 @contextlib.contextmanager
-def endless_run(folder, *flags, preexec_fn=None):
+def endless_run(folder, *flags, hparams="hidden_size=8,num_steps=5"):
   """Starts a run that never ends by itself; yields it after its first epoch."""
-  args = [DATA, "--hparams=max_max_epoch=100000,hidden_size=8,num_steps=5"]
+  args = [DATA, f"--hparams={hparams},max_max_epoch=100000"]
   with subprocess.Popen(
     [*COMMAND, *args, f"--save_path={folder}", *flags],
-    preexec_fn=preexec_fn,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -365,92 +373,90 @@ def endless_run(folder, *flags, preexec_fn=None):
       process.kill()
 
 
-def obey_permissions():
-  """Takes the right to write everywhere from a child process of root."""
-  drop_from_bounding_set, dac_override = 24, 1
-  ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override)
-
-
-def fill_disk(process, folder):
-  """Limits the size of a file, which stands in for the disk's end."""
-  resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8000, 8000))
-
-
 @pytest.mark.usefixtures("on_cpu")  # With a GPU, files grow more slowly.
-@pytest.mark.parametrize(
-  ("damage", "minutes", "message"),
-  [
-    (fill_disk, 0, "Cannot write the checkpoint of --save_path=.*"),
-    (fill_disk, 10, "Cannot write the summaries of --save_path=.*"),
-    (lambda _, folder: folder.chmod(0o555), 0,
-     "Cannot write .* of --save_path=.*Permission denied."),
-  ],
-)  # fmt: skip
-def test_a_folder_that_cannot_be_written_ends_the_run(
-  tmp_path, call, damage, minutes, message
-):
-  """And keeps what it had."""
-  flags = [f"--checkpoint_minutes={minutes}"]
-  with endless_run(tmp_path, *flags, preexec_fn=obey_permissions) as process:
-    damage(process, tmp_path)
+def test_a_full_disk_ends_the_run_and_keeps_its_checkpoints(tmp_path, call):
+  with endless_run(tmp_path, "--checkpoint_minutes=0") as process:
+    # A limit for the size of a file stands in for the end of the disk.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (8000, 8000))
     _, err = process.communicate(timeout=300)
-    tmp_path.chmod(0o755)
   assert process.returncode == 1
   started, last = err.splitlines()
   assert started.startswith("Training the small model")
-  assert re.fullmatch(f"ptb_word_lm.py: {message}", last)
+  message = "Cannot write the checkpoint of --save_path="
+  assert last.startswith(f"ptb_word_lm.py: {message}")
   assert not [p for p in tmp_path.iterdir() if "temp" in p.name]
   assert call(DATA, "--evaluate", f"--save_path={tmp_path}")[0] == 0
 
 
-@pytest.mark.parametrize(
-  "signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-)
-def test_a_signal_ends_the_run_in_order(tmp_path, signum):
-  """Until then, a second process is refused."""
-  with endless_run(tmp_path) as process:
-    if signum == signal.SIGINT:
-      second = run(*process.args[len(COMMAND) :])
-      assert second.returncode == 1
-      assert f"{tmp_path} is in use by another process" in second.stderr
-      assert second.stderr.count("\n") == 1
-    process.send_signal(signum)
-    out, err = process.communicate(timeout=300)
-  assert process.returncode == 128 + signum
+def check_the_end(folder, status, signum, out, err):
+  """Checks what a run of 128 steps an epoch did after a signal."""
+  assert status == 128 + signum
   *_, last = out.splitlines()
   epoch = int(re.fullmatch(r"Epoch: (\d+) Valid Perplexity: .*", last)[1])
-  steps = checkpoints.steps_in(str(tmp_path))[-1] - (epoch - 1) * 128
+  steps = checkpoints.steps_in(str(folder))[-1] - (epoch - 1) * 128
   if steps < 128:
     told = f"Stopped in epoch {epoch}, after step {steps} of 128.\n"
     assert err.endswith(told)
-  assert len(epochs_of(tmp_path)) == epoch - (steps < 128)
-  assert not (tmp_path / "result.json").exists()
+  assert len(epochs_of(folder)) == epoch - (steps < 128)
+  assert not (folder / "result.json").exists()
 
 
-def test_a_reader_that_leaves_gets_no_traceback(tmp_path):
-  """Neither at the first start nor when the run resumes."""
-  for expected in (["Training"], ["Training", "Resuming"]):
-    with endless_run(tmp_path) as process:
-      process.stdout.close()
-      assert process.wait(timeout=300) == 1
-      assert [s.split()[0] for s in process.stderr] == expected
+def test_ctrl_c_ends_the_run_in_order(tmp_path, call):
+  """Until then, a second process is refused."""
+  with endless_run(tmp_path) as process:
+    status, _, err = call(*process.args[len(COMMAND) :])
+    assert (status, err.count("\n")) == (1, 1)
+    assert f"{tmp_path} is in use by another process" in err
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
+  check_the_end(tmp_path, process.returncode, signal.SIGINT, out, err)
 
 
-def test_a_terminal_shows_a_bar_in_place_of_the_lines():
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_run_in_order(tmp_path, call, monkeypatch, signum):
+  """It comes within the second epoch."""
+  learning_rate_of = configs.Config.learning_rate_of
+
+  def rate_and_signal(config, epoch):
+    if epoch == 2:
+      os.kill(os.getpid(), signum)
+    return learning_rate_of(config, epoch)
+
+  monkeypatch.setattr(configs.Config, "learning_rate_of", rate_and_signal)
+  status, out, err = call(DATA, SMALLER, f"--save_path={tmp_path}")
+  check_the_end(tmp_path, status, signum, out, err)
+
+
+def test_a_reader_that_leaves_gets_no_traceback(tmp_path, finished):
+  """Not even when the run resumes."""
+  shutil.copytree(finished[1], tmp_path, dirs_exist_ok=True)
+  hparams = "hidden_size=8,num_steps=5,keep_prob=0.8"
+  with endless_run(tmp_path, "--seed=3", hparams=hparams) as process:
+    process.stdout.close()
+    assert process.wait(timeout=300) == 1
+    told = [line.split()[0] for line in process.stderr]
+  assert told == ["Training", "Resuming"]
+
+
+def test_a_terminal_shows_a_bar_in_place_of_the_lines(monkeypatch):
   ours, its = pty.openpty()
   fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-  args = [DATA, "--hparams=hidden_size=8,num_steps=5,max_max_epoch=1"]
-  with subprocess.Popen(
-    [*COMMAND, *args], stdout=its, stderr=subprocess.DEVNULL
-  ) as process:
-    os.close(its)
-    shown = b""
-    with contextlib.suppress(OSError):  # Says that the other end was closed.
+
+  def read_all():
+    chunks = []
+    with contextlib.suppress(OSError):  # The other end was closed.
       while chunk := os.read(ours, 4096):
-        shown += chunk
+        chunks.append(chunk)
+    return b"".join(chunks).decode()
+
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    reading = pool.submit(read_all)
+    with open(its, "w") as terminal, monkeypatch.context() as context:
+      context.setattr(sys, "stdout", terminal)
+      hparams = "--hparams=hidden_size=8,num_steps=5,max_max_epoch=1"
+      assert call_main("ptb_word_lm", DATA, hparams) == 0
+    shown = reading.result()
   os.close(ours)
-  shown = shown.decode()
-  assert process.returncode == 0
   for title in ("Epoch 1", "Epoch 1, valid", "Test, reading 1"):
     assert re.search(rf"\r{title}: +\d+%\|", shown), title
   assert re.search(r"Epoch: 1 Train Perplexity: \d+\.\d+\r\n", shown)
@@ -475,7 +481,7 @@ def test_the_last_good_checkpoint_outlives_a_diverged_loss(
     write_texts(tmp_path / "data", (TINY / "ptb.valid.txt").read_text()),
     f"--save_path={tmp_path / 'run'}",
   ]
-  hparams = f"--hparams=hidden_size=8,batch_size=50,num_steps={30 // size}"
+  hparams = f"--hparams=hidden_size=8,batch_size=150,num_steps={10 // size}"
   status, _, err = call(*args, hparams)
   assert status == 1 and message in err
   assert checkpoints.steps_in(str(tmp_path / "run")) == [size]

@@ -1,4 +1,4 @@
-"""What TensorFlow computes on, and its memory."""
+"""The device that TensorFlow computes on, and its memory."""
 
 import contextlib
 import os
@@ -13,44 +13,48 @@ from lm.base import tf1
 from lm.base.command import FlagError, counted
 
 TF32 = "tf32"  # The type of --tf32: float32, with products in TF32.
-_OF_TENSORFLOW = 500_000_000  # Bytes that it takes itself.
+_TENSORFLOW_SIZE = 500_000_000  # Bytes of memory that TensorFlow itself needs.
 MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
 TOO_LARGE = f"The model does not fit into memory. {MAKE_SMALLER}"
 
 
 def name():
-  """Says in words what TensorFlow computes on."""
+  """Returns the device in words, such as "a CPU with 2 cores"."""
   gpus = _details_of_gpus()
   if gpus:
-    name = f"the GPU {gpus[0].get('device_name', '')}".strip()
-    return name + f", the first of {len(gpus)}," * (len(gpus) > 1)
-  is_known = hasattr(os, "sched_getaffinity")  # Which cores it may use.
-  cores = len(os.sched_getaffinity(0)) if is_known else os.cpu_count()
-  return f"a CPU with {cores} core{'s' * (cores != 1)}"
+    first = f"the GPU {gpus[0].get('device_name', '')}".strip()
+    return f"{first}, the first of {len(gpus)}," if len(gpus) > 1 else first
+  if hasattr(os, "sched_getaffinity"):  # Linux knows which ones it may use.
+    cores = len(os.sched_getaffinity(0))
+  else:
+    cores = os.cpu_count()
+  return f"a CPU with {counted(cores, 'core')}"
 
 
 def has_gpu():
-  """Says whether TensorFlow has a GPU to compute on."""
+  """Returns whether TensorFlow has a GPU."""
   return bool(tf1.config.list_physical_devices("GPU"))
 
 
 def _details_of_gpus():
-  """Returns TensorFlow's dictionary about each GPU."""
+  """Returns TensorFlow's description of each GPU, a list of dictionaries."""
   gpus = tf1.config.list_physical_devices("GPU")
   return list(map(tf1.config.experimental.get_device_details, gpus))
 
 
-def is_old():
-  """Says whether the GPU knows neither TF32 nor bfloat16, as before Ampere."""
-  for first in _details_of_gpus()[:1]:  # The others are not used.
-    return (first.get("compute_capability") or (8, 0)) < (8, 0)
-  return False
+def is_before_ampere():
+  """Returns whether the GPU is too old for TF32 and bfloat16."""
+  gpus = _details_of_gpus()
+  if not gpus:
+    return False
+  # Only the first GPU is used.
+  return (gpus[0].get("compute_capability") or (8, 0)) < (8, 0)
 
 
 def unused_gpu():
-  """Returns a sentence if the machine has a GPU that TensorFlow does not use.
+  """Returns a sentence if the machine has a GPU, but TensorFlow finds none.
 
-  Else it returns "", also if CUDA_VISIBLE_DEVICES hides the GPUs.
+  Returns "" otherwise, and if CUDA_VISIBLE_DEVICES hides the GPUs.
   """
   if has_gpu() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
     return ""
@@ -69,12 +73,15 @@ def unused_gpu():
 
 
 def session():
-  """Returns a Session that takes a GPU's memory as it needs it, not whole."""
+  """Returns a Session that allocates a GPU's memory only as it needs it."""
   return tf1.Session(config=session_config())
 
 
 def session_config(**options):
-  """Returns the tf1.ConfigProto of a Session or a Server, with more options."""
+  """Returns a tf1.ConfigProto for a Session or a Server.
+
+  `options` are further fields of it, such as allow_soft_placement.
+  """
   config = tf1.ConfigProto(**options)
   config.gpu_options.allow_growth = True
   return config
@@ -82,10 +89,10 @@ def session_config(**options):
 
 @contextlib.contextmanager
 def products_in(dtype):
-  """Returns a context in which products have this type: TF32 only if it is so.
+  """Returns a context in which GPUs use TF32 products if `dtype` is TF32.
 
-  TensorFlow looks at that when it computes a product, not when it builds the
-  graph. The other types are in the graph.
+  All other types are part of the graph. TF32 is not: TensorFlow chooses it when
+  it computes a product.
   """
   allow = tf1.config.experimental.enable_tensor_float_32_execution
   allow(dtype == TF32)
@@ -96,7 +103,7 @@ def products_in(dtype):
 
 
 def has_units_for(dtype):
-  """Says whether the device multiplies this 16-bit type in hardware."""
+  """Returns whether the device has units that multiply this 16-bit type."""
   if has_gpu():
     return True
   info = pathlib.Path("/proc/cpuinfo")  # Linux has it.
@@ -106,35 +113,35 @@ def has_units_for(dtype):
 
 
 def free_memory():
-  """Returns how many bytes of memory are free, in a container of its own."""
+  """Returns the free memory of the machine or container, in bytes."""
   free = psutil.virtual_memory().available + psutil.swap_memory().free
   group = pathlib.Path("/sys/fs/cgroup")  # Linux has it.
   with contextlib.suppress(OSError, ValueError):  # ValueError: "max".
-    most = int((group / "memory.max").read_text())
-    # Without the cache of files, which can be dropped.
+    limit = int((group / "memory.max").read_text())
+    # Files in the cache do not count: the system can drop them.
     used = re.search(r"anon (\d+)", (group / "memory.stat").read_text())
-    free = min(free, most - int(used[1]))
+    free = min(free, limit - int(used[1]))
   return free
 
 
 def check_memory(models, words, advice=MAKE_SMALLER):
-  """Raises FlagError if models certainly exceed the memory, before they do.
+  """Raises FlagError if models certainly do not fit into the free memory.
 
-  It counts TensorFlow, the weights twice, for their gradients or for reading
-  them, and the gates and the logits of `words` words at a time.
+  The estimate has TensorFlow itself, the weights twice (training has gradients,
+  and other commands read the weights from a file), the gates and the logits.
 
   Args:
     models: a list of Config of lm/model.
-    words: the number of words.
-    advice: what to do about it, a sentence.
+    words: the number of words that are computed at once.
+    advice: a sentence for the error that says what to do.
   """
-  numbers = 0
+  numbers = 0  # In float32.
   for model in models:
     size, layers = model.hidden_size, model.num_layers
     matrices = 1 if model.tie_embeddings else 2  # [V, H]
     weights = layers * 8 * size**2 + matrices * size * model.vocab_size
     numbers += 2 * weights + words * (layers * 4 * size + model.vocab_size)
-  least = _OF_TENSORFLOW + 4 * numbers
+  least = _TENSORFLOW_SIZE + 4 * numbers  # In bytes.
   free = free_memory()
   if least > free and not has_gpu():
     raise FlagError(
@@ -144,10 +151,16 @@ def check_memory(models, words, advice=MAKE_SMALLER):
 
 
 def prepare(num_gpus, num_workers=1, deterministic=False):
-  """Does what --num_gpus and --deterministic say, before TensorFlow is used.
+  """Applies --num_gpus and --deterministic. Call it before TensorFlow is used.
 
-  With num_gpus=0, TensorFlow sees no GPU. With 2 or more, this process becomes
-  that of workers, one on each GPU.
+  Args:
+    num_gpus: --num_gpus. With 0, TensorFlow sees no GPU. With 2 or more, this
+      process is replaced by launch_local.py, which starts a worker on each.
+    num_workers: the number of workers that TF_CONFIG lists.
+    deterministic: --deterministic.
+
+  Raises:
+    FlagError: if there are not enough GPUs, or this is a worker already.
   """
   if deterministic:
     os.environ["TF_DETERMINISTIC_OPS"] = "1"
@@ -155,10 +168,12 @@ def prepare(num_gpus, num_workers=1, deterministic=False):
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
   if not num_gpus:
     return
-  if num_gpus > (found := len(tf1.config.list_physical_devices("GPU"))):
+  available = len(tf1.config.list_physical_devices("GPU"))
+  if num_gpus > available:
     raise FlagError(
-      f"--num_gpus={num_gpus} is more than the {counted(found, 'GPU')} that "
-      f"TensorFlow finds here. {unused_gpu()}Make it smaller, or leave it out."
+      f"--num_gpus={num_gpus} is more than the {counted(available, 'GPU')} "
+      f"that TensorFlow finds here. {unused_gpu()}Make it smaller, or leave it "
+      "out."
     )
   if num_gpus > 1 and num_workers > 1:
     raise FlagError(

@@ -9,30 +9,31 @@ import shutil
 
 from lm.base.command import InputError
 
+_BUFFER = 1 << 18  # Bytes that are read at a time.
+
 
 class NewFolderError(InputError, OSError):
   """The folder exists already or cannot be made."""
 
 
 class DamagedFileError(InputError, ValueError):
-  """A file that is missing, unreadable, or not as this program wrote it."""
+  """A file is missing, unreadable, or not as this program wrote it."""
 
 
-def read_json(path, check, advice, **options):
-  """Returns what `check` makes of the JSON value in a file.
+def read_json(path, convert, advice):
+  """Reads the JSON value in a file; returns `convert(value)`.
 
-  A file.jsonl has a value on each line: `check` gets them as a list. `options`
-  are those of json.loads.
+  A file.jsonl has a value on each line; `convert` gets the list of them.
 
   Raises:
     DamagedFileError: if the file cannot be read, if it is not JSON, or if
-      `check` fails. Its sentence ends with the advice.
+      `convert` fails. Its message ends with the advice.
   """
   try:
     text = pathlib.Path(path).read_text("utf-8")
     if os.fspath(path).endswith(".jsonl"):
       text = f"[{','.join(text.splitlines())}]"
-    return check(json.loads(text, **options))
+    return convert(json.loads(text))
   except OSError as error:
     raise DamagedFileError(
       f"{path} cannot be read: {error.strerror}. {advice}"
@@ -44,28 +45,29 @@ def read_json(path, check, advice, **options):
 
 
 def same_path(one, other):
-  """Says whether two paths name the same file or folder; None names none."""
+  """Returns whether two paths name the same file or folder; None names none."""
   if one is None or other is None:
     return False
   return os.path.realpath(one) == os.path.realpath(other)
 
 
 def open_text(path):
-  """Opens a text that a flag names, to read its bytes; "-" is standard input.
+  """Opens a text that a flag names to read its bytes; "-" is standard input.
 
   Raises OSError if it cannot be read.
   """
-  name, closefd = (0, False) if path == "-" else (path, True)
-  return open(name, "rb", 1 << 18, closefd=closefd)
+  if path == "-":
+    return open(0, "rb", _BUFFER, closefd=False)
+  return open(path, "rb", _BUFFER)
 
 
 @contextlib.contextmanager
 def new_file(path):
-  """Yields a temporary name to write to; afterwards the file replaces `path`.
+  """Yields a temporary name to write to; then the new file replaces `path`.
 
-  If the block fails, `path` stays as it is and nothing is left beside it.
+  If the block fails, `path` keeps its content, and the new file is removed.
   """
-  path = os.path.realpath(path)  # What a link points to, not the link.
+  path = os.path.realpath(path)  # The target of a link, not the link.
   temporary = path + ".tmp"
   try:
     yield temporary
@@ -81,7 +83,7 @@ def new_file(path):
 
 
 def write_file(path, content):
-  """Writes a file, of bytes or of text as UTF-8, completely or not at all."""
+  """Writes bytes, or text as UTF-8, to a file: completely or not at all."""
   data = content.encode() if isinstance(content, str) else content
   with new_file(path) as temporary, open(temporary, "wb") as f:
     f.write(data)
@@ -89,30 +91,30 @@ def write_file(path, content):
 
 @contextlib.contextmanager
 def new_folder(path, flag):
-  """Makes a folder that appears under its name only if the block succeeds.
+  """Makes a folder that appears as `path` only if the block succeeds.
 
-  Yields its name until then. Raises NewFolderError, which names the flag that
-  gave the path, if the folder exists, or cannot be made or written.
+  Yields its temporary name. Raises NewFolderError, whose message names the flag
+  that the path comes from, if the folder exists or cannot be made or written.
   """
   check_new_folder(path, flag)
   parent = os.path.dirname(os.path.abspath(path))
   # Named before it is made, so that a signal between the two cannot lose it.
-  made = f"{parent}/.making-{secrets.token_hex(8)}"
+  temporary = f"{parent}/.making-{secrets.token_hex(8)}"
   try:
     os.makedirs(parent, exist_ok=True)
-    os.mkdir(made)
-    yield made
-    os.rename(made, path)
+    os.mkdir(temporary)
+    yield temporary
+    os.rename(temporary, path)
   except InputError:
     raise
   except OSError as error:
-    if error.filename is None:  # It is not about this folder.
+    if error.filename is None:  # Not about this folder, but about stdout.
       raise
     raise NewFolderError(
       f"Cannot make the folder {flag}={path}: {error.strerror}."
     ) from None
   finally:
-    shutil.rmtree(made, ignore_errors=True)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_new_folder(path, flag):

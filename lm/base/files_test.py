@@ -44,13 +44,13 @@ DAMAGED += (GOOD.replace("2", '"x"'),)
 @pytest.mark.parametrize("content", DAMAGED)
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
 def test_every_damage_gets_the_same_sentence(tmp_path, content, name):
-  def check(value):
+  def convert(value):
     return value["a"] + value["b"]
 
   path = tmp_path / name
   write_file(path, content)
   with pytest.raises(DamagedFileError) as raised:
-    read_json(path, check, "Remove it.")
+    read_json(path, convert, "Remove it.")
   assert str(raised.value) == (
     f"{path} is damaged or was not written by this program. Remove it."
   )
@@ -81,8 +81,8 @@ def test_a_text_can_be_a_pipe():
 
 def test_the_folder_is_there_after_the_block(tmp_path):
   path = tmp_path / "deep" / "new"
-  with new_folder(str(path), "--output") as made:
-    pathlib.Path(made, "file").write_text("x")
+  with new_folder(str(path), "--output") as temporary:
+    pathlib.Path(temporary, "file").write_text("x")
     assert not path.exists()
   assert [p.name for p in path.parent.iterdir()] == ["new"]
   assert (path / "file").read_text() == "x"
@@ -97,9 +97,9 @@ def test_the_folder_is_there_after_the_block(tmp_path):
 def test_an_error_leaves_nothing(tmp_path, error):
   with (
     pytest.raises((KeyboardInterrupt, NewFolderError)) as raised,
-    new_folder(str(tmp_path / "new"), "--output") as made,
+    new_folder(str(tmp_path / "new"), "--output") as temporary,
   ):
-    pathlib.Path(made, "file").write_text("x")
+    pathlib.Path(temporary, "file").write_text("x")
     raise error
   assert not list(tmp_path.iterdir())
   if raised.type is NewFolderError:

@@ -1,7 +1,7 @@
-"""What a command says if a package that it imports is missing.
+"""Explains to users which package is missing, and how to install it.
 
-Each command calls `explain_missing` before it imports anything else. So this
-needs only Python itself.
+Each command calls `explain_missing` before it imports anything else, so this
+module imports only what comes with Python.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 
 def explain_missing():
-  """Lets this process end with a sentence if it cannot import a package."""
+  """Makes a missing package end this process with a sentence."""
   sys.excepthook = _report
 
 
@@ -23,16 +23,16 @@ def _report(kind, error, traceback):
 
 
 def sentence_for(error):
-  """Says what to do about a ModuleNotFoundError."""
+  """Returns what to do about a ModuleNotFoundError."""
   version = "{}.{}".format(*sys.version_info)
   sentence = f"the package {error.name} is not installed for {sys.executable} "
   sentence += f"(Python {version}). "
   if os.path.basename(sys.prefix) == ".venv":
     return sentence + (
-      "scripts/setup_venv.sh installs what is missing. If it finds nothing, "
-      "give .venv another name, and it makes a new one."
+      "scripts/setup_venv.sh installs what is missing. If it finds nothing "
+      "missing, rename .venv, and it makes a new one."
     )
   return sentence + (
-    "scripts/train.sh and scripts/setup_venv.sh make .venv with all packages, "
-    "given a Python 3.10 to 3.13: then start the command by .venv/bin/python."
+    "With Python 3.10 to 3.13, scripts/setup_venv.sh makes a .venv that has "
+    "all packages: then start the command with .venv/bin/python."
   )

@@ -1,8 +1,8 @@
 """What Ctrl-C (SIGINT), SIGTERM and SIGHUP do.
 
-A signal ends a command by an exception, but a training in order, after the step
-it is in. Signals within a second count as one: they say the same, and what the
-first one began is not interrupted.
+A signal ends a command by an exception. It stops a training after the current
+step. Signals that arrive within a second count as one, so that the second one
+does not interrupt what the first one began.
 """
 
 import math
@@ -11,32 +11,32 @@ import signal
 import sys
 import time
 
-_AT_ONCE = 1  # Seconds.
+_AS_ONE = 1.0  # Seconds within which signals count as one.
 
 
 def handle(handler):
-  """Sets the handler of SIGINT, SIGTERM and SIGHUP; returns those before.
+  """Sets the handler of SIGINT, SIGTERM and SIGHUP; returns the former ones.
 
   A signal that is ignored, as SIGHUP is under nohup, stays ignored.
   """
-  before = {}
+  former = {}
   for name in ("SIGINT", "SIGTERM", "SIGHUP"):
     signum = getattr(signal, name, None)  # Windows has no SIGHUP.
     if signum and signal.getsignal(signum) != signal.SIG_IGN:
-      before[signum] = signal.signal(signum, handler)
-  return before
+      former[signum] = signal.signal(signum, handler)
+  return former
 
 
-def restore(before):
-  """Sets the handlers again that `handle` returned."""
-  for signum, handler in before.items():
+def restore(handlers):
+  """Restores the handlers that `handle` returned."""
+  for signum, handler in handlers.items():
     signal.signal(signum, handler)
 
 
 class Stop:
-  """A handler of signals: ends the process by an exception.
+  """A signal handler that ends the process by an exception.
 
-  So half-written files are removed.
+  The exception lets `finally` blocks remove half-written files.
   """
 
   def __init__(self):
@@ -44,7 +44,7 @@ class Stop:
 
   def __call__(self, signum, frame):
     last, self._last = self._last, time.monotonic()
-    if self._last - last < _AT_ONCE:
+    if self._last - last < _AS_ONE:
       return
     if signum == signal.SIGINT:
       raise KeyboardInterrupt
@@ -58,11 +58,11 @@ class StopRequest:
       while not stop:
         train_a_step()
 
-  A second signal ends the process. If no signal came, the handlers are restored
-  at the end of the block.
+  A second signal ends the process. The end of the block restores the former
+  handlers unless a signal has come.
 
   Attributes:
-    signum: the number of the signal; None before one comes.
+    signum: the number of the first signal; None before it comes.
   """
 
   def __init__(self):
@@ -72,17 +72,17 @@ class StopRequest:
     return self.signum is not None
 
   def __enter__(self):
-    self._before = handle(self._receive)
+    self._former = handle(self._receive)
     return self
 
   def __exit__(self, *exception):
     if not self:
-      restore(self._before)
+      restore(self._former)
 
   def _receive(self, signum, frame):
     del frame
     if not self:
       self.signum, self._since = signum, time.monotonic()
-    elif time.monotonic() - self._since >= _AT_ONCE:
+    elif time.monotonic() - self._since >= _AS_ONE:
       signal.signal(signum, signal.SIG_DFL)
       os.kill(os.getpid(), signum)

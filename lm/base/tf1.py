@@ -1,17 +1,15 @@
 """TensorFlow's TF1 interface: `tf1.Session`, `tf1.gradients`, and so on.
 
-TensorFlow is loaded when a name is first used, not when this module is
-imported: a wrong flag or a missing file is then reported at once, not after the
-seconds that TensorFlow takes to load. This is the only place that says how it
-is loaded:
+The first use of a name loads TensorFlow, not the import of this module. So a
+wrong flag or a missing file is reported at once, and not after the seconds that
+TensorFlow needs to load. It is always loaded in this way:
 
-* with the Keras that still has `BasicLSTMCell` (package tf-keras);
-* with the oneDNN library, which multiplies matrices faster, also on processors
-  where TensorFlow leaves it off (TF_ENABLE_ONEDNN_OPTS=0 turns it off);
-* with float32 products in float32 on GPUs, where it would take TF32, with 10
-  bits of mantissa (device.products_in allows it);
-* without the start-up messages of its C++ libraries (TF_CPP_MIN_LOG_LEVEL=0
-  shows them).
+* The package tf-keras is its Keras, since only that still has `BasicLSTMCell`.
+* The library oneDNN multiplies matrices, even on processors where TensorFlow
+  would not use it. TF_ENABLE_ONEDNN_OPTS=0 turns it off.
+* GPUs compute float32 products in float32. TensorFlow's default is TF32, which
+  has 10 bits of mantissa; device.products_in allows it.
+* The C++ libraries print no messages. TF_CPP_MIN_LOG_LEVEL=0 shows them.
 """
 
 import contextlib
@@ -21,7 +19,7 @@ import os
 
 
 def __getattr__(name):
-  if name.startswith("__"):  # Asked for by import and inspection tools.
+  if name.startswith("__"):  # Import and inspection tools ask for these names.
     raise AttributeError(name)
   return getattr(_load(), name)
 
@@ -33,21 +31,21 @@ def _load():
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
   quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
   silence = _silent_stderr() if quiet else contextlib.nullcontext()
-  with silence, _no_garbage_collection():
+  with silence, _without_garbage_collection():
     import tensorflow as tf
 
     _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    if quiet:  # No warnings that TF1's interface is deprecated.
+    if quiet:  # Else it warns that TF1's interface is deprecated.
       tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
   return tf.compat.v1
 
 
 @contextlib.contextmanager
-def _no_garbage_collection():
-  """Looks for no garbage in what is created here, neither now nor later.
+def _without_garbage_collection():
+  """Excludes what the block creates from garbage collection, for good.
 
-  TensorFlow loads in two thirds of the time, and Python ends sooner.
+  TensorFlow then loads in two thirds of the time, and Python exits sooner.
   """
   was_enabled = gc.isenabled()
   gc.disable()
@@ -61,12 +59,12 @@ def _no_garbage_collection():
 
 @contextlib.contextmanager
 def _silent_stderr():
-  """Drops what C++ code writes to stderr while it loads, at any log level."""
-  kept = os.dup(2)
+  """Discards what C++ code writes to stderr, which has no log level."""
+  stderr = os.dup(2)
   try:
-    with open(os.devnull, "wb") as nowhere:
-      os.dup2(nowhere.fileno(), 2)
+    with open(os.devnull, "wb") as null:
+      os.dup2(null.fileno(), 2)
     yield
   finally:
-    os.dup2(kept, 2)
-    os.close(kept)
+    os.dup2(stderr, 2)
+    os.close(stderr)

@@ -1,7 +1,7 @@
 """The LSTM layer, with gradients written by hand.
 
-TensorFlow could derive the gradients. Written by hand, one large matrix product
-replaces T small ones, and several passes over the large tensors are saved.
+TensorFlow could derive the gradients, but with T small matrix products in place
+of one large product, and with more passes over the large tensors.
 
 Dimensions: B = batch_size, T = num_steps, H = hidden_size, V = vocab_size, and
 N = T * B rows, ordered by time step. The names in the code:
@@ -13,7 +13,7 @@ N = T * B rows, ordered by time step. The names in the code:
   d_...    the gradient of the cost with respect to ...
 
 Inputs and weights have the type of the matrix products, float32 or a 16-bit
-type. All else, the gates, the cell and the loss, is float32.
+type. The gates and the cell are float32.
 """
 
 from lm.base import tf1
@@ -22,19 +22,19 @@ from lm.base import tf1
 def lstm_layer(inputs, c, h, kernel, bias):
   """Runs one LSTM layer over all time steps.
 
-  It computes the paper's equations (section 3.1, where j is called g):
+  The equations are the paper's (section 3.1, where j is called g):
 
     zi, zj, zf, zo = [x, h] kernel + bias
     c' = sigm(zf) * c + sigm(zi) * tanh(zj)
     h' = sigm(zo) * tanh(c')
 
-  Only h's part of the product waits for the step before. x's part, with the
-  upper half of the kernel, is computed for all steps at once. h has a product
-  for each gate: in small and medium, four products side by side take less time
-  than one that is four times as wide.
+  Only the product of h has to wait for the step before. The product of x, with
+  the upper half of the kernel, is computed for all steps at once. h has one
+  product for each gate: in small and medium, four products side by side need
+  less time than one that is four times as wide.
 
-  Args and returns are those of a mode in rnn_modes.py; kernel [2H, 4H] and bias
-  [4H] have the type of the inputs.
+  Args and returns are those of a mode in rnn_modes.py, where inputs is a list.
+  kernel [2H, 4H] and bias [4H] have the type of the inputs.
   """
   steps, dtype = len(inputs), inputs[0].dtype
 
@@ -45,7 +45,8 @@ def lstm_layer(inputs, c, h, kernel, bias):
     x = tf1.concat(inputs, axis=0)  # [N, H]
     z_x = tf1.cast(tf1.nn.xw_plus_b(x, kernel_x, bias), tf1.float32)  # [N, 4H]
     z_x = tf1.split(z_x, steps)  # T of [B, 4H]
-    # Before step t: cs[t] and hs[t]. Of step t: gates[t], tanh_c[t]. [B, H].
+    # All are [B, H]. cs[t] and hs[t] are c and h before step t; gates[t] and
+    # tanh_c[t] belong to step t.
     cs, hs, gates, tanh_c = [c], [tf1.cast(h, dtype)], [], []
     for t in range(steps):
       zi, zj, zf, zo = (
@@ -95,14 +96,18 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
 
   SigmoidGrad multiplies by y * (1 - y), TanhGrad by 1 - y^2.
 
-  For each step, `cs` has c, `gates` (i, j, f, o) and `tanh_c` tanh(c'), and
-  `d_outputs` has d_h' from the layer above, in the type of kernel_h [H, 4H]:
-  lists of T tensors [B, H]. `d_c` and `d_h`, float32 [B, H], are d_c' and d_h'
-  of the last step.
+  Args:
+    kernel_h: [H, 4H], the lower half of the kernel.
+    cs: c of each step, a list of T tensors float32 [B, H], like the next two.
+    gates: (i, j, f, o) of each step.
+    tanh_c: tanh(c') of each step.
+    d_outputs: d_h' from the layer above, T tensors [B, H] of kernel_h's type.
+    d_c: d_c' of the last step, float32 [B, H].
+    d_h: d_h' from the step after the last one, float32 [B, H].
 
   Returns:
-    (d_z, d_c, d_h): a list of T tensors [B, 4H] of the type of kernel_h, and
-    d_c and d_h of the first step.
+    (d_z, d_c, d_h): a list of T tensors [B, 4H] of kernel_h's type; and d_c and
+    d_h of the first step, float32 [B, H].
   """
   size, dtype = kernel_h.shape[0], kernel_h.dtype
   # Each gate's [H, H], transposed once rather than in each step.
@@ -121,6 +126,6 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
     d_c *= f
     d_gates = [tf1.cast(d, dtype) for d in (d_zi, d_zj, d_zf, d_zo)]
     d_z[t] = tf1.concat(d_gates, axis=1)  # [B, 4H]
-    d_hs = map(tf1.matmul, d_gates, kernels)  # Of each gate, [B, H].
+    d_hs = map(tf1.matmul, d_gates, kernels)  # Each gate's part, [B, H].
     d_h = tf1.add_n([tf1.cast(d, tf1.float32) for d in d_hs])
   return d_z, d_c, d_h

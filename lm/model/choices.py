@@ -1,4 +1,4 @@
-"""Which rnn_mode and which type of products a run takes on this machine."""
+"""Chooses the rnn_mode and the type of the products for this machine."""
 
 from lm.base import device
 from lm.base.command import FlagError
@@ -6,7 +6,7 @@ from lm.model.rnn_modes import NEED_GPU
 
 
 def fastest_mode(config):
-  """Returns the fastest rnn_mode: cudnn on a GPU, else that of the config."""
+  """Returns the fastest rnn_mode: cudnn on a GPU, else config.rnn_mode."""
   return "cudnn" if device.has_gpu() else config.rnn_mode
 
 
@@ -25,19 +25,28 @@ def usable_mode(rnn_mode):
   return "block" if rnn_mode in NEED_GPU and not device.has_gpu() else rnn_mode
 
 
-def type_of(use_fp16, tf32, rnn_mode, of_run=None):
-  """Returns the type of the products for these flags: the dtype of a PTBModel.
+def choose_type(use_fp16, tf32, rnn_mode, run_dtype=None):
+  """Returns the type of the products: the dtype of a PTBModel.
 
-  16 bits are bfloat16, which has the range of a float32; but float16 on GPUs
-  before compute capability 8.0 and in the mode cudnn, in which TensorFlow's
-  gradients are infinite in bfloat16. A run that resumes keeps its type of 16
-  bits, `of_run`, where it can.
+  The type of 16 bits is bfloat16, which has the range of a float32. It is
+  float16 on GPUs before compute capability 8.0, and in the mode cudnn, where
+  TensorFlow's gradients are infinite in bfloat16.
+
+  Args:
+    use_fp16: --use_fp16.
+    tf32: --tf32.
+    rnn_mode: the mode of the run.
+    run_dtype: the type of a run that resumes, or None. If it has 16 bits, it is
+      kept where that is possible.
+
+  Raises:
+    FlagError: if the flags exclude each other, or no GPU here has TF32.
   """
   if tf32 and use_fp16:
     raise FlagError("--tf32 and --use_fp16 are two types: leave out one.")
-  if tf32 and (not device.has_gpu() or device.is_old()):
+  if tf32 and (not device.has_gpu() or device.is_before_ampere()):
     advice = "Leave it out."
-    if of_run == device.TF32:
+    if run_dtype == device.TF32:
       advice = "The run began with it: resume it where there is one."
     raise FlagError(
       "--tf32 needs a GPU with a compute capability of 8.0 or more, and "
@@ -47,6 +56,6 @@ def type_of(use_fp16, tf32, rnn_mode, of_run=None):
     return device.TF32 if tf32 else "float32"
   if rnn_mode == "cudnn":
     return "float16"
-  if of_run in ("float16", "bfloat16"):
-    return of_run
-  return "float16" if device.is_old() else "bfloat16"
+  if run_dtype in ("float16", "bfloat16"):
+    return run_dtype
+  return "float16" if device.is_before_ampere() else "bfloat16"

@@ -21,24 +21,24 @@ def test_the_type_follows_the_hardware_and_the_mode(
   pretend_gpus, capability, rnn_mode, dtype
 ):
   pretend_gpus(*filter(None, [capability]))
-  assert choices.type_of(True, False, rnn_mode) == dtype
-  assert choices.type_of(False, False, rnn_mode) == "float32"
+  assert choices.choose_type(True, False, rnn_mode) == dtype
+  assert choices.choose_type(False, False, rnn_mode) == "float32"
 
 
 def test_a_run_keeps_its_16_bits_where_it_can(pretend_gpus):
   pretend_gpus()
-  assert choices.type_of(True, False, "block", "float16") == "float16"
-  assert choices.type_of(False, False, "block", "float16") == "float32"
+  assert choices.choose_type(True, False, "block", "float16") == "float16"
+  assert choices.choose_type(False, False, "block", "float16") == "float32"
   pretend_gpus((7, 5))
-  assert choices.type_of(True, False, "block", "bfloat16") == "bfloat16"
-  assert choices.type_of(True, False, "cudnn", "bfloat16") == "float16"
-  assert choices.type_of(True, False, "block", "float32") == "float16"
+  assert choices.choose_type(True, False, "block", "bfloat16") == "bfloat16"
+  assert choices.choose_type(True, False, "cudnn", "bfloat16") == "float16"
+  assert choices.choose_type(True, False, "block", "float32") == "float16"
 
 
 def test_the_first_gpu_counts(pretend_gpus):
   pretend_gpus((9, 0), (7, 5))
-  assert choices.type_of(True, False, "block") == "bfloat16"
-  assert choices.type_of(False, True, "block") == "tf32"
+  assert choices.choose_type(True, False, "block") == "bfloat16"
+  assert choices.choose_type(False, True, "block") == "tf32"
 
 
 def test_a_refusal_says_why_there_is_no_gpu(monkeypatch, pretend_gpus):
@@ -48,9 +48,9 @@ def test_a_refusal_says_why_there_is_no_gpu(monkeypatch, pretend_gpus):
   with pytest.raises(command.FlagError, match=f"{none}Give --rnn_mode=block"):
     choices.checked_mode("cudnn")
   with pytest.raises(command.FlagError, match=f"{none}Leave it out"):
-    choices.type_of(False, True, "block")
+    choices.choose_type(False, True, "block")
   with pytest.raises(command.FlagError, match=f"{none}The run began with it: "):
-    choices.type_of(False, True, "block", "tf32")
+    choices.choose_type(False, True, "block", "tf32")
   with pytest.raises(
     command.FlagError, match=r"finds here\. The GPU X is off\. M"
   ):
@@ -61,9 +61,9 @@ def test_a_refusal_says_why_there_is_no_gpu(monkeypatch, pretend_gpus):
 def test_tf32_needs_a_gpu_that_has_it(pretend_gpus, capabilities):
   pretend_gpus(*capabilities)
   with pytest.raises(command.FlagError, match="--tf32 needs a GPU with a comp"):
-    choices.type_of(False, True, "block")
+    choices.choose_type(False, True, "block")
   pretend_gpus((8, 0))
-  assert choices.type_of(False, True, "block") == "tf32"
+  assert choices.choose_type(False, True, "block") == "tf32"
 
 
 def test_the_mode_follows_the_device(pretend_gpus):

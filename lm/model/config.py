@@ -1,7 +1,7 @@
-"""The hyper-parameters of a model: their meaning, and the values they can have.
+"""The hyper-parameters of a model, their meaning and their possible values.
 
-A hyper-parameter is one line of `Config`. Runs that were trained before it
-existed have its default.
+Each hyper-parameter is one line of `Config`. Runs that were trained before the
+hyper-parameter existed have its default.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from lm.model.rnn_modes import RNN_MODES
 
 
 class ConfigError(InputError, ValueError):
-  """A hyper-parameter that does not exist or cannot have its value."""
+  """A hyper-parameter that does not exist or has an impossible value."""
 
 
 def _whole(meaning, least=1, most=10**6, **others):
@@ -25,7 +25,7 @@ def _whole(meaning, least=1, most=10**6, **others):
 
 
 def _share(meaning, **others):
-  """Declares a number above 0 that is at most 1; see _declare."""
+  """Declares a number above 0 and at most 1; see _declare."""
   wanted = "a number above 0 and not above 1"
   return _declare(meaning, wanted, lambda x: 0 < x <= 1, **others)
 
@@ -43,10 +43,12 @@ def _declare(
   """Declares a hyper-parameter.
 
   Args:
-    meaning: its meaning, for users.
+    meaning: a sentence for users.
     wanted: the possible values in words.
-    is_valid: a function that tells them from others of the field's type.
-    default: the value where a config does not set it; without one, each must.
+    is_valid: a function from a value of the field's type to whether it is
+      possible.
+    default: the value in configs that do not set it. Without a default, all
+      configs must set it.
     may_change: whether a run can resume with another value.
   """
   metadata = {"meaning": meaning, "wanted": wanted, "is_valid": is_valid}
@@ -55,14 +57,23 @@ def _declare(
 
 
 def _checked(cls, name, value):
-  """Returns a value for an attribute of Config or of a class made from it.
+  """Checks a value for an attribute of Config or of one of its subclasses.
 
-  A number of numpy becomes Python's, and a whole one a float if need be. Raises
-  ConfigError if it is not possible.
+  Attributes that are no hyper-parameters must be private, methods or
+  properties.
+
+  Returns:
+    The value. A number is an int or a float of Python, as the field's type
+    says.
+
+  Raises:
+    ConfigError: if the name or the value is not possible.
   """
-  known = getattr(cls, "__dataclass_fields__", {})  # Empty while it is made.
+  known = getattr(cls, "__dataclass_fields__", {})
+  if not known:  # The dataclass itself is being made.
+    return value
   is_code = inspect.isroutine(value) or inspect.isdatadescriptor(value)
-  if not known or name.startswith("_") or (is_code and name not in known):
+  if name.startswith("_") or (is_code and name not in known):
     return value
   if name not in known:
     raise ConfigError(f"{name} is not a hyper-parameter: {', '.join(known)}.")
@@ -81,7 +92,7 @@ def _checked(cls, name, value):
 
 
 class _CheckedClass(type):
-  """Checks what is assigned to attributes of the classes, as Config does."""
+  """Checks values that are assigned to attributes of a class."""
 
   def __setattr__(cls, name, value):
     super().__setattr__(name, _checked(cls, name, value))
@@ -91,23 +102,28 @@ class _CheckedClass(type):
 class Config(metaclass=_CheckedClass):
   """The hyper-parameters of a model and its training.
 
-  To make your own, subclass one of configs.py and set class attributes, or set
-  attributes of an instance. A name that does not exist, or a value of another
-  type or out of range, raises ConfigError.
+  To make your own config, subclass one of the classes in configs.py and set
+  class attributes, or set attributes of an instance.
+
+  Raises:
+    ConfigError: if a name does not exist, or if a value has another type or is
+      out of range.
   """
 
   init_scale: float = _positive("Weights start in [-init_scale, init_scale].")
-  learning_rate: float = _positive("SGD's, in the first max_epoch epochs.")
-  max_grad_norm: float = _positive("The gradient's global norm at most.")
+  learning_rate: float = _positive(
+    "The step size in the first max_epoch epochs."
+  )
+  max_grad_norm: float = _positive("Largest global norm of the gradient.")
   num_layers: int = _whole("L: LSTM layers.", most=100)
-  num_steps: int = _whole("T: unrolled steps of a batch.", most=10_000)
-  hidden_size: int = _whole("H: units of a layer and of the embedding.")
+  num_steps: int = _whole("T: words of a batch's row.", most=10_000)
+  hidden_size: int = _whole("H: units of each layer and the embedding.")
   max_epoch: int = _whole("Epochs before the learning rate decays.", least=0)
-  max_max_epoch: int = _whole("Epochs in all.", may_change=True)
+  max_max_epoch: int = _whole("Number of epochs.", may_change=True)
   keep_prob: float = _share("Share of the units that dropout keeps.")
-  lr_decay: float = _share("The learning rate's factor per later epoch.")
+  lr_decay: float = _share("Factor of the learning rate per later epoch.")
   batch_size: int = _whole("B: streams that are read side by side.")
-  vocab_size: int = _whole("V: words of the vocabulary, set from the data.")
+  vocab_size: int = _whole("V: words of the vocabulary; follows the data.")
   rnn_mode: str = _declare(
     "How the LSTM is computed.",
     f"one of {', '.join(RNN_MODES)}",
@@ -115,13 +131,13 @@ class Config(metaclass=_CheckedClass):
     default="block",
   )
   tie_embeddings: bool = _declare(
-    "Whether softmax_w is the embedding, arXiv:1608.05859.",
+    "Whether softmax_w is the embedding; see arXiv:1608.05859.",
     "true or false",
     lambda _: True,
     default=False,
   )
   forget_bias: float = _declare(
-    "Added to the forget gate; the paper has none.",
+    "Added to the forget gate; 0 in the paper.",
     "a number from -100 to 100",
     lambda x: -100 <= x <= 100,
     default=0.0,
@@ -137,7 +153,7 @@ class Config(metaclass=_CheckedClass):
   )
 
   def __init__(self, **values):
-    """Takes the given values, and the others from the class."""
+    """Sets the given values. The others come from the class."""
     for field in dataclasses.fields(self):
       if not hasattr(self, field.name) and field.name not in values:
         raise ConfigError(f"{type(self).__name__} has no {field.name}: set it.")
@@ -154,30 +170,37 @@ class Config(metaclass=_CheckedClass):
     super().__setattr__(name, _checked(type(self), name, value))
 
   def __eq__(self, other):
-    """Compares the values: a run's config.json has them without the class."""
+    """Compares the values alone: config.json does not store the class."""
     if not isinstance(other, Config):
       return NotImplemented
     return dataclasses.astuple(self) == dataclasses.astuple(other)
 
   def check_samples(self, num_workers=1):
-    """Raises ConfigError if num_samples fits neither vocabulary nor workers."""
+    """Raises ConfigError if num_samples is not possible here."""
     if self.num_samples and self.tie_embeddings and num_workers > 1:
       raise ConfigError("num_samples with tie_embeddings needs one process.")
     if self.num_samples > self.vocab_size / 2:  # It would not be faster.
       raise ConfigError(
         f"num_samples={self.num_samples} is more than half of the "
-        f"{self.vocab_size} words of the vocabulary; 0 takes all of them."
+        f"{self.vocab_size} words of the vocabulary; 0 uses all of them."
       )
 
   def learning_rate_of(self, epoch):
-    """Returns the learning rate of an epoch; the first epoch is 1."""
+    """Returns the learning rate of an epoch. The first epoch is 1."""
     return self.learning_rate * self.lr_decay ** max(epoch - self.max_epoch, 0)
 
   def ends_after(self, perplexities):
-    """Says whether training ends after epochs with these valid perplexities."""
+    """Returns whether training ends after epochs with these perplexities.
+
+    `perplexities` has the valid perplexity of each epoch.
+    """
     epochs = len(perplexities)
-    waited = epochs - 1 - int(np.argmin(perplexities)) if epochs else 0
-    return epochs >= self.max_max_epoch or 0 < self.patience <= waited
+    if epochs >= self.max_max_epoch:
+      return True
+    if not epochs or not self.patience:
+      return False
+    best = int(np.argmin(perplexities))
+    return epochs - 1 - best >= self.patience
 
 
 def fields():
@@ -185,7 +208,7 @@ def fields():
   return {field.name: field for field in dataclasses.fields(Config)}
 
 
-# What the weights of a model depend on.
+# What must stay the same for the weights of a trained model to be of use.
 SIZES = ("hidden_size", "num_layers", "tie_embeddings", "forget_bias")
 _NOT_HPARAMS = {
   "vocab_size": "follows the data; --vocab_size limits it",
@@ -194,14 +217,19 @@ _NOT_HPARAMS = {
 
 
 def parse(hparams, allowed=None):
-  """Returns the values in the text of --hparams, a dictionary.
+  """Reads the text of --hparams.
 
-  The text has "name=value" pairs with commas between them, such as
-  "max_max_epoch=1,hidden_size=300"; it can be a list of such texts. `allowed`
-  are the possible names, by default all but vocab_size and rnn_mode.
+  Args:
+    hparams: "name=value" pairs with commas between them, such as
+      "max_max_epoch=1,hidden_size=300", or a list of such texts. If a name
+      occurs more than once, the last value counts.
+    allowed: the possible names, by default all but vocab_size and rnn_mode.
+
+  Returns:
+    {name: value}.
 
   Raises:
-    ConfigError: if a name is not possible, or a value is of another type.
+    ConfigError: if a name is not possible, or a value has another type.
   """
   if not isinstance(hparams, str):
     hparams = ",".join(hparams)
@@ -211,40 +239,42 @@ def parse(hparams, allowed=None):
   for pair in filter(None, (part.strip() for part in hparams.split(","))):
     name, equals, value = (part.strip() for part in pair.partition("="))
     if not equals or name not in names:
-      unknown = "has no effect here" if name in known else "is not a field"
-      what = _NOT_HPARAMS.get(name, unknown)
       if not equals:
-        what = "lacks an '=', as in max_max_epoch=1"
+        problem = "lacks an '=', as in max_max_epoch=1"
+      elif name in _NOT_HPARAMS:
+        problem = _NOT_HPARAMS[name]
+      elif name in known:
+        problem = "has no effect here"
+      else:
+        problem = "is not a field"
       shown = ", ".join(f"{n} ({known[n].type.__name__})" for n in names)
-      raise ConfigError(f"'{name}' {what}; the fields to set are {shown}.")
-    if name in values:
-      raise ConfigError(f"{name} is given twice in --hparams.")
+      raise ConfigError(f"'{name}' {problem}; the fields to set are {shown}.")
     values[name] = _parse_value(known[name], value)
   return values
 
 
 def _parse_value(field, text):
-  """Returns the value of a field that a text stands for."""
+  """Returns a text as a value of the field's type."""
   try:
     if field.type is bool:
       return {"true": True, "false": False}[text.lower()]
     return field.type(text)
   except (ValueError, KeyError):
-    kind = {int: "a whole number", float: "a number", bool: "true or false"}
+    wanted = {int: "a whole number", float: "a number", bool: "true or false"}
     raise ConfigError(
-      f"{field.name} must be {kind[field.type]}, not '{text}'."
+      f"{field.name} must be {wanted[field.type]}, not '{text}'."
     ) from None
 
 
 def override(config, hparams, allowed=None):
-  """Returns a copy of a config with the changes that `parse` finds."""
+  """Returns a copy of a config with the changes of --hparams; see parse."""
   return dataclasses.replace(config, **parse(hparams, allowed))
 
 
 def check_sizes_kept(config, changes):
-  """Raises ConfigError if `changes` would alter the sizes of a trained model.
+  """Raises ConfigError if changes do not fit the weights of a trained model.
 
-  `config` is that of the model, `changes` what `parse` returned.
+  `config` is the model's config, `changes` what `parse` returned.
   """
   for name in SIZES:
     if changes.get(name, getattr(config, name)) != getattr(config, name):

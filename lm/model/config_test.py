@@ -70,11 +70,11 @@ def test_a_subclass_with_methods_and_properties():
 
   config = Mine.of_one_layer()
   config._note = "anything"
-  found = [config.num_layers, config.words, config.cached_words, Mine.static()]
-  assert found == [1, 400, 400, 1]
+  assert (config.num_layers, Mine.static()) == (1, 1)
+  assert config.words == config.cached_words == 400
   assert config.learning_rate_of(3) == 0.125
-  Mine.words_of = lambda self, epochs: epochs * self.words
-  assert config.words_of(2) == 800
+  Mine.words_in = lambda self, epochs: epochs * self.words
+  assert config.words_in(2) == 800
 
 
 def test_class_attributes_hold_for_the_instances_that_follow(small):
@@ -167,8 +167,8 @@ def in_a_config_of_values(cls, name, value):
   return Config(**SMALL | {name: value})
 
 
-WAYS = pytest.mark.parametrize(
-  "set_",
+@pytest.mark.parametrize(
+  "set_value",
   [
     in_a_subclass,
     in_a_subclass_with_a_type,
@@ -180,72 +180,58 @@ WAYS = pytest.mark.parametrize(
   ],
   ids=lambda way: way.__name__,
 )
+def test_each_way_checks_names_and_values(small, set_value):
+  for name, value, message in (
+    ("hiden_size", 300, "^hiden_size is not a hyper-parameter: init_scale, le"),
+    ("num_steps", 10_001, "^num_steps must be a whole number from 1 to 10,000"),
+    ("keep_prob", "1", "^keep_prob must be a number above 0 and .*, not '1'"),
+    ("rnn_mode", "lstm", f"^rnn_mode must be one of {MODES}, not 'lstm'"),
+  ):
+    with pytest.raises(ConfigError, match=message):
+      set_value(small, name, value)
+  value = set_value(small, "keep_prob", 1).keep_prob
+  assert (value, type(value)) == (1, float)
 
 
-@WAYS
 @pytest.mark.parametrize(
   ("name", "value", "expected"),
   [
-    ("hidden_size", 300, 300),
     ("hidden_size", np.int64(300), 300),
-    ("num_layers", np.uint8(3), 3),
     ("keep_prob", np.float32(0.5), 0.5),
-    ("keep_prob", 1, 1.0),
     ("max_grad_norm", 10, 10.0),
     ("max_grad_norm", np.int32(10), 10.0),
-    ("init_scale", np.longdouble(0.5), 0.5),
     ("forget_bias", -100.0, -100.0),
-    ("tie_embeddings", True, True),
     ("tie_embeddings", np.bool_(True), True),
-    ("rnn_mode", "basic", "basic"),
     ("rnn_mode", np.str_("basic"), "basic"),
     ("max_epoch", 0, 0),
     ("max_max_epoch", 10**6, 10**6),
   ],
 )
-def test_possible_values(small, set_, name, value, expected):
+def test_possible_values(name, value, expected):
   """Each has one form, so that equal configs have the same config.json."""
-  found = getattr(set_(small, name, value), name)
-  assert (found, type(found)) == (expected, type(expected))
+  result = getattr(configs.SmallConfig(**{name: value}), name)
+  assert (result, type(result)) == (expected, type(expected))
 
 
-@WAYS
 @pytest.mark.parametrize(
   ("name", "value", "message"),
   [
-    ("hiden_size", 300, "^hiden_size is not a hyper-parameter: init_scale, le"),
-    ("lr", 1.0, "^lr is not a hyper-parameter"),
-    ("num_layers", True, r"^num_layers must be a whole number .*, not True\.$"),
-    ("num_layers", np.bool_(True), r"^num_layers .*, not True\.$"),
-    ("learning_rate", True, r"^learning_rate must be a number .*, not True\.$"),
-    ("learning_rate", None, "^learning_rate .*, not None"),
-    ("learning_rate", "1", "^learning_rate .*, not '1'"),
-    ("learning_rate", 1j, "^learning_rate .*, not 1j"),
-    ("learning_rate", 10**400, "^learning_rate .* not above 1e30, not 1000"),
-    ("learning_rate", float("nan"), "^learning_rate .*, not nan"),
-    ("max_grad_norm", float("inf"), "^max_grad_norm .* above 1e30, not inf"),
-    ("init_scale", 0, "^init_scale must be a number above 0 and .*, not 0"),
-    ("init_scale", np.float64(-1), r"^init_scale .*, not -1\.0"),
-    ("hidden_size", 2.0, r"^hidden_size .*, not 2\.0"),
-    ("hidden_size", np.float32(2), r"^hidden_size .*, not 2\.0"),
-    ("hidden_size", [2], r"^hidden_size .*, not \[2\]"),
-    ("hidden_size", len, "^hidden_size .*, not <built-in function len>"),
-    ("hidden_size", property(len), "^hidden_size .*, not <property object"),
-    ("num_steps", 10_001, "^num_steps must be a whole number from 1 to 10,000"),
-    ("max_epoch", -1, "^max_epoch must be a whole number from 0 to .*, not -1"),
-    ("patience", -1, "^patience must be a whole number from 0 to .*, not -1"),
-    ("keep_prob", 0, "^keep_prob must be a number above 0 and not above 1, no"),
-    ("lr_decay", 1.01, r"^lr_decay must be .* not above 1, not 1\.01"),
-    ("forget_bias", 101, "^forget_bias must be a number from -100 to 100, not"),
-    ("tie_embeddings", 1, "^tie_embeddings must be true or false, not 1"),
-    ("rnn_mode", "lstm", f"^rnn_mode must be one of {MODES}, not 'lstm'"),
-    ("rnn_mode", None, f"^rnn_mode must be one of {MODES}, not None"),
-    ("rnn_mode", ["block"], f"^rnn_mode must be one of {MODES}, not .'block"),
+    ("num_layers", True, r"must be a whole number .*, not True"),
+    ("hidden_size", 2.0, r"must be a whole number .*, not 2\.0"),
+    ("max_epoch", -1, "must be a whole number from 0 to 1,000,000, not -1"),
+    ("learning_rate", None, "must be a number above 0 .*, not None"),
+    ("learning_rate", float("nan"), "must be a number above 0 .*, not nan"),
+    ("max_grad_norm", float("inf"), "must be .* not above 1e30, not inf"),
+    ("init_scale", 0, "must be a number above 0 and .*, not 0"),
+    ("lr_decay", 1.01, r"must be .* not above 1, not 1\.01"),
+    ("forget_bias", 101, "must be a number from -100 to 100, not 101"),
+    ("tie_embeddings", 1, "must be true or false, not 1"),
+    ("rnn_mode", ["block"], "must be one of .*, not .'block'"),
   ],
 )
-def test_wrong_names_and_values(small, set_, name, value, message):
-  with pytest.raises(ConfigError, match=message):
-    set_(small, name, value)
+def test_impossible_values(name, value, message):
+  with pytest.raises(ConfigError, match=f"^{name} {message}"):
+    configs.SmallConfig(**{name: value})
 
 
 def test_an_error_is_raised_where_the_attribute_is_set(small):
@@ -295,10 +281,13 @@ def test_every_hyper_parameter_has_a_meaning_and_a_range():
 
 
 def test_parse():
-  found = config_lib.parse(
-    " max_max_epoch=1, keep_prob=0.5,init_scale = 1e-3,tie_embeddings=True,"
+  values = config_lib.parse(
+    [
+      " max_max_epoch=2, keep_prob=0.5,init_scale = 1e-3,tie_embeddings=True,",
+      "max_max_epoch=1",  # The last value counts.
+    ]
   )
-  assert found == {
+  assert values == {
     "max_max_epoch": 1,
     "keep_prob": 0.5,
     "init_scale": 0.001,
@@ -310,12 +299,8 @@ def test_parse():
 
 def test_override():
   small = configs.SmallConfig()
-  config = configs.override(
-    small, " max_max_epoch=1, keep_prob=0.5,init_scale = 1e-3,"
-  )
-  assert config == configs.SmallConfig(
-    max_max_epoch=1, keep_prob=0.5, init_scale=0.001
-  )
+  config = configs.override(small, "max_max_epoch=1,keep_prob=0.5")
+  assert config == configs.SmallConfig(max_max_epoch=1, keep_prob=0.5)
   assert small == configs.SmallConfig()
   assert configs.override(config, "") == config
 
@@ -336,21 +321,12 @@ def test_override_of_some_fields_only():
   [
     ("hiden_size=3", "'hiden_size' is not a field;.*hidden_size .int."),
     ("hidden_size", "'hidden_size' lacks an '='.*init_scale .float."),
-    ("=3", "'' is not a field"),
-    ("batch_size=2,batch_size=3", "batch_size is given twice in --hparams"),
     ("vocab_size=3", "'vocab_size' follows the data"),
     ("rnn_mode=basic", "'rnn_mode' has a flag of its own, --rnn_mode"),
     ("hidden_size=3.5", "hidden_size must be a whole number, not '3.5'"),
     ("keep_prob=much", "keep_prob must be a number, not 'much'"),
     ("tie_embeddings=1", "tie_embeddings must be true or false, not '1'"),
     ("keep_prob=0", "keep_prob must be a number above 0 and not above 1"),
-    ("lr_decay=2", "lr_decay must be .* not above 1, not 2.0"),
-    ("batch_size=0", "batch_size must be a whole number from 1 to 1,000,000"),
-    ("max_epoch=-1", "max_epoch must be a whole number from 0 to .*, not -1"),
-    ("num_layers=101", "num_layers must be a whole number from 1 to 100, not"),
-    ("hidden_size=10000000", "hidden_size must be .* to 1,000,000, not 1000"),
-    ("learning_rate=nan", "learning_rate must be a number above 0 and .* nan"),
-    ("init_scale=inf", "init_scale must be .* not above 1e30, not inf"),
   ],
 )
 def test_wrong_overrides(hparams, message):

@@ -14,32 +14,36 @@ def lstm_layer(x, c, h, kernel, bias):
       infinite gradients.)
     c: float32 [B, H], the cell before the first step.
     h: float32 [B, H], the output before the first step.
-    kernel: [2H, 4H], of x's type, as BasicLSTMCell has it.
+    kernel: [2H, 4H], of x's type, with the gates in BasicLSTMCell's order:
+      i, j, f, o.
     bias: [4H], of x's type.
 
   Returns:
-    (outputs, c, h): the outputs [T, B, H], of x's type; c and h after the last
-    step.
+    (outputs, c, h): the outputs [T, B, H], of x's type; and c and h after the
+    last step, float32 [B, H].
   """
   steps, batch_size, _ = x.shape
-  found = tf1.raw_ops.CudnnRNNV3(
+  results = tf1.raw_ops.CudnnRNNV3(
     input=x,
     input_h=tf1.cast(h, x.dtype)[tf1.newaxis],  # [1, B, H]: one layer.
     input_c=tf1.cast(c, x.dtype)[tf1.newaxis],
-    params=packed(kernel, bias),
+    params=pack_weights(kernel, bias),
     sequence_lengths=tf1.fill([batch_size], steps),
-    is_training=True,  # Else it would have no gradient.
+    is_training=True,  # Otherwise it has no gradient.
   )
-  c, h = found.output_c[0], found.output_h[0]  # Each [B, H].
-  return found.output, tf1.cast(c, tf1.float32), tf1.cast(h, tf1.float32)
+  c, h = results.output_c[0], results.output_h[0]  # Each [B, H].
+  return results.output, tf1.cast(c, tf1.float32), tf1.cast(h, tf1.float32)
 
 
-def packed(kernel, bias):
+def pack_weights(kernel, bias):
   """Returns a cell's weights in cuDNN's layout.
 
-  These are, with the gates in the order i, f, j, o: of each gate the part of
-  the kernel for x, transposed, [H, H]; of each the part for h, transposed; of
-  each the bias [H]; and 4H zeros, since cuDNN adds a second bias.
+  The layout has, with the gates in the order i, f, j, o:
+
+    each gate's part of the kernel for x, transposed, [H, H]
+    each gate's part of the kernel for h, transposed, [H, H]
+    each gate's bias, [H]
+    4H zeros, for the second bias that cuDNN adds
 
   Args:
     kernel: [2H, 4H], with the gates in BasicLSTMCell's order: i, j, f, o.
@@ -50,7 +54,7 @@ def packed(kernel, bias):
   """
   size = kernel.shape[0] // 2
   kernel = tf1.reshape(kernel, [2, size, 4, size])  # [for x or h, H, gate, H]
-  # Each [2, H, H]: the gate's matrix for x and that for h, transposed.
+  # Each [2, H, H]: the gate's matrices for x and for h, transposed.
   i, j, f, o = tf1.unstack(tf1.transpose(kernel, [2, 0, 3, 1]))
   matrices = tf1.reshape(tf1.stack([i, f, j, o], axis=1), [-1])
   i, j, f, o = tf1.split(bias, 4)  # Each [H].

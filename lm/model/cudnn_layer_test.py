@@ -25,7 +25,7 @@ def test_packing_against_numpy():
   expected = np.concatenate(expected)
   with tf1.Graph().as_default(), tf1.Session() as session:
     weights = [tf1.constant(w, tf1.float32) for w in (kernel, bias)]
-    packed = cudnn_layer.packed(*weights)
+    packed = cudnn_layer.pack_weights(*weights)
     assert packed.shape == [8 * HIDDEN * HIDDEN + 8 * HIDDEN]
     # The gradient of half the sum of squares is each weight itself.
     gradients = tf1.gradients(tf1.reduce_sum(tf1.square(packed)) / 2, weights)

@@ -1,13 +1,13 @@
-"""Gradients of the variables, some of them sparse."""
+"""The gradients of a model's variables, dense or sparse."""
 
 from lm.base import tf1
 
 
 def gradients_of(cost, variables, config):
-  """Returns TensorFlow's gradients of a cost, one for each variable.
+  """Returns TensorFlow's gradients of a cost, a list, one for each variable.
 
-  That of an embedding is sparse: it has a row for each word that was read. If
-  the embedding is also softmax_w, its gradient is dense.
+  The gradient of an embedding is sparse, with a row for each word that was
+  read. It is dense if the embedding is also the softmax_w of all words.
   """
   gradients = tf1.gradients(cost, variables)
   if config.tie_embeddings and not config.num_samples:
@@ -18,8 +18,9 @@ def gradients_of(cost, variables, config):
 def with_distinct_rows(gradient):
   """Adds up the rows of a sparse gradient that belong to the same word.
 
-  TensorFlow applies 1,024 rows or more in several threads: those of one word in
-  any order, so that the last bits of their sum would vary from run to run.
+  TensorFlow applies 1,024 rows or more in several threads, the rows of one word
+  in any order. The last bits of their sum would vary from run to run. Fewer
+  rows, and dense gradients, are returned as they are.
   """
   if not isinstance(gradient, tf1.IndexedSlices):
     return gradient

@@ -1,4 +1,4 @@
-"""The network from words to the rows that the softmax takes.
+"""The network from words to the inputs of the softmax.
 
 Dimensions in the comments: B = batch_size, T = num_steps, H = hidden_size,
 V = vocab_size, L = num_layers. Tensors are time-major, [T, B, ...].
@@ -29,16 +29,16 @@ def unrolled_layers(config, xs, state, masks, dtype):
     config: a Config.
     xs: float32 [T, B, H], the embedded words.
     state: a pair (c, h) for each layer, each float32 [B, H].
-    masks: L + 1 dropout masks [T, B, H]: of the embedded words, and of each
-      layer's outputs; each may be None.
+    masks: L + 1 dropout masks [T, B, H], for the embedded words and for each
+      layer's outputs; all are None without dropout.
     dtype: the type of the products.
 
   Returns:
     (rows, state): the outputs of the last layer, [T * B, H] of this type; and
-    the state after the last step.
+    the state after the last step, like `state`.
   """
   layer, final_state = RNN_MODES[config.rnn_mode], []
-  # [T, B, H]; after a layer this or T of [B, H], as the mode has it.
+  # [T, B, H]. After a layer it is that, or a list of T tensors [B, H].
   xs = tf1.cast(dropout(xs, masks[0]), dtype)
   scope = tf1.get_variable_scope()
   with tf1.variable_scope(scope, custom_getter=_cast_once(dtype)):
@@ -52,7 +52,10 @@ def unrolled_layers(config, xs, state, masks, dtype):
 
 
 def dropout(xs, mask):
-  """Multiplies xs, [T, B, H] or T of [B, H], by a mask [T, B, H], if any."""
+  """Multiplies xs by a dropout mask [T, B, H], unless the mask is None.
+
+  xs is one tensor [T, B, H] or a list of T tensors [B, H]. So is the result.
+  """
   if mask is None:
     return xs
   if not isinstance(xs, list):
@@ -62,7 +65,10 @@ def dropout(xs, mask):
 
 
 def _cast_once(dtype):
-  """Returns a custom_getter: float32 variables, read as `dtype`, only once."""
+  """Returns a custom_getter that reads float32 variables as `dtype`.
+
+  It reads and casts each variable once, not in each of the T steps.
+  """
 
   def get(getter, *args, **kwargs):
     kwargs["dtype"] = tf1.float32
@@ -72,7 +78,7 @@ def _cast_once(dtype):
 
 
 def layers_in_a_loop(config, xs, lengths, state):
-  """Runs the LSTM layers over any number of steps, to use a trained model.
+  """Runs the LSTM layers over any number T of steps, to use a trained model.
 
   Args:
     config: a Config.
@@ -81,8 +87,8 @@ def layers_in_a_loop(config, xs, lengths, state):
     state: a pair (c, h) for each layer, each float32 [B, H].
 
   Returns:
-    (xs, state): the outputs of the last layer, float32 [T, B, H], and the
-    state after the last word of each row.
+    (xs, state): the outputs of the last layer, float32 [T, B, H]; and the
+    state after the last word of each row, like `state`.
   """
   final_state = []
   for number, (c, h) in enumerate(state):
@@ -99,7 +105,7 @@ def layers_in_a_loop(config, xs, lengths, state):
 
 
 class _Cell:
-  """One step of a layer, in the form that dynamic_rnn takes."""
+  """One step of a layer, as the RNN cell that dynamic_rnn needs."""
 
   def __init__(self, config):
     self._config = config
@@ -114,5 +120,5 @@ class _Cell:
     return x, tf1.nn.rnn_cell.LSTMStateTuple(c, h)
 
   def zero_state(self, batch_size, dtype):
-    """dynamic_rnn asks for this method, though it is not called."""
+    """dynamic_rnn checks that this method exists, but does not call it."""
     raise NotImplementedError

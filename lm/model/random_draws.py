@@ -9,18 +9,24 @@ from lm.base import tf1
 
 
 def uniform_initializer(init_scale, seed):
-  """Like tf.random_uniform_initializer, but drawn statelessly.
+  """Returns an initializer that draws from [-init_scale, init_scale).
 
-  The values of a variable depend on the seed and on how many were made before.
+  It is like tf.random_uniform_initializer, but without a state: the values of a
+  variable depend on the seed, and on the number of variables before it.
   """
-  drawn = itertools.count(1)
+  numbers = itertools.count(1)
 
   def initialize(shape, dtype=None, partition_info=None):
     del partition_info
     # Negative counters cannot collide with the non-negative steps that seed
     # the dropout masks.
     return tf1.random.stateless_uniform(
-      shape, [seed, -next(drawn)], -init_scale, init_scale, dtype, alg="philox"
+      shape,
+      [seed, -next(numbers)],
+      -init_scale,
+      init_scale,
+      dtype,
+      alg="philox",
     )
 
   return initialize
@@ -29,13 +35,13 @@ def uniform_initializer(init_scale, seed):
 def dropout_masks(config, seed_and_step, rows=slice(None)):
   """Draws the dropout masks of one training step.
 
-  The masks of a step depend on the seed and the step alone, so a resumed run
-  draws the same.
+  They depend on the seed and the step alone, so a resumed run draws the same
+  masks.
 
   Args:
     config: a Config.
-    seed_and_step: two whole numbers, or scalar tensors of them.
-    rows: the rows of the batch to return the masks of.
+    seed_and_step: two whole numbers, as numbers or scalar tensors.
+    rows: a slice, the rows of the batch whose masks to return.
 
   Returns:
     L + 1 tensors float32 [T, B, H], of 0 and 1 / keep_prob: the mask of the
@@ -49,21 +55,22 @@ def dropout_masks(config, seed_and_step, rows=slice(None)):
   ]
   seed = tf1.stack([tf1.cast(x, tf1.int64) for x in seed_and_step])
   uniform = tf1.random.stateless_uniform(shape, seed, alg="philox")
-  kept = tf1.cast(uniform < config.keep_prob, tf1.float32)
-  return tf1.unstack(kept[:, :, rows] / config.keep_prob)
+  masks = tf1.cast(uniform < config.keep_prob, tf1.float32)
+  return tf1.unstack(masks[:, :, rows] / config.keep_prob)
 
 
 def draws_for(num_samples, vocab_size):
-  """Returns a number of draws that certainly have num_samples distinct ids.
+  """Returns a number of draws among which num_samples ids surely differ.
 
-  It is the first of 4, 8, 16, ... times num_samples that suffices.
+  It is the smallest of 4, 8, 16, ... times num_samples for which the expected
+  number of distinct ids is larger by 8 standard deviations.
   """
   share = np.log1p(1 / np.arange(1, vocab_size + 1)) / np.log(vocab_size + 1)
   draws = 4 * num_samples
   while True:
-    drawn = -np.expm1(draws * np.log1p(-share))  # How likely each id is drawn.
-    deviation = math.sqrt((drawn * (1 - drawn)).sum())
-    if drawn.sum() - 8 * deviation >= num_samples:
+    probs = -np.expm1(draws * np.log1p(-share))  # That each id is drawn.
+    deviation = math.sqrt((probs * (1 - probs)).sum())
+    if probs.sum() - 8 * deviation >= num_samples:
       return draws
     draws *= 2
 
@@ -71,26 +78,27 @@ def draws_for(num_samples, vocab_size):
 def log_uniform_sample(num_samples, vocab_size, seed):
   """Draws distinct ids with the frequencies of Zipf's law.
 
-  Each draw has the id n with the probability log((n + 2) / (n + 1)) / log(V +
-  1), as in TensorFlow's log_uniform_candidate_sampler, until there are enough
-  distinct ones. That sampler has a state; this sample depends on the seed
-  alone, so that a resumed run draws the same.
+  As in TensorFlow's log_uniform_candidate_sampler, each draw has the id n with
+  the probability log((n + 2) / (n + 1)) / log(V + 1), and the draws end when
+  there are enough distinct ids. That sampler has a state. This sample depends
+  on the seed alone, so a resumed run draws the same one.
 
   Args:
-    num_samples: S, how many distinct ids to draw, less than V.
+    num_samples: S, the number of distinct ids to draw, less than V.
     vocab_size: V.
     seed: int64 [2].
 
   Returns:
-    (ids, draws): int64 [S], and the number of draws that were made, a float32.
+    (ids, draws): int64 [S]; and the number of draws until then, a float32.
   """
-  most = draws_for(num_samples, vocab_size)
+  max_draws = draws_for(num_samples, vocab_size)
   uniform = tf1.random.stateless_uniform(
-    [most], seed, dtype=tf1.float64, alg="philox"
+    [max_draws], seed, dtype=tf1.float64, alg="philox"
   )
   draws = tf1.exp(uniform * math.log(vocab_size + 1)) - 1
   draws = tf1.minimum(tf1.cast(draws, tf1.int64), vocab_size - 1)
   ids, numbers = tf1.unique(draws)  # In the order of the first draw of each.
-  is_last = tf1.equal(numbers, num_samples - 1)  # True where it is drawn first.
-  made = 1 + tf1.argmax(tf1.cast(is_last, tf1.int32))
-  return ids[:num_samples], tf1.cast(made, tf1.float32)
+  # argmax finds the draw that is the first to have the last id.
+  is_last = tf1.equal(numbers, num_samples - 1)
+  num_draws = 1 + tf1.argmax(tf1.cast(is_last, tf1.int32))
+  return ids[:num_samples], tf1.cast(num_draws, tf1.float32)

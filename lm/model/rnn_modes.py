@@ -8,20 +8,20 @@ A mode is a function that runs one layer over the T unrolled steps:
            16-bit type
   c, h     float32 [B, H], the layer's cell and output before the first step
   forget_bias   a number that is added to the input of the gate f
-  outputs  a list of T tensors [B, H] or one [T, B, H], whichever is faster for
-           the mode; of the type of the inputs
+  outputs  a list of T tensors [B, H], or one tensor [T, B, H], whichever is
+           faster for the mode; of the type of the inputs
   c, h     float32 [B, H], the same after the last step
 
-It makes its variables in the scope that the caller opens (`CELL_SCOPE`); their
-initializer is that of the scope, unless the mode gives another. The scope's
-custom getter casts them to the type of the inputs. Dropout is not a mode's
-business: network.py applies it to the embedded words and to what each layer
-returns. `stacked` and `unstacked` turn one form of inputs and outputs into the
-other. Training and evaluation call the mode of the run; the commands that use
-a trained model call `single_step` of it, with T = 1.
+A mode makes its variables in the scope that the caller opens (`CELL_SCOPE`),
+with the scope's initializer unless it needs another one. The scope's custom
+getter casts them to the type of the inputs. Modes do not apply dropout:
+network.py applies it to the embedded words and to the outputs of each layer.
+`stacked` and `unstacked` turn one form of inputs and outputs into the other.
+Training and evaluation call the run's mode with all T steps. The commands that
+use a trained model call its `single_step` with T = 1.
 
-The modes here compute the same function, TensorFlow's BasicLSTMCell, from the
-same variables, so that a checkpoint of one fits the others:
+The modes in this file all compute TensorFlow's BasicLSTMCell, from the same
+variables, so a checkpoint of one fits the others:
 
   basic_lstm_cell/kernel   float32 [2H, 4H]: the rows are x, then h; the columns
                            are the gates i, j, f, o
@@ -30,7 +30,7 @@ same variables, so that a checkpoint of one fits the others:
 To add a mode, write its function and add it to RNN_MODES. If it computes this
 LSTM in another way, add its name to LSTM_MODES: tests then compare it with
 numpy, TensorFlow 1.15 and the other modes. Another cell has variables of its
-own; rnn_modes_test.py shows with a GRU what holds for every cell.
+own. rnn_modes_test.py tests with a GRU what must hold for every cell.
 """
 
 import warnings
@@ -57,7 +57,7 @@ def basic(inputs, c, h, forget_bias=0.0):
 
 
 def lstm_cell(hidden_size, dtype, forget_bias):
-  """Returns a BasicLSTMCell. Its own forget_bias is 1; the paper has none."""
+  """Returns a BasicLSTMCell. Its default forget_bias is 1, the paper's is 0."""
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
     return tf1.nn.rnn_cell.BasicLSTMCell(
@@ -68,19 +68,19 @@ def lstm_cell(hidden_size, dtype, forget_bias):
 def block(inputs, c, h, forget_bias=0.0):
   """Computes the steps together, with a gradient written by hand."""
   inputs = unstacked(inputs)
-  kernel, bias = _variables(inputs[0].shape[-1], forget_bias)
+  kernel, bias = _lstm_variables(inputs[0].shape[-1], forget_bias)
   return block_layer.lstm_layer(inputs, c, h, kernel, bias)
 
 
 def cudnn(inputs, c, h, forget_bias=0.0):
   """Computes all steps in one operation of cuDNN, on a GPU."""
   inputs = stacked(inputs)
-  kernel, bias = _variables(inputs.shape[-1], forget_bias)
+  kernel, bias = _lstm_variables(inputs.shape[-1], forget_bias)
   return cudnn_layer.lstm_layer(inputs, c, h, kernel, bias)
 
 
-def _variables(size, forget_bias):
-  """Returns a cell's kernel, and its bias with the forget_bias added."""
+def _lstm_variables(size, forget_bias):
+  """Returns the kernel [2H, 4H], and the bias [4H] with forget_bias added."""
   with tf1.variable_scope("basic_lstm_cell"):
     kernel = tf1.get_variable("kernel", [2 * size, 4 * size])
     bias = tf1.get_variable(
@@ -94,23 +94,23 @@ def _variables(size, forget_bias):
 
 
 RNN_MODES = {"basic": basic, "block": block, "cudnn": cudnn}
-LSTM_MODES = ("basic", "block", "cudnn")  # Those that compute the same.
+LSTM_MODES = ("basic", "block", "cudnn")  # The modes that compute this LSTM.
 NEED_GPU = ("cudnn",)
 
 
 def single_step(rnn_mode):
-  """Returns the mode that computes what `rnn_mode` does in single steps.
+  """Returns the mode to use where `rnn_mode` is computed step by step.
 
-  Step by step, nothing is gained by `block` or `cudnn`.
+  `block` and `cudnn` gain nothing there.
   """
   return basic if rnn_mode in LSTM_MODES else RNN_MODES[rnn_mode]
 
 
 def unstacked(tensors):
-  """Returns T tensors [B, ...], given these or one [T, B, ...]."""
+  """Returns a list of T tensors [B, ...], given this or one [T, B, ...]."""
   return tensors if isinstance(tensors, list) else tf1.unstack(tensors)
 
 
 def stacked(tensors):
-  """Returns a tensor [T, B, ...], given this or a list of its T parts."""
+  """Returns a tensor [T, B, ...], given this or a list of T [B, ...]."""
   return tf1.stack(tensors) if isinstance(tensors, list) else tensors

@@ -1,4 +1,4 @@
-"""The softmax loss: of all words, or in training of a sample of them.
+"""The loss: the softmax over all words or, in training, over a sample.
 
 Dimensions: N = rows, one for each word to predict, H = hidden_size,
 V = vocab_size, S = sampled words.
@@ -10,60 +10,61 @@ from lm.base import tf1
 from lm.model.random_draws import log_uniform_sample
 
 # TensorFlow 1.15 has softmax_w, [H, V]. Models that sample words in training
-# have its transpose, [V, H], under another name.
+# have its transpose, [V, H], under this name.
 SOFTMAX_ROWS = "softmax_w_rows"
-# Logits that are computed at a time where no gradient needs them: 28 MB. Blocks
-# of 32 MB or more would come from the system each time, which is slow.
-_MOST_LOGITS = 7_000_000
+# The number of logits that are computed at once where no gradient needs them.
+# These are 28 MB. Blocks of 32 MB or more are slow: C's malloc asks the system
+# for them each time.
+_MAX_LOGITS = 7_000_000
 
 
-def most_rows(vocab_size):
-  """Returns the most words whose logits are computed at a time."""
-  return max(_MOST_LOGITS // vocab_size, 1)
+def max_rows(vocab_size):
+  """Returns the number of words whose logits are computed at once."""
+  return max(_MAX_LOGITS // vocab_size, 1)
 
 
 def in_pieces(function, tensors, vocab_size, dtypes):
-  """Calls a function with few rows at a time, so that it needs little memory.
+  """Calls a function with some rows at a time, so that it needs little memory.
 
   Args:
-    function: gets a list of tensors [width, ...] and returns one or several
-      [width], with an element for each row.
-    tensors: a list of tensors [N, ...], which are cut along N.
-    vocab_size: V: the function makes tensors [width, V].
-    dtypes: the types of what it returns.
+    function: a function of a list of tensors [width, ...] that returns a tensor
+      [width], or a tuple of them.
+    tensors: the tensors of all rows, a list of [N, ...].
+    vocab_size: V, as the function makes tensors [width, V].
+    dtypes: the type of the function's result, or a tuple of types.
 
   Returns:
-    What the function would return for all rows, [N].
+    What the function would return for all rows: a tensor [N], or a tuple.
   """
   tensors = [tf1.convert_to_tensor(rows) for rows in tensors]
   size = tf1.shape(tensors[0])[0]
-  number = -(-tf1.maximum(size, 1) // most_rows(vocab_size))  # Rounded up.
+  number = -(-tf1.maximum(size, 1) // max_rows(vocab_size))  # Rounded up.
   width = -(-size // number)
 
   def cut(rows):
     """Cuts [N, ...] into [number, width, ...], with zeros at the end."""
     shape = rows.shape.as_list()[1:]
-    surplus = [[0, number * width - size], *[[0, 0] for _ in shape]]
-    rows = tf1.pad(rows, surplus)
+    padding = [[0, number * width - size], *[[0, 0] for _ in shape]]
+    rows = tf1.pad(rows, padding)
     return tf1.reshape(rows, [number, width, *shape])
 
-  found = tf1.map_fn(
+  results = tf1.map_fn(
     function,
     [cut(rows) for rows in tensors],
     fn_output_signature=dtypes,
     parallel_iterations=1,
   )
-  return tf1.nest.map_structure(lambda x: tf1.reshape(x, [-1])[:size], found)
+  return tf1.nest.map_structure(lambda x: tf1.reshape(x, [-1])[:size], results)
 
 
 def model_losses(config, rows, targets, is_training, sample_seed=None):
-  """Computes a model's losses of the targets [B, T], which follow [T * B] rows.
+  """Computes the loss of each target, given the outputs of the last layer.
 
   Args:
     config: a Config.
     rows: [T * B, H], the outputs of the last layer.
-    targets: int32 [B, T].
-    is_training: whether there will be a gradient.
+    targets: int32 [B, T], the words to predict.
+    is_training: whether a gradient will be computed.
     sample_seed: int64 [2], to estimate the losses from a sample of the
       vocabulary; None to compute them.
 
@@ -72,16 +73,16 @@ def model_losses(config, rows, targets, is_training, sample_seed=None):
   """
   labels = tf1.reshape(tf1.transpose(targets), [-1])  # [T * B]
   if sample_seed is not None:
-    found = sampled_losses(config, rows, labels, sample_seed)
+    nats = sampled_losses(config, rows, labels, sample_seed)
   else:
     compute = losses if is_training else losses_in_pieces
     weights = [tf1.cast(v, rows.dtype) for v in variables(config)]
-    found = compute(rows, *weights, labels)
-  return tf1.reshape(found, [config.num_steps, -1])
+    nats = compute(rows, *weights, labels)
+  return tf1.reshape(nats, [config.num_steps, -1])
 
 
 def variables(config):
-  """Returns softmax_w [H, V] and softmax_b [V] of the variable scope."""
+  """Returns softmax_w [H, V] and softmax_b [V], from the variable scope."""
   if config.tie_embeddings or config.num_samples:
     return tf1.transpose(_rows_variable(config)), _bias(config)
   size = [config.hidden_size, config.vocab_size]
@@ -91,7 +92,7 @@ def variables(config):
 def _rows_variable(config):
   """Returns the variable [V, H] of which softmax_w is the transpose."""
   size = [config.vocab_size, config.hidden_size]
-  if not config.tie_embeddings:  # It is for sampling.
+  if not config.tie_embeddings:  # The model samples words.
     return tf1.get_variable(SOFTMAX_ROWS, size, tf1.float32)
   with tf1.variable_scope(tf1.get_variable_scope(), reuse=True):
     # Press and Wolf 2016, section 3.
@@ -103,12 +104,12 @@ def _bias(config):
 
 
 def losses_in_pieces(rows, softmax_w, softmax_b, targets):
-  """Like `losses`, in bounded memory, and without a gradient.
+  """Computes `losses` in bounded memory. It has no gradient.
 
-  The number of rows must be known.
+  The number of rows, N, must be known when the graph is built.
   """
   vocab_size = softmax_b.shape[0]
-  if rows.shape[0] <= most_rows(vocab_size):
+  if rows.shape[0] <= max_rows(vocab_size):
     return losses(rows, softmax_w, softmax_b, targets)
   return in_pieces(
     lambda piece: losses(piece[0], softmax_w, softmax_b, piece[1]),
@@ -122,19 +123,25 @@ def losses(rows, softmax_w, softmax_b, targets):
   """Computes the cross-entropy of the softmax of rows softmax_w + softmax_b.
 
   The logits [N, V] are the largest tensors of a step, so each pass over them
-  counts.
+  costs time.
 
     loss     = log(sum of exp(logits)) - logits[target]
     d_logits = d_loss * (softmax - one_hot(target))
 
-  The largest probability is exp(largest logit) / sum, and at least 1 / V: its
-  logarithm is largest logit - log(sum), without underflow. The softmax and two
-  maxima take less time than TensorFlow's exp and sum would. In the gradient,
-  the small factors of the products are multiplied by d_loss, instead of
+  The largest probability is exp(largest logit) / sum, and at least 1 / V. Its
+  logarithm, largest logit - log(sum), therefore does not underflow. The softmax
+  and two maxima need less time than TensorFlow's exp and sum would. In the
+  gradient, d_loss multiplies the small factors of the products instead of
   d_logits.
 
-  The rows [N, H], softmax_w [H, V] and softmax_b [V] have the same type; the
-  targets [N] are int32. Returns the losses in nats, float32 [N].
+  Args:
+    rows: [N, H].
+    softmax_w: [H, V], of the same type.
+    softmax_b: [V], of the same type.
+    targets: int32 [N].
+
+  Returns:
+    The losses in nats, float32 [N].
   """
   indices = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
 
@@ -150,12 +157,12 @@ def losses(rows, softmax_w, softmax_b, targets):
 
     def gradient(d_losses):
       factors = tf1.cast(d_losses, rows.dtype)[:, tf1.newaxis]  # [N, 1]
-      # At a target, softmax - 1: small for a word that is nearly certain, so
-      # it is computed from the loss.
-      of_targets = tf1.cast(tf1.expm1(-losses), rows.dtype)  # [N]
+      # At the targets, softmax - 1. For a word that is nearly certain, only the
+      # loss has its digits.
+      d_targets = tf1.cast(tf1.expm1(-losses), rows.dtype)  # [N]
       d_logits = tf1.tensor_scatter_nd_update(
-        tf1.cast(probabilities, rows.dtype), indices, of_targets
-      )  # [N, V], without factors.
+        tf1.cast(probabilities, rows.dtype), indices, d_targets
+      )  # [N, V], still without the factors.
       d_rows = factors * tf1.matmul(d_logits, softmax_w, transpose_b=True)
       d_w = tf1.matmul(factors * rows, d_logits, transpose_a=True)  # [H, V]
       d_b = tf1.matmul(factors, d_logits, transpose_a=True)[0]  # [V]
@@ -167,9 +174,9 @@ def losses(rows, softmax_w, softmax_b, targets):
 
 
 def log_probs(logits):
-  """Like tf.nn.log_softmax of logits [N, V], but faster.
+  """Computes tf.nn.log_softmax of logits [N, V], but faster.
 
-  The results are as exact as the largest logit is: to about 1e-6.
+  The results are exact to about 1e-6 of the largest logit.
   """
   largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
   shares = tf1.reduce_max(tf1.nn.softmax(logits), axis=1, keepdims=True)
@@ -179,10 +186,10 @@ def log_probs(logits):
 def sampled_losses(config, rows, targets, seed):
   """Estimates the losses from a sample of the words.
 
-  The sum over the vocabulary is estimated from the target and num_samples
-  distinct words, the same for all rows (Jean et al. 2015, arXiv:1412.2007,
-  section 3). Words with small ids are drawn more often: ids must be in the
-  order of frequency. A word's weights are a row of their variable, so that the
+  The target and num_samples distinct words, the same for all rows, give an
+  estimate of the sum over the vocabulary (Jean et al. 2015, arXiv:1412.2007,
+  section 3). Words with small ids are drawn more often, so ids must be in the
+  order of frequency. A word's weights are a row of their variable, so the
   gradient has only the rows of the words in use.
 
   Args:

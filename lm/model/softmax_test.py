@@ -34,7 +34,7 @@ def session():
 
 @pytest.mark.parametrize("most", [400, 900, 3000, 10**6])
 def test_pieces_give_the_same_losses(session, monkeypatch, most):
-  monkeypatch.setattr(softmax, "_MOST_LOGITS", most)
+  monkeypatch.setattr(softmax, "_MAX_LOGITS", most)
   variables = softmax.variables(CONFIG)
   whole = softmax.losses(tf1.constant(ROWS), *variables, TARGETS)
   pieces = softmax.losses_in_pieces(tf1.constant(ROWS), *variables, TARGETS)

@@ -15,15 +15,16 @@ the last bit, to one that was never stopped:
   learning rate               derived: from the epoch (Config.learning_rate_of)
   dropout masks               derived: from the seed and global_step alone
   place in the text           derived: `step` is the number of the next batch
-  config, seed, type, texts   compared: config.json, a Run; another one is
-                              refused. A copy is in progress/json, "run"
+  config, seed, type, texts   compared: a Run, in progress/json and config.json;
+                              a checkpoint of another run is refused
 
-TensorFlow, the code and the processor are not compared: with others the last
-bits may differ.
+TensorFlow, the code and the processor are not compared: if they change, the
+last bits may differ.
 
-Each tensor has a checksum. Two files in the folder, in TensorFlow's own format,
-name one checkpoint each: `checkpoint` the newest, `best_checkpoint` the one of
-the epoch with the lowest valid perplexity.
+Each tensor has a checksum. The newest checkpoint is the intact one with the
+largest step. Its progress/json tells which one is the best: that of the epoch
+with the lowest valid perplexity. For TensorFlow's own tools, the files
+`checkpoint` and `best_checkpoint` in the folder name these two.
 """
 
 import contextlib
@@ -42,26 +43,28 @@ from lm.model.softmax import SOFTMAX_ROWS
 
 _LOGGER = logging.getLogger(__name__)
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
+# Two names for the weights of the softmax, each the transpose of the other.
 _TRANSPOSED = {"Model/softmax_w": f"Model/{SOFTMAX_ROWS}"}
 _TRANSPOSED |= {rows: name for name, rows in _TRANSPOSED.items()}
 
 
 class CheckpointError(InputError, ValueError):
-  """There is no checkpoint to take, or it does not fit."""
+  """There is no checkpoint, or it is damaged, or it is of another model."""
 
 
 class _UnfitError(Exception):
-  """Why a checkpoint that can be read is not the one that is wanted."""
+  """Why a checkpoint cannot be used; `_reading` adds which one it is."""
 
 
 @dataclasses.dataclass
 class Progress:
   """How far a training has come."""
 
-  step: int = 0  # Steps done in the current epoch.
-  costs: float = 0.0  # The sum of their costs (PTBModel.cost).
+  step: int = 0  # The number of steps done in the current epoch.
+  costs: float = 0.0  # The sum of the costs of these steps (PTBModel.cost).
   seconds: float = 0.0  # The time they took.
-  state: np.ndarray | None = None  # After them, [L, 2, B, H]; None: zeros.
+  # The LSTM's state after these steps, [L, 2, B, H]; None stands for zeros.
+  state: np.ndarray | None = None
   # The numbers of each finished epoch, as in epochs.jsonl.
   epochs: list[dict] = dataclasses.field(default_factory=list)
 
@@ -70,9 +73,10 @@ class Progress:
     """The current epoch; the first is 1."""
     return len(self.epochs) + 1
 
-  def perplexities(self, part):
-    """Returns those of each finished epoch; `part` is "train" or "valid"."""
-    return [epoch[f"{part}_perplexity"] for epoch in self.epochs]
+  @property
+  def valid_perplexities(self):
+    """The valid perplexity of each finished epoch, a list."""
+    return [epoch["valid_perplexity"] for epoch in self.epochs]
 
   def end_epoch(self, numbers):
     """Moves to the next epoch, which starts from a state of zeros."""
@@ -83,63 +87,65 @@ class Progress:
 class Checkpoints:
   """The checkpoints of one run, model.ckpt-<global step>, in its folder.
 
-  It keeps the newest two, so that one is intact whatever happens, and the best.
-  Create it when the graph has all of its variables.
+  The newest two are kept, so that one is intact whatever happens, and the best.
+  Create this object when the graph has all of its variables.
   """
 
   def __init__(self, path, state_shape, run):
-    """Adds the variables that hold a Progress, with this shape of its state.
+    """Adds the variables that hold a Progress to the graph.
 
-    `run` is the Run; checkpoints of another one are refused.
+    Args:
+      path: the folder.
+      state_shape: the shape of the LSTM's state, [L, 2, B, H].
+      run: the Run. Checkpoints of another run are refused.
     """
     self._run = run
     self._path = os.path.abspath(path)
-    self._steps = []  # The steps of the newest checkpoints, as far as intact.
+    self._steps = []  # The steps of the newest intact checkpoints.
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
-      # Local variables: the model's own are the global ones.
+      # Local variables: the global ones are the model's.
       make = tf1.get_local_variable
       zeros = tf1.zeros_initializer()
-      # [L, 2, B, H]
       self._state = make("lstm_state", state_shape, initializer=zeros)
-      # The rest of Progress, in JSON.
+      # All other fields of the Progress, and the Run.
       self._json = make("json", [], tf1.string, zeros)
     variables = [*tf1.global_variables(), self._state, self._json]
     self._variables = {v.op.name: v for v in variables}
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
-    """Writes a checkpoint; once it is on the disk, older ones are removed.
+    """Writes a checkpoint; once it is on the disk, removes older ones.
 
-    Raises OSError or tf1.errors.OpError if it cannot be written: those before
-    it are still there.
+    Raises OSError or tf1.errors.OpError if it cannot be written. The older ones
+    are still there then.
     """
     if step in self._steps:
-      return  # The same moment: never overwrite an intact file.
-    rest = dataclasses.asdict(progress)
-    state = rest.pop("state")
-    rest |= {"run_id": self._run.id, "run": self._run.to_json()}
+      return  # It has this moment: an intact file is never overwritten.
+    record = dataclasses.asdict(progress)
+    state = record.pop("state")
+    record |= {"run_id": self._run.id, "run": self._run.to_json()}
     zeros = np.zeros(self._state.shape)
     self._state.load(zeros if state is None else np.asarray(state), session)
-    self._json.load(json.dumps(rest), session)
+    self._json.load(json.dumps(record), session)
     path = _path_of(self._path, step)
     try:
       # The files get their names when they are complete, the index last.
       self._saver.save(session, path, write_meta_graph=False, write_state=False)
       files = pathlib.Path(self._path).glob(f"model.ckpt-{step}.*")
-      for written in [*files, self._path]:
-        _flush_to_disk(written)
+      for file_or_folder in [*files, self._path]:
+        _flush_to_disk(file_or_folder)
     except (OSError, tf1.errors.OpError):
       self._remove(lambda other: other == step)
       raise
     self._steps = [*self._steps[-1:], step]
     self._name(step, progress)
-    kept = {*self._steps, _best_step(progress.epochs)}
-    self._remove(lambda other: other not in kept)
+    needed = {*self._steps, _best_step(progress.epochs)}
+    self._remove(lambda other: other not in needed)
 
   def restore(self, session):
     """Reads the newest intact checkpoint; returns its Progress and global step.
 
-    Without a checkpoint, these are a new Progress and None. Raises
+    Without a checkpoint, returns a new Progress and None. Raises
     CheckpointError if there are checkpoints, but none is intact.
     """
     self._steps = steps_in(self._path)
@@ -150,17 +156,16 @@ class Checkpoints:
         with _reading(path) as tensors:
           _check_shapes(tensors, self._variables)
           _unless_damaged(self._saver.restore, session, path)
-          rest = _check_owner(path, tensors, self._run.id)
-          state = session.run(self._state)
-          progress = Progress(
-            **{name: rest[name] for name in rest.keys() - {"run_id", "run"}}
-          )
+          record = _read_record(path, tensors, self._run.id)
       except CheckpointError as error:
         _LOGGER.warning("%s Trying the one before it.", error)
         self._steps.pop()
         continue
+      for name in ("run_id", "run"):  # Older versions did not write them.
+        record.pop(name, None)
+      progress = Progress(**record)
       if progress.step:
-        progress.state = state
+        progress.state = session.run(self._state)
       self._name(step, progress)  # A kill may have come before that.
       return progress, step
     if steps_in(self._path):
@@ -171,12 +176,12 @@ class Checkpoints:
     return Progress(), None
 
   def _name(self, step, progress):
-    """Writes `checkpoint` and `best_checkpoint`, as TensorFlow's tools do."""
-    named = {"checkpoint": step, "best_checkpoint": _best_step(progress.epochs)}
-    for filename, its_step in named.items():
-      if its_step is not None:
+    """Writes `checkpoint` and `best_checkpoint`, in TensorFlow's format."""
+    steps = {"checkpoint": step, "best_checkpoint": _best_step(progress.epochs)}
+    for filename, named_step in steps.items():
+      if named_step is not None:
         tf1.train.update_checkpoint_state(
-          self._path, f"model.ckpt-{its_step}", latest_filename=filename
+          self._path, f"model.ckpt-{named_step}", latest_filename=filename
         )
 
   def _remove(self, is_unwanted):
@@ -201,18 +206,18 @@ def _path_of(folder, step):
   return os.path.join(folder, f"model.ckpt-{step}")
 
 
-def best_of(epochs):
-  """Returns the epoch with the best valid perplexity, {} if there is none."""
+def best_epoch(epochs):
+  """Returns the epoch with the lowest valid perplexity, {} if there is none."""
   return min(epochs, key=lambda e: e["valid_perplexity"], default={})
 
 
 def _best_step(epochs):
   """Returns the global step of the best epoch, None if there is none."""
-  return best_of(epochs).get("global_step")
+  return best_epoch(epochs).get("global_step")
 
 
 def _flush_to_disk(path):
-  """Returns when a file, or the entries of a folder, are on the disk."""
+  """Waits until a file, or the list of files in a folder, is on the disk."""
   if os.name == "nt" and os.path.isdir(path):
     return  # Windows cannot, and need not, sync a folder.
   fd = os.open(path, os.O_RDONLY)
@@ -222,18 +227,23 @@ def _flush_to_disk(path):
     os.close(fd)
 
 
-def find_checkpoint(folder, which):
-  """Returns the path of a checkpoint, which need not exist if it is named.
+def find_checkpoint(folder, name):
+  """Returns the path of a checkpoint, without .index.
 
-  `which` is "last", "best" by the valid perplexity, the name of one in the
-  run's folder, or any path. Raises CheckpointError if there is none.
+  Args:
+    folder: a run's folder.
+    name: "last", "best" by the valid perplexity, the name of a checkpoint in
+      the folder, or any path. A name or a path need not exist.
+
+  Raises:
+    CheckpointError: if there is no last or no best checkpoint.
   """
-  if which not in ("best", "last"):
-    return which if os.path.dirname(which) else os.path.join(folder, which)
+  if name not in ("best", "last"):
+    return name if os.path.dirname(name) else os.path.join(folder, name)
   steps = steps_in(folder)
   if not steps:
     raise CheckpointError(f"{folder} has no checkpoint.")
-  step = steps[-1] if which == "last" else _best_step(_epochs_of(folder))
+  step = steps[-1] if name == "last" else _best_step(_epochs_of(folder))
   if step is None:
     raise CheckpointError(
       f"{folder} has no best checkpoint before its first epoch ends: use last."
@@ -255,29 +265,31 @@ def _epochs_of(folder):
 
 
 def describe(path):
-  """Says which epoch of its run a checkpoint is, and if another one is better.
+  """Returns which epoch of its run a checkpoint is, and whether one is better.
 
   Returns "" for a checkpoint of another program.
   """
-  own, folder = record_in(path), os.path.dirname(path)
-  if not own:
+  record, folder = record_in(path), os.path.dirname(path)
+  if not record:
     return ""
-  better = best_of(_epochs_of(folder)) if steps_in(folder) else None
-  text, epoch = "not at the end of an epoch.", None
-  if own["step"] == 0 and own["epochs"]:
-    epoch = own["epochs"][-1]
-    text = f"epoch {epoch['epoch']}, valid perplexity "
-    text += f"{epoch['valid_perplexity']:.3f}."
-  if better and better != epoch:
-    text += f" Epoch {better['epoch']} is better, with "
-    text += f"{better['valid_perplexity']:.3f}: --checkpoint=best uses it."
+  epoch, text = None, "not at the end of an epoch."
+  if record["step"] == 0 and record["epochs"]:
+    epoch = record["epochs"][-1]
+    perplexity = f"{epoch['valid_perplexity']:.3f}"
+    text = f"epoch {epoch['epoch']}, valid perplexity {perplexity}."
+  best = best_epoch(_epochs_of(folder)) if steps_in(folder) else None
+  if best and best != epoch:
+    perplexity = f"{best['valid_perplexity']:.3f}"
+    text += f" Epoch {best['epoch']} is better, with {perplexity}: "
+    text += "--checkpoint=best uses it."
   return f"{path}: {text}"
 
 
 def sizes_in(path):
-  """Returns hidden_size, vocab_size, num_layers, and tie_embeddings if true.
+  """Returns the sizes of a checkpoint's model, as keyword arguments of Config.
 
-  Raises CheckpointError if it is not a checkpoint of such a model.
+  They are hidden_size, vocab_size, num_layers, and tie_embeddings if it is
+  true. Raises CheckpointError if it is not a checkpoint of such a model.
   """
   with _reading(path) as tensors:
     shapes = _shapes_in(tensors)
@@ -296,54 +308,65 @@ def sizes_in(path):
 
 
 def record_in(path):
-  """Returns what a run's checkpoint says besides the variables, a dictionary.
+  """Returns the record of a run's checkpoint, a dictionary.
 
-  "run" is the run's config.json and "run_id" its id; older versions wrote
-  neither. It is empty for a checkpoint that no run wrote. Raises
-  CheckpointError if the checkpoint is damaged.
+  It has the fields of Progress but the state; "run", the run's config.json; and
+  "run_id", its id. Older versions did not write the last two. For a checkpoint
+  that no run wrote, the record is empty. Raises CheckpointError if the
+  checkpoint is damaged.
   """
   with _reading(path) as tensors:
-    return _check_owner(path, tensors)
+    return _read_record(path, tensors)
 
 
 def check_intact(path, run_id=None):
   """Raises CheckpointError if a checkpoint is damaged or of another run."""
   with _reading(path) as tensors:
-    _check_owner(path, tensors, run_id)
+    _read_record(path, tensors, run_id)
     for name in tensors.shapes:
       tensors.get(name)
 
 
 def restore_variables(session, path, scope="", run_id=None):
-  """Reads a model's variables, those in `scope`, such as "model_0/".
+  """Reads the variables of a model from a checkpoint.
 
-  Their names in the checkpoint do not have it. softmax_w may be its transpose
-  there. Raises CheckpointError if they are missing or damaged, or if the
-  checkpoint is of a run with another run_id.
+  The checkpoint may have the transpose of softmax_w instead.
+
+  Args:
+    session: a Session.
+    path: the checkpoint, without .index.
+    scope: the scope of the model's variables in the graph, such as "model_0/".
+      It is no part of their names in the checkpoint.
+    run_id: the id of the Run that must have written the checkpoint; None if any
+      program may have.
+
+  Raises:
+    CheckpointError: if the checkpoint is damaged, or of another model or run.
   """
   variables = tf1.trainable_variables(scope)
   variables = {v.op.name.removeprefix(scope): v for v in variables}
   with _reading(path) as tensors:
     _check_shapes(tensors, variables)
-    _check_owner(path, tensors, run_id)
+    _read_record(path, tensors, run_id)
     # Not by a Saver, which would add to the graph: that may be exported.
     for name, variable in variables.items():
-      is_stored = name in tensors.shapes
-      stored = name if is_stored else _TRANSPOSED.get(name, name)
-      value = tensors.get(stored)
-      value = value if is_stored else value.T
+      if name in tensors.shapes:
+        value = tensors.get(name)
+      else:
+        value = tensors.get(_TRANSPOSED[name]).T
       if not np.isfinite(value).all():
         raise _UnfitError(f"{name} has numbers that are not finite.")
       variable.load(value, session)
 
 
 def _check_shapes(tensors, variables):
-  """Raises _UnfitError unless a checkpoint has these variables, by their names.
+  """Raises _UnfitError unless a checkpoint is of a model with these variables.
 
-  It must have them all, in the same shapes, and no further layer.
+  It must have all of them, in the same shapes, and no further layer.
+  `variables` is a dictionary by the names in the checkpoint.
   """
   shapes = _shapes_in(tensors)
-  if further := _cells_in(shapes) - _cells_in(variables):
+  if further := _layers_in(shapes) - _layers_in(variables):
     raise _UnfitError(f"it has one more layer, {min(further)}.")
   for name, variable in variables.items():
     expected = variable.shape.as_list()
@@ -353,32 +376,35 @@ def _check_shapes(tensors, variables):
       )
 
 
-def _cells_in(names):
-  """Returns the part of some names of variables that tells the layer."""
-  found = (re.match(r".*/cell_\d+/", name) for name in names)
-  return {match[0] for match in found if match}
+def _layers_in(names):
+  """Returns the scopes of the layers that some names of variables are in."""
+  matches = (re.match(r".*/cell_\d+/", name) for name in names)
+  return {match[0] for match in matches if match}
 
 
-def _check_owner(path, tensors, run_id=None):
-  """Returns the JSON in a run's checkpoint, {} if it is not a run's.
+def _read_record(path, tensors, run_id=None):
+  """Returns the record of a checkpoint, see `record_in`.
 
-  Raises _UnfitError if it has the name of another checkpoint, or if it is of a
-  run with another run_id. Older versions wrote none.
+  Raises _UnfitError if the file was renamed to another step, or if the
+  checkpoint is of a run with another run_id.
   """
   if "progress/json" not in tensors.shapes:
     return {}
-  step = re.fullmatch(r"model\.ckpt-(\d+)", os.path.basename(path))
-  own = int(tensors.get("global_step"))
-  if step and own != int(step[1]):
-    raise _UnfitError(f"it is model.ckpt-{own}, under another name.")
-  rest = json.loads(tensors.get("progress/json"))
-  if run_id and rest.get("run_id", run_id) not in (None, run_id):
+  named_step = re.fullmatch(r"model\.ckpt-(\d+)", os.path.basename(path))
+  step = int(tensors.get("global_step"))
+  if named_step and step != int(named_step[1]):
+    raise _UnfitError(f"it is model.ckpt-{step}, under another name.")
+  record = json.loads(tensors.get("progress/json"))
+  if run_id and record.get("run_id", run_id) not in (None, run_id):
     raise _UnfitError("it is of a run with another config.json.")
-  return rest
+  return record
 
 
 def _shapes_in(tensors):
-  """Returns {name: shape} of a checkpoint's tensors; both of softmax_w's."""
+  """Returns {name: shape} of a checkpoint's tensors.
+
+  softmax_w and its transpose are both there if the checkpoint has one of them.
+  """
   shapes = dict(tensors.shapes)
   for name, transposed in _TRANSPOSED.items():
     if name in shapes:
@@ -388,9 +414,9 @@ def _shapes_in(tensors):
 
 @contextlib.contextmanager
 def _reading(path):
-  """Yields a _Reader of a checkpoint.
+  """Yields a _Reader of a checkpoint; raises CheckpointError without one.
 
-  Raises CheckpointError if it is damaged, or does not fit in the block.
+  It turns an _UnfitError in the block into a CheckpointError.
   """
   if not os.path.isfile(path + ".index"):
     raise CheckpointError(
@@ -406,7 +432,11 @@ def _reading(path):
 
 
 class _Reader:
-  """Reads the tensors of a checkpoint; raises _UnfitError if it is damaged."""
+  """The tensors of a checkpoint; raises _UnfitError if they are damaged.
+
+  Attributes:
+    shapes: the shape of each tensor by its name, a dictionary of lists.
+  """
 
   def __init__(self, path):
     self._reader = _unless_damaged(tf1.train.load_checkpoint, path)
@@ -418,7 +448,10 @@ class _Reader:
 
 
 def _unless_damaged(read, *args):
-  """Calls a function of TensorFlow that reads a checkpoint."""
+  """Calls a function of TensorFlow that reads a checkpoint.
+
+  Raises _UnfitError if that fails.
+  """
   try:
     return read(*args)
   # It raises IndexError for a file that is too short.

@@ -12,18 +12,18 @@ from lm.text.word_ids import UNKNOWN
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-  """All that a run's numbers depend on, as its config.json has it.
+  """All that a run's numbers depend on; config.json contains it.
 
-  A run resumes only if nothing has changed but the fields that are marked here
-  and in lm/model/config.py.
+  A run resumes only with the same Run, except for the fields of it and of its
+  Config that are marked "may_change".
   """
 
   model: str  # The name of its hyper-parameters: small, medium, large, test.
   seed: int
-  dtype: str  # The type of the products: that of PTBModel.
+  dtype: str  # The type of the products, as in PTBModel.
   config: Config
   data_sha256: dict[str, str]  # The checksum of each text by its name.
-  # That of vocabulary.txt; older versions did not write it.
+  # The checksum of vocabulary.txt; older versions did not record it.
   vocabulary_sha256: str | None = dataclasses.field(
     default=None, metadata={"may_change": True}
   )
@@ -32,64 +32,65 @@ class Run:
   exchange_fp16: bool = False  # Whether workers exchanged 16 bits.
   vocab_limit: int | None = None  # --vocab_size
   init_from: str | None = None  # The model whose weights it started with.
-  # The checkpoint of that model; its newest may change meanwhile.
+  # The checkpoint of that model. The newest one may change meanwhile.
   init_checkpoint: str | None = dataclasses.field(
     default=None, metadata={"may_change": True}
   )
 
   @classmethod
-  def on_corpus(cls, corpus, **others):
-    """Returns the run on a reader.Corpus, with these other fields."""
+  def on_corpus(cls, corpus, **fields):
+    """Returns the run on a reader.Corpus, given the fields it does not set."""
     return cls(
       data_sha256=corpus.sha256,
       vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
       preparation=corpus.preparation,
       unknown_word=corpus.unknown,
-      **others,
+      **fields,
     )
 
   def to_json(self):
-    """Returns the run as a dictionary of values that JSON can hold.
+    """Returns the run as a dictionary that JSON can represent.
 
-    Fields that have their default are left out. So a run does not change when a
+    It lacks fields with their default value. So a run does not change when a
     later version adds a field.
     """
-    about = _without_defaults(self)
-    config = _without_defaults(self.config)
-    about["config"] = {**config, "rnn_mode": self.config.rnn_mode}
+    values = _without_defaults(self)
+    values["config"] = _without_defaults(self.config)
+    # Older versions recorded the mode, whichever it was.
+    values["config"]["rnn_mode"] = self.config.rnn_mode
     if self.preparation is not None:
-      about["preparation"] = dataclasses.asdict(self.preparation)
-    return about
+      values["preparation"] = dataclasses.asdict(self.preparation)
+    return values
 
   @classmethod
-  def from_json(cls, about):
-    """Returns the run that `to_json` describes.
+  def from_json(cls, values):
+    """Returns the run of a dictionary that `to_json` returned.
 
     Raises:
-      ValueError, TypeError, KeyError or AttributeError: if it describes none.
+      ValueError, TypeError, KeyError or AttributeError: for any other value.
     """
-    about = {**about, "config": Config(**about["config"])}
-    if about.get("preparation") is not None:
-      about["preparation"] = Preparation(**about["preparation"])
-    return cls(**about)
+    values = {**values, "config": Config(**values["config"])}
+    if values.get("preparation") is not None:
+      values["preparation"] = Preparation(**values["preparation"])
+    return cls(**values)
 
   @functools.cached_property
   def id(self):
-    """A text that differs for two runs that are not the same."""
-    fixed = _flat(self.to_json())
+    """A checksum of all fields that may not change."""
+    values = _flat(self.to_json())
     for name in _may_change():
-      fixed.pop(name, None)
-    return _sha256(json.dumps(fixed, sort_keys=True))
+      values.pop(name, None)
+    return _sha256(json.dumps(values, sort_keys=True))
 
   def differences(self, other):
-    """Returns texts that say why `other` is another run; none if it is not."""
+    """Returns descriptions of why `other` is another run; [] if it is not."""
+    described = describe_differences(self.to_json(), other.to_json())
     may_change = _may_change()
-    found = differences(self.to_json(), other.to_json())
-    return [text for name, text in found if name not in may_change]
+    return [text for name, text in described.items() if name not in may_change]
 
 
 def sha256_of_lines(words):
-  """Returns the checksum of a vocabulary.txt with these words."""
+  """Returns the checksum of the vocabulary.txt with these words."""
   return _sha256(lines_of(words))
 
 
@@ -98,31 +99,39 @@ def lines_of(texts):
   return "".join(f"{text}\n" for text in texts)
 
 
-def differences(there, here, where=("there", "here")):
-  """Says how two dictionaries differ, those in them included.
+def describe_differences(first, second, places=("there", "here")):
+  """Compares two dictionaries of values, and those within them.
+
+  Values that are missing are the default of a Run's or a Config's field.
+
+  Args:
+    first: a dictionary, such as Run.to_json returns.
+    second: the other one.
+    places: where the first and the second one are, in words.
 
   Returns:
-    A list of pairs: the name of what differs, and the difference in words for
-    users. `where` says what to call the places of the two.
+    {name: description} of the values that differ, the description in words for
+    users.
   """
-  there, here = _flat(there), _flat(here)
-  defaults, found = _defaults(), []
-  for name in {**there, **here}:
-    values = [side.get(name, defaults.get(name)) for side in (there, here)]
-    if values[0] != values[1]:
-      found.append((name, _difference(name, values, where)))
-  return found
+  first, second = _flat(first), _flat(second)
+  defaults = _defaults()
+  described = {}
+  for name in {**first, **second}:
+    pair = [values.get(name, defaults.get(name)) for values in (first, second)]
+    if pair[0] != pair[1]:
+      described[name] = _describe_difference(name, pair, places)
+  return described
 
 
 def _flat(values):
-  """Returns a dictionary with the entries of nested ones in their place."""
-  found = {}
+  """Returns a dictionary in which nested dictionaries are merged."""
+  flat = {}
   for name, value in values.items():
-    found.update(value if isinstance(value, dict) else {name: value})
-  return found
+    flat.update(value if isinstance(value, dict) else {name: value})
+  return flat
 
 
-# The flags of what config.json has under another name.
+# How users know fields whose names tell them little.
 _FLAGS = {
   "vocab_limit": "--vocab_size",
   "unknown_word": "--unknown_word",
@@ -132,8 +141,8 @@ _FLAGS = {
 }
 
 
-def _difference(name, values, where):
-  """Says how two values of this name differ, in words for users."""
+def _describe_difference(name, values, places):
+  """Returns how two values of this name differ, in words for users."""
   if name.startswith("ptb."):
     return f"{name} is another text"
   if name.endswith(".py"):
@@ -142,11 +151,11 @@ def _difference(name, values, where):
     return "the vocabulary is another one"
   shown = ["not set" if value is None else value for value in values]
   name = _FLAGS.get(name, name)
-  return f"{name} is {shown[0]} {where[0]}, {shown[1]} {where[1]}"
+  return f"{name} is {shown[0]} {places[0]}, {shown[1]} {places[1]}"
 
 
 def _without_defaults(instance):
-  """Returns a dataclass's fields that have not their default, a dictionary."""
+  """Returns {name: value} of the fields without their default value."""
   values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}
   return {f.name: value for f, value in values.items() if value != f.default}
 

@@ -1,13 +1,13 @@
 """The folder of a run, which --save_path names.
 
-config.json       which run it is: model, seed, dtype, config, data checksums
-vocabulary.txt    a word a line; the line's number, from 0, is the word's id
+config.json       the Run (see lm/run/run.py)
+vocabulary.txt    one word per line; line numbers, from 0, are the words' ids
 model.ckpt-*      the checkpoints (see lm/run/checkpoints.py)
 checkpoint, best_checkpoint   the names of the newest and of the best checkpoint
-events.out.tfevents.*         summaries for TensorBoard, a file for each start
-epochs.jsonl      a JSON object a line: the numbers of each epoch
+events.out.tfevents.*         summaries for TensorBoard, one file per start
+epochs.jsonl      the numbers of each epoch, one JSON object per line
 result.json       the numbers of the finished run
-.lock             held by the process that uses the folder
+.lock             locked by the process that trains in the folder
 """
 
 import contextlib
@@ -22,21 +22,14 @@ import filelock
 
 from lm.base import tf1
 from lm.base.command import InputError, reason_of
-from lm.base.files import (
-  DamagedFileError,
-  read_json,
-  same_path,
-  write_file,
-)
+from lm.base.files import read_json, same_path, write_file
 from lm.run import checkpoints
 from lm.run.run import Run, lines_of, sha256_of_lines
 from lm.run.summaries import Summaries
 
 _LOGGER = logging.getLogger(__name__)
-# How the names of a run's files start, without config.json.
-_NAMES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
-# What result.json has at least.
-_RESULT = {"epoch", "train_perplexity", "valid_perplexity", "test_perplexity"}
+# How the names of a run's files start, except for config.json.
+_PREFIXES = ("vocabulary.txt", "model.ckpt", "checkpoint", "epochs.", "result.")
 
 
 class RunFolderError(InputError, OSError):
@@ -59,8 +52,9 @@ class Timer:
 
 
 class NoRunFolder(contextlib.AbstractContextManager):
-  """The case without --save_path: keeps nothing."""
+  """Stands for the folder of a run without --save_path: writes nothing."""
 
+  begun = None
   result = None
   is_due = False
 
@@ -71,96 +65,103 @@ class NoRunFolder(contextlib.AbstractContextManager):
   def _do_nothing(self, *args):
     pass
 
-  save = summarize = finish = __exit__ = _do_nothing
+  claim = save = summarize = finish = __exit__ = _do_nothing
 
 
 class RunFolder(NoRunFolder):
-  """A run's folder: written as the run proceeds, read when it resumes.
+  """The folder of one run: training writes it, and resumes from it.
 
-  It is locked while it is open. Use it as a context manager. Each method raises
-  RunFolderError if it cannot write.
+  Use it as a context manager; the folder is locked until the block ends. Call
+  `claim` first. All methods raise RunFolderError if they cannot read or write.
 
   Attributes:
-    result: the numbers of the finished run, a dictionary; None before.
+    begun: the Run that has begun in the folder; None in a new folder.
+    result: the numbers of the finished run, a dictionary; None before its end.
     is_due: true when it is time for the next checkpoint.
   """
 
-  def __init__(self, path, run, vocabulary, checkpoint_minutes=10.0):
-    """Opens the folder, which is made if it is missing.
+  def __init__(self, path, checkpoint_minutes=10.0):
+    """Opens the folder, and makes it if it is missing.
 
     Args:
       path: the folder.
-      run: the Run that is to be trained in it.
-      vocabulary: the words in the order of their ids.
       checkpoint_minutes: the time between two checkpoints.
 
     Raises:
-      RunFolderError: also if it holds another run, or another process uses it.
-        Nothing in it has changed then.
+      RunFolderError: also if another process uses the folder.
+      DamagedFileError: if its config.json cannot be read.
     """
-    check_name(path)
+    check_path(path)
     self.path = path
     self.is_due = Timer(checkpoint_minutes)
     with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
       self._folder = os.stat(path)
-    first = self._first_run()  # A refused folder gets no lock.
-    self._run = run if first is None else self._resumed(first, run)
+    self.begun = _begun_run(path)  # A refused folder gets no lock.
     self._lock = self._locked()
-    if first is None:
-      self._write_config()
-    self._write("vocabulary.txt", lines_of(vocabulary))
-    # Another end is written only when the checkpoint is known to allow it.
-    has_new_end = first is not None and self._run.config != first.config
-    self.result = None if has_new_end else self._read_result()
 
   def __exit__(self, *exception):
     self._lock.release()
 
-  def _first_run(self):
-    """Returns the Run that has trained in the folder; None if none has."""
-    names = os.listdir(self.path)
-    if "config.json" not in names:
-      if used := [name for name in names if name.startswith(_NAMES)]:
-        raise RunFolderError(
-          f"{self.path} has a file {min(used)}, but no config.json that says "
-          "which run it is of. Put that back, or name another folder."
-        )
-      return None
-    has_run = checkpoints.steps_in(self.path) or not (
-      {"epochs.jsonl", "result.json"}.isdisjoint(names)
-    )
-    return read_config(self.path) if has_run else None
+  def claim(self, run, vocabulary):
+    """Begins a run in a new folder, or resumes the one that has begun there.
 
-  def _resumed(self, first, run):
-    """Returns `run` as it goes on from `first`, the folder's.
+    Args:
+      run: the Run to train.
+      vocabulary: the words in the order of their ids.
 
-    Raises RunFolderError if it is another one.
+    Raises:
+      RunFolderError: also if another run has begun there. Then nothing changes.
+      DamagedFileError: if result.json cannot be read.
     """
-    # The mode in which it began, a name for init_from, and its checkpoint stay.
-    mode = first.config.rnn_mode
-    kept = {"config": dataclasses.replace(run.config, rnn_mode=mode)}
-    kept["init_checkpoint"] = first.init_checkpoint
-    if same_path(first.init_from, run.init_from):
-      kept["init_from"] = first.init_from
-    resumed = dataclasses.replace(run, **kept)
-    if unlike := first.differences(resumed):
+    if self.begun is None:
+      self._run = run
+      self._write_config()
+    else:
+      self._run = self._resumed(run)
+      # With another end, config.json is written when a checkpoint allows it.
+      if self._run.config == self.begun.config:
+        self.result = self._read_result()
+    self._write("vocabulary.txt", lines_of(vocabulary))
+
+  def _resumed(self, run):
+    """Returns `run` as config.json describes it from now on.
+
+    Raises RunFolderError if it is not the run that has begun.
+    """
+    # The first rnn_mode, the first name of init_from and its checkpoint stay.
+    rnn_mode = self.begun.config.rnn_mode
+    unchanged = {
+      "config": dataclasses.replace(run.config, rnn_mode=rnn_mode),
+      "init_checkpoint": self.begun.init_checkpoint,
+    }
+    if same_path(self.begun.init_from, run.init_from):
+      unchanged["init_from"] = self.begun.init_from
+    resumed = dataclasses.replace(run, **unchanged)
+    if differences := self.begun.differences(resumed):
       raise RunFolderError(
-        f"{self.path} holds another run: {'; '.join(unlike)}. Give "
+        f"{self.path} holds another run: {'; '.join(differences)}. Give "
         "--save_path another folder, or the flags and the data of that run."
       )
-    if run.config.rnn_mode != mode:
+    if run.config.rnn_mode != rnn_mode:
       _LOGGER.warning(
         "%s began in rnn_mode %s: with another, its last digits differ.",
-        *(self.path, mode),
+        *(self.path, rnn_mode),
       )
     return resumed
 
   def restore(self, session, state_shape):
-    """Reads the newest intact checkpoint; returns its checkpoints.Progress.
+    """Restores the newest intact checkpoint.
 
     Call it when the graph has all of its variables and they are initialized.
-    The LSTM's state has the shape state_shape, [L, 2, B, H].
+
+    Args:
+      session: the session.
+      state_shape: the shape of the LSTM's state, [L, 2, B, H].
+
+    Returns:
+      The checkpoint's checkpoints.Progress; that of a new run if there is no
+      checkpoint.
 
     Raises:
       checkpoints.CheckpointError: if there are checkpoints, but none is intact.
@@ -170,13 +171,13 @@ class RunFolder(NoRunFolder):
     )
     with self._trying_to("read the checkpoints"):
       progress, step = self._checkpoints.restore(session)
-    self._check_end(progress)
+    self._set_end(progress)
     if step is None and os.path.exists(os.path.join(self.path, "epochs.jsonl")):
       _LOGGER.warning(
         "%s has no checkpoint left: training from the start.", self.path
       )
     elif step is not None:
-      self._write_epochs(progress)  # A kill may have come before that.
+      self._write_epochs(progress)  # A kill may have prevented it.
       where = f"after epoch {len(progress.epochs)}"
       if progress.step:
         where = f"epoch {progress.epoch}, after step {progress.step}"
@@ -189,7 +190,7 @@ class RunFolder(NoRunFolder):
     return progress
 
   def save(self, session, step, progress):
-    """Writes a checkpoint of this global step; epochs.jsonl after an epoch."""
+    """Writes a checkpoint of a global step, and epochs.jsonl after an epoch."""
     with self._trying_to("write the checkpoint"):
       if not os.path.samestat(os.stat(self.path), self._folder):
         raise FileNotFoundError(0, "the folder was replaced by another one")
@@ -199,21 +200,27 @@ class RunFolder(NoRunFolder):
     self.is_due.start()
 
   def summarize(self, step, prefix, values):
-    """Writes a dictionary of numbers for TensorBoard, at a global step.
+    """Writes numbers for TensorBoard.
 
-    The tags are the names with a prefix, such as "train/".
+    Args:
+      step: the global step.
+      prefix: the start of each tag, such as "train/".
+      values: a dictionary from the rest of the tag to the number.
     """
     values = {prefix + name: value for name, value in values.items()}
     with self._trying_to("write the summaries"):
       self._summaries.add(step, values)
 
   def finish(self, step, values):
-    """Writes result.json, and each number as a summary "result/..."."""
+    """Writes the numbers of a finished run: result.json, and summaries."""
     self._write("result.json", json.dumps(values, indent=2) + "\n")
     self.summarize(step, "result/", values)
 
-  def _check_end(self, progress):
-    """Writes after which epoch the run ends, which must not be over."""
+  def _set_end(self, progress):
+    """Writes config.json, with the epoch after which the run ends.
+
+    Raises RunFolderError if the run is past that epoch already.
+    """
     limit = self._run.config.max_max_epoch
     where = f"has trained {len(progress.epochs)} epochs"
     if progress.step:
@@ -231,29 +238,21 @@ class RunFolder(NoRunFolder):
     self._write_config()
 
   def _write_config(self):
-    about = json.dumps(self._run.to_json(), indent=2)
-    self._write("config.json", about + "\n")
+    text = json.dumps(self._run.to_json(), indent=2)
+    self._write("config.json", text + "\n")
 
   def _write_epochs(self, progress):
     self._write("epochs.jsonl", lines_of(map(json.dumps, progress.epochs)))
 
   def _read_result(self):
-    """Returns what result.json says, None if it is missing or damaged."""
+    """Returns the numbers in result.json; None if the run is not finished."""
     path = os.path.join(self.path, "result.json")
     if not os.path.exists(path):
       return None
-    try:
-      return read_json(
-        path,
-        lambda result: {name: result[name] for name in [*_RESULT, *result]},
-        "It is rebuilt.",
-      )
-    except DamagedFileError as error:
-      _LOGGER.warning("%s", error)
-      return None
+    return read_json(path, dict, "Remove it: the run writes it again.")
 
   def _locked(self):
-    """Locks the folder until the process ends; returns the lock."""
+    """Locks the folder; returns the lock."""
     lock = filelock.FileLock(os.path.join(self.path, ".lock"))
     try:
       lock.acquire(blocking=False)
@@ -278,27 +277,40 @@ class RunFolder(NoRunFolder):
       write_file(os.path.join(self.path, name), text)
 
   @contextlib.contextmanager
-  def _trying_to(self, do):
-    """Raises RunFolderError for whatever goes wrong in the block."""
-    where = f"Cannot {do} of --save_path={self.path}"
+  def _trying_to(self, action):
+    """Raises RunFolderError if the block cannot read or write."""
+    failure = f"Cannot {action} of --save_path={self.path}"
     try:
       yield
     except InputError:
       raise
     except OSError as error:
-      raise RunFolderError(f"{where}: {error.strerror}.") from None
+      raise RunFolderError(f"{failure}: {error.strerror}.") from None
     except tf1.errors.OpError as error:
-      raise RunFolderError(f"{where}: {reason_of(error)}") from None
+      raise RunFolderError(f"{failure}: {reason_of(error)}") from None
 
 
-def run_in(path):
-  """Returns the Run with a checkpoint in a folder; None if there is none."""
-  if path is None or not checkpoints.steps_in(path):
+def _begun_run(path):
+  """Returns the Run that has begun in a folder; None if none has.
+
+  Raises:
+    RunFolderError: if a run has begun, but config.json is missing.
+    DamagedFileError: if config.json cannot be read.
+  """
+  names = os.listdir(path)
+  if "config.json" not in names:
+    if others := [name for name in names if name.startswith(_PREFIXES)]:
+      raise RunFolderError(
+        f"{path} has a file {min(others)}, but no config.json that says which "
+        "run it is of. Put that back, or name another folder."
+      )
     return None
-  return read_config(path)
+  has_numbers = not {"epochs.jsonl", "result.json"}.isdisjoint(names)
+  has_begun = has_numbers or checkpoints.steps_in(path)
+  return read_config(path) if has_begun else None
 
 
-def check_name(path, flag="--save_path"):
+def check_path(path, flag="--save_path"):
   """Raises RunFolderError if `path`, given by `flag`, cannot be a run's."""
   if not path:
     raise RunFolderError(f"{flag} is empty: name a folder, or leave it out.")
@@ -307,59 +319,49 @@ def check_name(path, flag="--save_path"):
   if set("*?[\\") & set(path):
     raise RunFolderError(
       f"{flag}={path} has one of the characters * ? [ \\, which TensorFlow "
-      "takes for a pattern of names. Choose a name without them."
+      "reads as a pattern of names. Choose a name without them."
     )
-  if os.path.lexists(path) and not os.path.isdir(path):
-    raise RunFolderError(f"{flag}={path} is not a folder. Name a folder.")
 
 
 def read_config(path):
   """Returns the Run that config.json in the folder `path` describes.
 
   Raises:
-    RunFolderError: if there is none.
+    RunFolderError: if there is no config.json.
     DamagedFileError: if it cannot be read.
   """
   name = os.path.join(path, "config.json")
   if not os.path.lexists(name):
     raise RunFolderError(
-      f"{path} is not the folder of a run: it has no config.json. Name one "
-      "that --save_path has named."
+      f"{path} is not the folder of a run: it has no config.json. Name a "
+      "folder that a training has written as its --save_path."
     )
-  advice = "Put back a copy, or name another folder."
-  return read_json(name, Run.from_json, advice)
+  return read_json(
+    name, Run.from_json, "Put back a copy, or name another folder."
+  )
 
 
-def read_run(path, flag="--save_path"):
-  """Reads what a run's folder, which `flag` names, says about its model.
-
-  Returns:
-    (run, vocabulary): a Run, and the words in the order of their ids.
+def read_vocabulary(path, run):
+  """Returns the words in the folder of a Run, in the order of their ids.
 
   Raises:
-    InputError: if something is missing or damaged.
+    RunFolderError: if vocabulary.txt cannot be read, or was changed.
   """
-  check_name(path, flag)
-  run = read_config(path)
   name = os.path.join(path, "vocabulary.txt")
   try:
-    vocabulary = _read_text(name).split("\n")[:-1]
+    # As it was before an editor changed the ends of its lines.
+    text = pathlib.Path(name).read_text("utf-8", errors="replace")
   except OSError as error:
     raise RunFolderError(
       f"{name} cannot be read: {error.strerror}. If it is missing, the command "
       "that trained the run rebuilds it."
     ) from None
+  vocabulary = text.split("\n")[:-1]
   is_known = run.vocabulary_sha256 in (None, sha256_of_lines(vocabulary))
-  size = len(set(vocabulary))
-  if not (is_known and len(vocabulary) == size == run.config.vocab_size):
+  if not is_known or len(vocabulary) != run.config.vocab_size:
     raise RunFolderError(
       f"{name} was changed after the training: its words no longer belong to "
       "the model's ids. Remove the file: the command that trained the run "
       "rebuilds it."
     )
-  return run, vocabulary
-
-
-def _read_text(path):
-  """Returns a file's text, as it was before an editor changed line ends."""
-  return pathlib.Path(path).read_text("utf-8", errors="replace")
+  return vocabulary

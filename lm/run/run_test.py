@@ -45,46 +45,44 @@ def with_config(**values):
 
 @pytest.mark.parametrize("a_run", [RUN, FULL, with_config(forget_bias=1.0)])
 def test_a_run_comes_back_from_json(a_run):
-  found = Run.from_json(json.loads(json.dumps(a_run.to_json())))
-  assert found == a_run and found.id == a_run.id
-  assert not found.differences(a_run)
+  restored = Run.from_json(json.loads(json.dumps(a_run.to_json())))
+  assert restored == a_run and restored.id == a_run.id
+  assert not restored.differences(a_run)
 
 
 def test_defaults_are_left_out():
-  about = RUN.to_json()
-  assert [*about] == ["model", "seed", "dtype", "config", "data_sha256"]
-  assert FULL.to_json() == {**about, **OTHERS}
-  assert about["config"]["rnn_mode"] == "block"  # As older versions did.
+  values = RUN.to_json()
+  assert [*values] == ["model", "seed", "dtype", "config", "data_sha256"]
+  assert FULL.to_json() == {**values, **OTHERS}
+  assert values["config"]["rnn_mode"] == "block"  # As older versions did.
   newer = {"tie_embeddings": True, "forget_bias": 1.0, "patience": 2}
   newer["num_samples"] = 5
-  assert not newer.keys() & about["config"].keys()
-  assert with_config(**newer).to_json()["config"] == about["config"] | newer
+  assert not newer.keys() & values["config"].keys()
+  assert with_config(**newer).to_json()["config"] == values["config"] | newer
 
 
 @pytest.mark.parametrize(
   "damage",
   [
-    lambda about: about.pop("seed"),
-    lambda about: about["config"].pop("num_steps"),
-    lambda about: about.update(new=1),
-    lambda about: about["config"].update(num_layers="2"),
-    lambda about: about.update(config=3),
-    lambda about: about.update(preparation={}),
+    lambda values: values.pop("seed"),
+    lambda values: values.update(new=1),
+    lambda values: values["config"].update(num_layers="2"),
+    lambda values: values.update(config=3),
   ],
 )
 def test_what_describes_no_run(damage):
-  about = RUN.to_json()
-  damage(about)
+  values = RUN.to_json()
+  damage(values)
   with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
-    Run.from_json(about)
+    Run.from_json(values)
 
 
 def test_the_id_is_that_of_earlier_versions():
   """So their checkpoints are known. These ids are from the commit 9ea5213."""
-  about = json.loads((OLD_RUN / "config.json").read_text())
+  values = json.loads((OLD_RUN / "config.json").read_text())
   for one, expected in (
     (
-      Run.from_json(about),
+      Run.from_json(values),
       "ff373e167fa145b0a3d12a3f7dd53ab9ec747dbde9c283e281d8ab038e60d2b6",
     ),
     (FULL, "1f8bf8ec2f201cf3ce7919f897110283046db9505a6fd0b83a5c9f2cb5d0e2dd"),
@@ -105,10 +103,10 @@ def later(monkeypatch):
 
 @pytest.mark.usefixtures("later")
 def test_a_new_hyper_parameter_alters_no_run_that_lacks_it():
-  about = json.loads((OLD_RUN / "config.json").read_text())
-  old = Run.from_json(about)
+  values = json.loads((OLD_RUN / "config.json").read_text())
+  old = Run.from_json(values)
   assert old.config.new == 0
-  assert old.id.startswith("ff373e167fa1") and old.to_json() == about
+  assert old.id.startswith("ff373e167fa1") and old.to_json() == values
   new = dataclasses.replace(old, config=dataclasses.replace(old.config, new=4))
   assert new.id != old.id
   assert old.differences(new) == ["new is 0 there, 4 here"]
@@ -145,13 +143,13 @@ def test_differences_in_words(other, texts):
 
 
 def test_differences_of_other_dictionaries():
-  there = {"a": {"b.py": 1}, "vocabulary_sha256": "1", "c": 2}
-  here = {"a": {"b.py": 3}, "vocabulary_sha256": "2", "c": 4}
-  assert run.differences(there, here, ("on A", "on B")) == [
-    ("b.py", "b.py is another version"),
-    ("vocabulary_sha256", "the vocabulary is another one"),
-    ("c", "c is 2 on A, 4 on B"),
-  ]
+  first = {"a": {"b.py": 1}, "vocabulary_sha256": "1", "c": 2}
+  second = {"a": {"b.py": 3}, "vocabulary_sha256": "2", "c": 4}
+  assert run.describe_differences(first, second, ("on A", "on B")) == {
+    "b.py": "b.py is another version",
+    "vocabulary_sha256": "the vocabulary is another one",
+    "c": "c is 2 on A, 4 on B",
+  }
 
 
 def test_the_checksum_of_a_vocabulary_is_that_of_its_file():

@@ -1,8 +1,9 @@
-"""Which trained model a command uses.
+"""Trained models on the disk, as the flags of a command name them.
 
-A run's folder has all that is needed. A checkpoint alone needs the training
-text beside it, for the vocabulary. One of this project says how it was trained;
-one of another program, such as TensorFlow 1.15's tutorial, only its sizes.
+A run's folder has all that a model needs. A checkpoint alone needs its training
+text too, which gives the vocabulary. A checkpoint that a run wrote records how
+it was trained; one of another program, such as TensorFlow 1.15's tutorial, has
+only its sizes.
 """
 
 import dataclasses
@@ -26,11 +27,11 @@ class Trained:
   preparation: preparation.Preparation | None  # Of the training text, if any.
   unknown: str = word_ids.UNKNOWN  # The word that stands for unknown words.
   run: Run | None = None  # The run that trained it, if that is known.
-  # The run's folder, if the model was found by it.
+  # The run's folder, if the model was loaded from it.
   folder: str | None = dataclasses.field(default=None, compare=False)
 
   def restore(self, session, scope=""):
-    """Reads the model's variables, those in `scope`, from the checkpoint.
+    """Restores the model's variables, those in `scope`, from the checkpoint.
 
     Raises:
       checkpoints.CheckpointError: if they do not fit, or are damaged.
@@ -49,9 +50,10 @@ class Trained:
     checkpoints.check_intact(self.checkpoint, self.run and self.run.id)
 
   def _check_program(self):
-    """Raises CheckpointError for another program's checkpoint in a run's name.
+    """Raises CheckpointError if no run wrote the checkpoint of a run's folder.
 
-    The version that wrote no checksum of the vocabulary wrote no record either.
+    The version that recorded no checksum of the vocabulary marked no
+    checkpoint either.
     """
     must_have = self.folder and self.run.vocabulary_sha256
     if must_have and not checkpoints.record_in(self.checkpoint):
@@ -61,20 +63,64 @@ class Trained:
       )
 
 
-def of_run(folder, which=None, flag="--run"):
-  """Returns the Trained of a run's folder, which `flag` names.
+def load(folder, checkpoint, flag, **options):
+  """Returns the Trained of a run's folder, or of a checkpoint alone.
 
-  `which` is the checkpoint, as in `checkpoints.find_checkpoint`, or None.
+  Args:
+    folder: the run's folder; None for a checkpoint alone.
+    checkpoint: in a run's folder the name of the checkpoint, as in
+      checkpoints.find_checkpoint, or None for the newest; else its path,
+      without .index.
+    flag: the flag that names the folder.
+    **options: the keyword arguments of `load_checkpoint`, for a checkpoint
+      alone.
 
   Raises:
-    InputError: if a file of the folder is missing or damaged.
+    InputError: if a file is missing or damaged, or the text is another one.
   """
-  run, vocabulary = run_folder.read_run(folder, flag)
-  path = checkpoints.find_checkpoint(folder, which or "last")
-  return _of(run, path, vocabulary, folder)
+  if folder is None:
+    return load_checkpoint(checkpoint, **options)
+  run_folder.check_path(folder, flag)
+  run = run_folder.read_config(folder)
+  vocabulary = run_folder.read_vocabulary(folder, run)
+  path = checkpoints.find_checkpoint(folder, checkpoint or "last")
+  return _model_of(run, path, vocabulary, folder)
 
 
-def _of(run, checkpoint, vocabulary, folder=None):
+def load_source(name, checkpoint, save_path, **options):
+  """Returns the Trained that --init_from names: a run or a checkpoint.
+
+  If the run in save_path has begun from it already, returns that run without a
+  checkpoint: the run no longer needs the other model.
+
+  Args:
+    name: a run's folder or a checkpoint's path, without .index.
+    checkpoint: --checkpoint, for a run's folder.
+    save_path: --save_path.
+    **options: the keyword arguments of `load_checkpoint`.
+
+  Raises:
+    InputError: if a file is missing or damaged, or the text is another one.
+  """
+  if save_path and checkpoints.steps_in(save_path):
+    run = run_folder.read_config(save_path)
+    if files.same_path(run.init_from, name):
+      vocabulary = run_folder.read_vocabulary(save_path, run)
+      return _model_of(run, None, vocabulary)
+  if os.path.isdir(name):
+    model = load(name, checkpoint, "--init_from", **options)
+  elif os.path.isfile(f"{name}.index"):
+    model = load(None, name, "--init_from", **options)
+  else:
+    raise checkpoints.CheckpointError(
+      f"--init_from={name} is neither the folder of a run nor a checkpoint, "
+      f"which would have a file {name}.index."
+    )
+  model.check_intact()
+  return model
+
+
+def _model_of(run, checkpoint, vocabulary, folder=None):
   """Returns the Trained of a Run."""
   return Trained(
     checkpoint=checkpoint,
@@ -87,68 +133,29 @@ def _of(run, checkpoint, vocabulary, folder=None):
   )
 
 
-def find_source(name, which, data_path, config, changes, save_path):
-  """Returns the Trained that --init_from names: a run or a checkpoint.
-
-  If the run in save_path began from it already, returns that run, without a
-  checkpoint: it no longer needs the other one.
-
-  Args:
-    name: a run's folder or a checkpoint's path, without .index.
-    which: --checkpoint.
-    data_path: the folder with the text of a checkpoint alone.
-    config: the Config of the new run.
-    changes: what --hparams says, as `config.parse` returns it.
-    save_path: --save_path.
-
-  Raises:
-    InputError: if a file is missing or damaged.
-  """
-  begun = run_folder.run_in(save_path)
-  if begun and files.same_path(begun.init_from, name):
-    run, vocabulary = run_folder.read_run(save_path)
-    return _of(run, None, vocabulary)
-  if os.path.isdir(name):
-    source = of_run(name, which, "--init_from")
-  elif not os.path.isfile(f"{name}.index"):
-    raise checkpoints.CheckpointError(
-      f"--init_from={name} is neither the folder of a run nor a checkpoint, "
-      f"which would have a file {name}.index."
-    )
-  elif which is not None:
-    raise checkpoints.CheckpointError(
-      f"--checkpoint={which} needs a run's folder, but --init_from={name} is "
-      "none."
-    )
-  else:
-    source = of_checkpoint(name, data_path, config, changes)
-  source.check_intact()
-  return source
-
-
-def of_checkpoint(
-  path, data_path, config, changes, *, vocab_size=None, cache_dir=None
+def load_checkpoint(
+  path, *, data_path, config, changes, vocab_size=None, cache_dir=None
 ):
-  """Returns the Trained of a checkpoint, without .index, in no run's folder.
+  """Returns the Trained of a checkpoint alone.
 
   Args:
-    path: the checkpoint.
-    data_path: the folder with the ptb.train.txt that it was trained on.
-    config: a Config, for what another program's checkpoint does not say.
-    changes: what --hparams says, as `config.parse` returns it: another
+    path: the checkpoint, without .index.
+    data_path: the folder with the ptb.train.txt it was trained on.
+    config: a Config, for what another program's checkpoint does not record.
+    changes: the values of --hparams, as config.parse returns them: another
       program's checkpoint may need a forget_bias.
-    vocab_size: how many words were kept, as in reader.read_corpus, if the
-      checkpoint does not say it.
+    vocab_size: the number of words that were kept, as in reader.read_corpus, if
+      the checkpoint does not record it.
     cache_dir: as in reader.read_corpus.
 
   Raises:
-    InputError: if it is missing or damaged, or if the text is not its own.
+    InputError: if a file is missing or damaged, or the text is another one.
   """
   run = _run_of(path, changes)
   if run is None:
     bias = changes.get("forget_bias", 0.0)  # The tutorial's.
     sizes = checkpoints.sizes_in(path)
-    found = Trained(
+    model = Trained(
       checkpoint=path,
       config=dataclasses.replace(config, **sizes, forget_bias=bias),
       vocabulary=[],
@@ -156,23 +163,24 @@ def of_checkpoint(
     )
   else:
     check_sizes_kept(run.config, changes)
-    found = _of(run, path, [])
+    model = _model_of(run, path, [])
     vocab_size = run.vocab_limit
   vocabulary = word_ids.read_vocabulary(
-    data_path, vocab_size, found.unknown, cache_dir
+    data_path, vocab_size, model.unknown, cache_dir
   )
-  _check_vocabulary(found, vocabulary, data_path)
-  return dataclasses.replace(found, vocabulary=vocabulary)
+  _check_vocabulary(model, vocabulary, data_path)
+  return dataclasses.replace(model, vocabulary=vocabulary)
 
 
 def _run_of(path, changes):
   """Returns the Run that wrote a checkpoint; None for another program's.
 
-  The checkpoint has it or, if an older version wrote it, its run's folder.
+  Today's checkpoints contain their Run. That of an older version is read from
+  the run's folder; None stands for it outside of that folder.
 
   Raises:
-    CheckpointError: if a run wrote it, but which one is unknown, and `changes`
-      does not say its forget_bias.
+    CheckpointError: if an older version wrote it, and neither its run's folder
+      nor `changes` tells its forget_bias.
   """
   record = checkpoints.record_in(path)
   if "run" in record:
@@ -180,13 +188,15 @@ def _run_of(path, changes):
       return Run.from_json(record["run"])
     except (ValueError, TypeError):
       raise checkpoints.CheckpointError(
-        f"{path} is of another version of this program: it has what this one "
-        "does not know."
+        f"{path} was written by another version of this program. Its run has "
+        "settings that this version does not know."
       ) from None
   if not record:
     return None
+  folder = os.path.dirname(path) or "."
   try:
-    run, vocabulary = run_folder.read_run(os.path.dirname(path) or ".")
+    run = run_folder.read_config(folder)
+    vocabulary = run_folder.read_vocabulary(folder, run)
     if record.get("run_id") in (None, run.id):
       checksum = sha256_of_lines(vocabulary)
       return dataclasses.replace(run, vocabulary_sha256=checksum)
@@ -196,28 +206,30 @@ def _run_of(path, changes):
     return None
   raise checkpoints.CheckpointError(
     f"{path} is of an older version of this program: only its run's "
-    "config.json and vocabulary.txt say how it was trained. Put copies of them "
-    "beside it. If it was trained without forget_bias, --unknown_word and "
+    "config.json and vocabulary.txt record how it was trained. Put copies of "
+    "them beside it. If it was trained without forget_bias, --unknown_word and "
     "--vocab_size, on the text in --data_path, you can give "
     "--hparams=forget_bias=0 instead."
   )
 
 
-def _check_vocabulary(found, vocabulary, data_path):
-  """Raises CheckpointError unless a Trained can have this vocabulary."""
-  path, run, size = found.checkpoint, found.run, found.config.vocab_size
-  where = f"the ptb.train.txt in --data_path={data_path}"
+def _check_vocabulary(model, vocabulary, data_path):
+  """Raises CheckpointError if a Trained had another vocabulary in training."""
+  path, run, size = model.checkpoint, model.run, model.config.vocab_size
+  text = f"the ptb.train.txt in --data_path={data_path}"
   advice = "Name the folder of the text that it was trained on."
   if run and run.init_from:
-    advice = f"Its run began with the vocabulary of {run.init_from}: name the "
-    advice += "run's folder instead."
+    advice = (
+      f"Its run began with the vocabulary of {run.init_from}: name the run's "
+      "folder instead."
+    )
   if len(vocabulary) != size:
     raise checkpoints.CheckpointError(
-      f"{path} is of a model of {size:,} words, but {where} has "
+      f"{path} is of a model of {size:,} words, but {text} has "
       f"{len(vocabulary):,} different ones. {advice}"
     )
   if run and run.vocabulary_sha256 not in (None, sha256_of_lines(vocabulary)):
     raise checkpoints.CheckpointError(
-      f"{path} was trained with another vocabulary than that of {where}. "
+      f"{path} was trained with another vocabulary than that of {text}. "
       f"{advice}"
     )

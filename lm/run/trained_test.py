@@ -18,6 +18,18 @@ CHECKPOINT = f"{TINY}/model.ckpt-7680"
 CHOICES = dict(lower_case=True, number_word="N", punctuation="drop")
 
 
+def load(folder, checkpoint=None, flag="--run", data_path=TINY, **changes):
+  """Returns what `trained.load` does, with a SmallConfig."""
+  return trained.load(
+    None if folder is None else str(folder),
+    checkpoint,
+    flag,
+    data_path=str(data_path),
+    config=configs.SmallConfig(forget_bias=3.0),
+    changes=changes,
+  )
+
+
 @pytest.fixture
 def run(tmp_path):
   """A copy of the old run, to change."""
@@ -25,7 +37,7 @@ def run(tmp_path):
 
 
 @pytest.mark.parametrize(
-  ("which", "name"),
+  ("checkpoint", "name"),
   [
     (None, "model.ckpt-191"),
     ("last", "model.ckpt-191"),
@@ -34,29 +46,22 @@ def run(tmp_path):
     ("model.ckpt-1", "model.ckpt-1"),  # Whoever reads it will find out.
   ],
 )
-def test_a_run(which, name):
-  about = json.loads((OLD_RUN / "config.json").read_text())
-  assert trained.of_run(str(OLD_RUN), which) == trained.Trained(
+def test_a_run(checkpoint, name):
+  values = json.loads((OLD_RUN / "config.json").read_text())
+  assert load(OLD_RUN, checkpoint) == trained.Trained(
     checkpoint=f"{OLD_RUN}/{name}",
-    config=Config(**about["config"]),
+    config=Config(**values["config"]),
     vocabulary=word_ids.read_vocabulary(str(TINY)),
     preparation=None,
-    run=Run.from_json(about),
+    run=Run.from_json(values),
   )
 
 
 def test_a_run_on_a_prepared_text(run):
-  about = json.loads((run / "config.json").read_text())
-  about["preparation"] = CHOICES
-  (run / "config.json").write_text(json.dumps(about))
-  found = trained.of_run(str(run)).preparation
-  assert found == preparation.Preparation(**CHOICES)
-
-
-def of_checkpoint(path, data_path, changes=()):
-  """Returns what `trained.of_checkpoint` makes of it, with a SmallConfig."""
-  config = configs.SmallConfig(forget_bias=3.0)
-  return trained.of_checkpoint(str(path), str(data_path), config, dict(changes))
+  values = json.loads((run / "config.json").read_text())
+  values["preparation"] = CHOICES
+  (run / "config.json").write_text(json.dumps(values))
+  assert load(run).preparation == preparation.Preparation(**CHOICES)
 
 
 def test_another_programs_checkpoint(tmp_path):
@@ -68,32 +73,29 @@ def test_another_programs_checkpoint(tmp_path):
     vocabulary=word_ids.read_vocabulary(str(TINY)),
     preparation=None,
   )
-  assert of_checkpoint(CHECKPOINT, folder) == expected
-  config = of_checkpoint(CHECKPOINT, folder, {"forget_bias": 1.0}).config
+  assert load(None, CHECKPOINT, data_path=folder) == expected
+  config = load(None, CHECKPOINT, forget_bias=1.0).config
   assert config == dataclasses.replace(expected.config, forget_bias=1.0)
   (folder / "preparation.json").write_text(json.dumps({"preparation": CHOICES}))
-  found = of_checkpoint(CHECKPOINT, folder).preparation
-  assert found == preparation.Preparation(**CHOICES)
+  model = load(None, CHECKPOINT, data_path=folder)
+  assert model.preparation == preparation.Preparation(**CHOICES)
 
 
-def test_a_runs_checkpoint_says_how_it_was_trained():
-  """One of an older version by the config.json beside it."""
-  path = OLD_RUN / "model.ckpt-191"
-  found = of_checkpoint(path, TINY)
-  expected = trained.of_run(str(OLD_RUN))
-  assert found.config == expected.config
-  assert (found.run.id, found.vocabulary) == (
-    expected.run.id,
-    expected.vocabulary,
-  )
+def test_a_checkpoint_of_a_run_records_how_it_was_trained():
+  """For a checkpoint of an older version, the config.json beside it does."""
+  path = f"{OLD_RUN}/model.ckpt-191"
+  model, expected = load(None, path), load(OLD_RUN)
+  assert model.config == expected.config
+  assert model.run.id == expected.run.id
+  assert model.vocabulary == expected.vocabulary
   with pytest.raises(ConfigError, match=r"^forget_bias is 0\.0 in the trained"):
-    of_checkpoint(path, TINY, {"forget_bias": 1.0})
+    load(None, path, forget_bias=1.0)
 
 
 @pytest.mark.parametrize("flag", ["--run", "--save_path"])
 def test_errors_name_the_flag_of_the_folder(flag):
   with pytest.raises(command.InputError, match=rf"^{flag}=\* has one of the"):
-    trained.of_run("*", None, flag)
+    load("*", None, flag)
 
 
 def test_a_checkpoint_of_another_text(tmp_path):
@@ -103,7 +105,7 @@ def test_a_checkpoint_of_another_text(tmp_path):
     match=r"of a model of 50 words, but the ptb\.train\.txt in --data_path=.* "
     "has 4 different ones",
   ):
-    of_checkpoint(CHECKPOINT, tmp_path)
+    load(None, CHECKPOINT, data_path=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +122,4 @@ def test_a_checkpoint_of_another_text(tmp_path):
 )
 def test_names_of_nothing(checkpoint, data_path, message):
   with pytest.raises(command.InputError, match=f"^{message}"):
-    of_checkpoint(checkpoint, data_path)
+    load(None, checkpoint, data_path=data_path)

@@ -1,16 +1,14 @@
-"""A folder in which the ids of large texts are kept for the next start.
+"""A folder that stores the ids of large texts for the next start.
 
-An entry is a folder of its own, named by a key that says what it was computed
-from: so a text that has changed is never taken for the old one. It has
+Each entry is a folder named by a key. The key depends on all that the ids were
+computed from, so a text that has changed gets a new entry. An entry has
 
-  ids         int32s, one for each word, as numpy writes them
-  about.json  a value that belongs to them, and how many they are
+  ids         the int32 ids of all words, as numpy writes them
+  about.json  the number of ids, and a value that belongs to them
 
-It gets its name when it is complete, and can be removed at any time.
+It gets its name when it is complete. You can delete it at any time.
 """
 
-import contextlib
-import hashlib
 import io
 import json
 import logging
@@ -23,32 +21,36 @@ import numpy as np
 from lm.base import files
 
 _LOGGER = logging.getLogger(__name__)
-_FORMAT = "2"  # Another one if the same key gets other contents.
-_BLOCK = 1 << 22  # Bytes that are read at a time.
+_FORMAT = "2"  # Changes when the same key gets other contents.
 
 
 class IdsCache:
-  """The cache in a folder; None keeps everything in memory instead."""
+  """The cache in a folder; with None, ids stay in memory instead."""
 
   def __init__(self, folder):
     self._folder = folder
 
   def get(self, key, write):
-    """Returns (ids, value) for a key; computes them unless they are kept.
+    """Returns the entry of a key, and makes it if it does not exist.
 
     Args:
-      key: a text for all that they depend on, of letters and digits.
+      key: the entry's name, of letters and digits.
       write: a function that writes the ids to a binary file, open for reading
-        and writing, and returns the value, which JSON can hold.
+        and writing, and returns the value, which JSON can represent.
 
     Returns:
-      int32 [number of words], in memory or mapped from the disk, read-only;
-      and the value.
+      (ids, value): int32 [number of words], in memory or mapped from the disk,
+      read-only; and the value.
+
+    Raises:
+      DamagedFileError: if the entry is not complete.
     """
     if self._folder is not None:
       path = os.path.join(self._folder, f"{key}-{_FORMAT}")
       try:
-        return _read(path) or _make(path, write)
+        if not os.path.isdir(path):
+          _make_entry(path, write)
+        return _read_entry(path)
       except OSError as error:
         _LOGGER.warning(
           "The cache %s is not used: %s. --cache_dir names another.",
@@ -60,17 +62,18 @@ class IdsCache:
 
 
 def open_cache(folder, data_path):
-  """Returns the cache that --cache_dir names; by default, beside the texts."""
+  """Returns the IdsCache that --cache_dir names.
+
+  By default (None), its folder is beside the texts. "" is no folder.
+  """
   if folder is None:
     folder = os.path.join(data_path, ".ids_cache")
   return IdsCache(folder or None)
 
 
-def _read(path):
-  """Returns the ids and the value of an entry; None if there is none."""
-  if not os.path.isdir(path):
-    return None
-  advice = "Remove that folder: it is made again."
+def _read_entry(path):
+  """Returns the ids and the value of an entry."""
+  advice = "Delete that folder: the next start makes it again."
   number, value = files.read_json(
     os.path.join(path, "about.json"),
     lambda about: (about["number"], about["value"]),
@@ -82,34 +85,20 @@ def _read(path):
   return ids, value
 
 
-def _make(path, write):
-  """Writes an entry; returns its ids and its value."""
-  folder = os.path.dirname(path)
-  os.makedirs(folder, exist_ok=True)
-  made = tempfile.mkdtemp(prefix=".making-", dir=folder)
+def _make_entry(path, write):
+  """Writes an entry under a temporary name, and then renames it."""
+  parent = os.path.dirname(path)
+  os.makedirs(parent, exist_ok=True)
+  temporary = tempfile.mkdtemp(prefix=".making-", dir=parent)
   try:
-    with open(os.path.join(made, "ids"), "w+b") as file:
+    with open(os.path.join(temporary, "ids"), "w+b") as file:
       value = write(file)
       number = file.seek(0, os.SEEK_END) // 4
     about = json.dumps({"number": number, "value": value})
-    files.write_file(os.path.join(made, "about.json"), about)
-    with contextlib.suppress(FileExistsError):  # Another process was first.
-      os.rename(made, path)
+    files.write_file(os.path.join(temporary, "about.json"), about)
+    os.rename(temporary, path)
+  except OSError:
+    if not os.path.isdir(path):  # Else another process was first.
+      raise
   finally:
-    shutil.rmtree(made, ignore_errors=True)
-  return _read(path)
-
-
-def sha256_of(path):
-  """Returns the checksum of a file; raises OSError if it cannot be read."""
-  hashed = hashlib.sha256()
-  for block in blocks_of(path):
-    hashed.update(block)
-  return hashed.hexdigest()
-
-
-def blocks_of(path):
-  """Yields the bytes of a file, a few million at a time."""
-  with open(path, "rb", 0) as file:
-    while block := file.read(_BLOCK):
-      yield block
+    shutil.rmtree(temporary, ignore_errors=True)

@@ -1,9 +1,9 @@
 """Turns plain text into words, in the same way for training and use.
 
-scripts/prepare_text.py makes a corpus of any text and records its choices in
-preparation.json beside it. Each run copies them to its config.json, so that
-score.py and generate.py can prepare their input in the same way. Text that is
-already prepared, such as ptb.test.txt of that corpus, does not change.
+scripts/prepare_text.py makes a corpus from any text and records its choices in
+preparation.json beside the texts. Each run copies them to its config.json, so
+that score.py and generate.py can prepare their input in the same way. Text that
+is already prepared, such as ptb.test.txt of that corpus, does not change.
 """
 
 import dataclasses
@@ -25,16 +25,22 @@ _MARKER = re.compile(r"(</?[^\W\d]\w*>|\[[A-Z]+\]|@[^\w\s@]@)")
 
 
 class PreparationError(InputError, ValueError):
-  """A choice that is not possible."""
+  """A Preparation with a choice that does not exist."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preparation:
-  """The choices. Raises PreparationError if one of them is not possible."""
+  """How to prepare a text.
+
+  Raises:
+    PreparationError: if one of the choices does not exist.
+  """
 
   lower_case: bool  # Whether to turn all letters into lower case.
-  number_word: str  # The word that replaces numbers, N in PTB; "": none does.
-  punctuation: str  # "split": marks become words; "drop": they go; "keep".
+  number_word: str  # Replaces each number, N in PTB; "" leaves numbers alone.
+  # What happens to punctuation marks: "split" makes them words of their own,
+  # "drop" removes them, "keep" leaves them at their word.
+  punctuation: str
 
   def __post_init__(self):
     if not isinstance(self.lower_case, bool):
@@ -52,15 +58,15 @@ class Preparation:
         f"not {EOS} or {UNKNOWN}; it is {word!a}."
       )
 
-  def words_of(self, line):
-    """Returns the list of words of a line, which is empty for a blank line."""
+  def split(self, line):
+    """Returns the list of the words of a line."""
     words = unicodedata.normalize("NFC", line).split()
-    return [piece for word in words for piece in _pieces(self, word)]
+    return [piece for word in words for piece in _prepare(self, word)]
 
 
 @functools.lru_cache(1 << 16)  # Most words occur more than once.
-def _pieces(choices, word):
-  """Returns the words that a Preparation makes of a text without spaces.
+def _prepare(choices, word):
+  """Returns the words that a Preparation makes from a text without spaces.
 
   A mark inside a word stays, as in "don't", "U.S" or "well-known". So does a
   comma or point inside a number. Markers do not change.
@@ -69,7 +75,7 @@ def _pieces(choices, word):
     return [word]
   parts = list(filter(None, _MARKER.split(word)))
   if choices.punctuation != "keep" and len(parts) > 1:
-    return [piece for part in parts for piece in _pieces(choices, part)]
+    return [piece for part in parts for piece in _prepare(choices, part)]
   if choices.lower_case:
     word = word.lower()
   pieces = [word]
@@ -87,9 +93,9 @@ def _pieces(choices, word):
 
 
 def read_preparation(folder):
-  """Returns the Preparation of the corpus in a folder, None if there is none.
+  """Returns the Preparation of the corpus in a folder, or None.
 
-  Without one, words are whatever stands between spaces.
+  Without a Preparation, the words are what stands between spaces.
 
   Raises:
     DamagedFileError: if preparation.json cannot be read or is damaged.
@@ -97,6 +103,10 @@ def read_preparation(folder):
   path = os.path.join(folder, FILE_NAME)
   if not os.path.lexists(path):
     return None
-  advice = "If scripts/prepare_text.py made the text, run it again, else "
-  advice += "remove the file."
-  return read_json(path, lambda v: Preparation(**v["preparation"]), advice)
+  advice = (
+    "If scripts/prepare_text.py made the text, run it again. If not, delete "
+    "the file."
+  )
+  return read_json(
+    path, lambda value: Preparation(**value["preparation"]), advice
+  )

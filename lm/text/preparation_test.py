@@ -41,9 +41,9 @@ PTB = Preparation(lower_case=True, number_word="N", punctuation="split")
     ({"number_word": "NUM", "punctuation": "drop"}, "7! NUM", "NUM NUM"),
   ],
 )  # fmt: skip
-def test_words_of(change, line, words):
+def test_split(change, line, words):
   choices = dataclasses.replace(PTB, **change)
-  assert choices.words_of(line) == words.split()
+  assert choices.split(line) == words.split()
 
 
 @pytest.mark.parametrize("punctuation", preparation.PUNCTUATION)
@@ -60,10 +60,8 @@ def test_what_is_prepared_stays_as_it_is(punctuation, number_word, lower_case):
   pieces += ["<unk>", "<eos>", "<num>", " N ", "1,5", "\U0001f600"]
   pieces += ["</S>", "[MASK]", "@,@"]
   for _ in range(500):
-    words = choices.words_of(
-      "".join(draw.choices(pieces, k=draw.randrange(12)))
-    )
-    assert choices.words_of(" ".join(words)) == words
+    words = choices.split("".join(draw.choices(pieces, k=draw.randrange(12))))
+    assert choices.split(" ".join(words)) == words
     assert all(word and not set(word) & set(" \n\x85") for word in words)
 
 

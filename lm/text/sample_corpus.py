@@ -2,11 +2,10 @@
 
 Words are random syllables. A sentence is a random walk through the grammar. Its
 first word sets the topic, which decides which nouns, verbs and adjectives are
-frequent until the sentence ends, about 22 words later. A good model remembers
+frequent until the sentence ends, after about 22 words. A good model remembers
 more than the previous word, which reveals neither the topic nor the position.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -32,11 +31,11 @@ _TOPICS = 8
 
 
 class Source:
-  """A random source of words, whose state follows from its words.
+  """A random source of words whose state follows from the words before.
 
   In state s (of S), it emits word w (of V) with probability emission[s, w] and
-  moves to next_state[s, w]. A text begins in state 0. So a reader of the text
-  knows the state, and no model predicts better than the rows of `emission`.
+  moves to next_state[s, w]. A text begins in state 0. So the text reveals the
+  state, and no model can predict better than the rows of `emission`.
   """
 
   def __init__(self, rng):
@@ -65,10 +64,15 @@ class Source:
     self.next_state[0, spans["opener"]] = np.tile(4 * np.arange(_TOPICS) + 1, 4)
 
   def sample(self, num_words, rng):
-    """Draws a text of at least num_words that ends in state 0.
+    """Draws a text that ends in state 0.
 
-    Returns the words, and the perplexity of a perfect model, which reads the
-    first word but does not predict it, as in training.
+    Args:
+      num_words: the least number of words.
+      rng: a numpy RandomState.
+
+    Returns:
+      (words, perplexity): a list, and the perplexity of a perfect model. As in
+      training, the model does not predict the first word.
     """
     total = np.cumsum(self.emission, axis=1)  # [S, V]
     thresholds = total / total[:, -1:]  # [S, V]
@@ -95,65 +99,73 @@ class Source:
 
 
 def write_corpus(folder, seed=1, train_words=100_000):
-  """Writes three texts in PTB's format, and source.json; returns the latter.
+  """Makes a folder with three texts in PTB's format and source.json.
 
-  ptb.train.txt has at least train_words, ten times as many as the others.
-  A folder that exists gets what is missing. Raises DataError if one of the
-  files has other contents.
+  If the folder already has this corpus, it stays as it is.
+
+  Args:
+    folder: the folder's path.
+    seed: the seed of the random text.
+    train_words: the least number of words in ptb.train.txt. The other two texts
+      have a tenth as many.
+
+  Returns:
+    The content of source.json, a dictionary.
+
+  Raises:
+    NewFolderError: if the folder exists and has something else, or cannot be
+      made.
   """
   rng = np.random.RandomState(seed)  # Draws the same with every numpy.
   source = Source(rng)
-  contents, words = {}, {}
+  texts, words = {}, {}
   for part in ("train", "valid", "test"):
     size = train_words if part == "train" else max(train_words // 10, 1)
-    text, best = source.sample(size, rng)
-    lines = " " + " ".join(text).replace(EOS, "\n")
-    contents[f"ptb.{part}.txt"] = lines.encode()
-    words[part] = len(text)
+    sample, perplexity = source.sample(size, rng)
+    text = " " + " ".join(sample).replace(EOS, "\n")
+    texts[f"ptb.{part}.txt"] = text.encode()
+    words[part] = len(sample)
   bigram, unigram = source.perplexities()
-  about = {
-    "best_perplexity": best,  # On the test text.
+  description = {
+    "best_perplexity": perplexity,  # On the test text.
     "bigram_perplexity": bigram,
     "unigram_perplexity": unigram,
     "seed": seed,
     "vocabulary": len(source.words),
     "words": words,
-    "sha256": {n: hashlib.sha256(c).hexdigest() for n, c in contents.items()},
+    "sha256": {
+      n: hashlib.sha256(text).hexdigest() for n, text in texts.items()
+    },
   }
-  source_json = f"{json.dumps(about, indent=2)}\n".encode()
-  # A folder is complete when ptb.test.txt, the last file, is there.
-  contents = {"source.json": source_json, **contents}
-  for name, content in contents.items():
-    path = os.path.join(folder, name)
-    if os.path.lexists(path) and pathlib.Path(path).read_bytes() not in (
-      b"",
-      content,
-    ):
-      raise DataError(f"{path} has other contents. Move it elsewhere.")
-  target = contextlib.nullcontext(folder)
-  if not os.path.lexists(folder):
-    target = files.new_folder(str(folder), "DIR")
-  with target as made:
-    for name, content in contents.items():
-      files.write_file(os.path.join(made, name), content)
-  return about
+  content = f"{json.dumps(description, indent=2)}\n"
+  path = pathlib.Path(folder) / "source.json"
+  if path.is_file() and path.read_text("utf-8") == content:
+    return description
+  with files.new_folder(str(folder), "DIR") as temporary:
+    for name, data in {"source.json": content, **texts}.items():
+      files.write_file(os.path.join(temporary, name), data)
+  return description
 
 
 def best_perplexity(data_path, test_sha256):
   """Returns a perfect model's perplexity on ptb.test.txt; None if unknown.
 
-  `test_sha256` is that text's checksum. Raises InputError if source.json is
-  damaged or describes another test text.
+  Args:
+    data_path: the folder with the text and perhaps source.json.
+    test_sha256: the text's checksum.
+
+  Raises:
+    InputError: if source.json is damaged or describes another test text.
   """
   path = os.path.join(data_path, "source.json")
   if not os.path.lexists(path):
     return None
-  advice = "Remove it: it only says which perplexity is the best."
+  advice = "Delete it: only the best reachable perplexity is read from it."
 
-  def best_of(about):
-    return about["sha256"]["ptb.test.txt"], float(about["best_perplexity"])
+  def read(source):
+    return source["sha256"]["ptb.test.txt"], float(source["best_perplexity"])
 
-  sha256, best = files.read_json(path, best_of, advice)
+  sha256, perplexity = files.read_json(path, read, advice)
   if sha256 != test_sha256:
     raise DataError(f"{path} does not describe ptb.test.txt. {advice}")
-  return best
+  return perplexity

@@ -3,10 +3,7 @@
 import hashlib
 import json
 import math
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +12,6 @@ from lm.base import files
 from lm.text import sample_corpus
 from lm.text.word_ids import DataError
 
-ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = ["ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"]
 
 
@@ -124,15 +120,15 @@ def test_sentence_keeps_the_topic_of_its_first_word(source):
 
 
 def test_same_seed_makes_the_same_files_everywhere(corpus):
-  files = contents(corpus)
-  about = json.loads(files.pop("source.json"))
-  sha256 = {n: hashlib.sha256(text).hexdigest() for n, text in files.items()}
+  texts = contents(corpus)
+  source = json.loads(texts.pop("source.json"))
+  sha256 = {n: hashlib.sha256(text).hexdigest() for n, text in texts.items()}
   assert [sha256[name][:12] for name in TEXTS] == [
     "9f5c2c7f4dd6",
     "a4e80d8fc2eb",
     "691c9514c730",
   ]
-  assert about == {
+  assert source == {
     "best_perplexity": pytest.approx(38.29885639, rel=1e-9),
     "bigram_perplexity": pytest.approx(62.72170178, rel=1e-9),
     "unigram_perplexity": pytest.approx(159.17632261, rel=1e-9),
@@ -142,14 +138,15 @@ def test_same_seed_makes_the_same_files_everywhere(corpus):
     "sha256": sha256,
   }
   best = sample_corpus.best_perplexity(corpus, sha256["ptb.test.txt"])
-  assert best == about["best_perplexity"]
-  assert all(re.fullmatch(rb"( ([a-z]+ )+\n)+", files[n]) for n in TEXTS)
+  assert best == source["best_perplexity"]
+  assert all(re.fullmatch(rb"( ([a-z]+ )+\n)+", texts[n]) for n in TEXTS)
 
 
 def test_smallest_corpus(tmp_path):
-  sample_corpus.write_corpus(tmp_path, train_words=1)
+  folder = tmp_path / "corpus"
+  sample_corpus.write_corpus(folder, train_words=1)
   for name in TEXTS:
-    assert (tmp_path / name).read_text().count("\n") == 1
+    assert (folder / name).read_text().count("\n") == 1
 
 
 def test_best_perplexity_of_other_folders(corpus, tmp_path):
@@ -161,56 +158,22 @@ def test_best_perplexity_of_other_folders(corpus, tmp_path):
     sample_corpus.best_perplexity(corpus, "12")
 
 
-@pytest.mark.parametrize("name", [*TEXTS, "source.json"])
-def test_files_of_others_are_not_replaced(tmp_path, name):
-  (tmp_path / name).write_text(" the cat \n")
-  with pytest.raises(DataError, match=f"{name} has other contents"):
+def test_only_a_folder_with_this_corpus_may_exist(corpus, tmp_path):
+  before = contents(corpus)
+  sample_corpus.write_corpus(corpus, seed=7, train_words=300)
+  with pytest.raises(files.NewFolderError, match="corpus exists already"):
+    sample_corpus.write_corpus(corpus, seed=8, train_words=300)
+  assert contents(corpus) == before
+  with pytest.raises(files.NewFolderError, match="exists already"):
     sample_corpus.write_corpus(tmp_path)
-  assert contents(tmp_path) == {name: b" the cat \n"}
 
 
-@pytest.mark.parametrize("written", range(4))
-def test_an_interrupted_corpus_is_completed(
-  corpus, tmp_path, monkeypatch, written
-):
-  calls = iter(range(9))
-  write_file = files.write_file
-
-  def interrupted(path, content):
-    if next(calls) == written:
-      raise KeyboardInterrupt
-    write_file(path, content)
-
-  monkeypatch.setattr(files, "write_file", interrupted)
-  with pytest.raises(KeyboardInterrupt):
-    sample_corpus.write_corpus(tmp_path / "new", seed=7, train_words=300)
-  assert not (tmp_path / "new").exists()
-  monkeypatch.undo()
-  (tmp_path / "new").mkdir()  # Of an older version, which left it half-made.
-  (tmp_path / "new" / "ptb.valid.txt").write_text("")
-  sample_corpus.write_corpus(tmp_path / "new", seed=7, train_words=300)
-  assert contents(tmp_path / "new") == contents(corpus)
-
-
-def run(*args):
-  return subprocess.run(
-    [
-      sys.executable,
-      "-W",
-      "error",
-      ROOT / "scripts/make_sample_corpus.py",
-      *args,
-    ],
-    capture_output=True,
-    text=True,
-  )
-
-
-def test_command(tmp_path, corpus):
+def test_command(tmp_path, corpus, call_command):
   folder = tmp_path / "new"
-  done = run(folder, "--seed=7", "--train_words=300")
-  assert (done.returncode, done.stderr) == (0, "")
-  assert done.stdout == (
+  args = folder, "--seed=7", "--train_words=300"
+  status, out, err = call_command("make_sample_corpus", *args)
+  assert (status, err) == (0, "")
+  assert out == (
     f"{folder}: 303 words to train on, 35 to validate and 70 to test, in a "
     "language of 267.\nBest reachable test perplexity: 38.299 (knowing only "
     "the previous word: 62.7, no word: 159.2)\n"
@@ -219,14 +182,13 @@ def test_command(tmp_path, corpus):
 
 
 @pytest.mark.parametrize(
-  ("args", "complaint"),
+  ("args", "message"),
   [
     ([], "make_sample_corpus.py: Name the folder to make."),
-    ([__file__], f"py: {__file__}/source.json: Not a directory."),
+    (["."], "make_sample_corpus.py: DIR=. exists already. Choose another"),
     (["corpus", "--train_words=0"], "make_sample_corpus.py: flag --train_"),
   ],
 )
-def test_command_reports_bad_input(args, complaint):
-  done = run(*args)
-  assert (done.returncode, done.stdout) == (1, "")
-  assert complaint in done.stderr
+def test_command_reports_bad_input(args, message, call_command):
+  status, out, err = call_command("make_sample_corpus", *args)
+  assert (status, out) == (1, "") and err.startswith(message)

@@ -1,9 +1,9 @@
-"""Turns raw English into words as the tutorial's Penn Treebank text has them.
+"""Splits raw English into words as in the tutorial's Penn Treebank text.
 
-A line is a sentence. Contractions and possessives are split, letters are lower
-case, N stands for each number and for %, and punctuation is left out. nltk does
-the splitting, and is loaded only here. Text that is already in these words
-hardly changes.
+Each line is a sentence. The tokenizer splits contractions and possessives,
+turns letters into lower case, replaces each number and each % by N, and removes
+punctuation. It uses nltk, which is loaded only here. Text that already has this
+form hardly changes.
 """
 
 import re
@@ -15,8 +15,9 @@ _PLAIN = str.maketrans({
   "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": " -- ",
   "\u2014": " -- ", "\u2026": " ... ", "\u00a0": " ", "\u00a3": "# ",
 })  # fmt: skip
-# nltk would split these. Letters of Unicode's private use stand for them.
-_KEPT = {
+# nltk would split these. Characters for private use replace them meanwhile:
+# {pattern: (replacement, original)}
+_PROTECTED = {
   re.compile(r"(?<=\w)&(?=\w)"): ("\ue000", "&"),  # AT&T
   re.compile(r"(?<=[A-Za-z])\$"): ("\ue001 ", "$"),  # US$5
   re.compile(re.escape(UNKNOWN)): ("\ue002", UNKNOWN),
@@ -26,7 +27,11 @@ _ENDINGS = {"'s", "'re", "'ve", "'ll", "'d", "'m", "'em"}
 
 
 class Tokenizer:
-  """Raises InputError if nltk is not installed."""
+  """Splits lines into words.
+
+  Raises:
+    InputError: if nltk is not installed.
+  """
 
   def __init__(self):
     try:
@@ -36,19 +41,19 @@ class Tokenizer:
         f"--tokenize=ptb needs nltk, which cannot be loaded: {error}. Install "
         "requirements.txt again (scripts/setup_venv.sh does that)."
       ) from None
-    self._split = TreebankWordTokenizer().tokenize
+    self._tokenize = TreebankWordTokenizer().tokenize
 
-  def words_of(self, line):
-    """Returns the list of words of a line. <eos> separates sentences."""
-    first, *others = map(self._words_of_sentence, line.split(EOS))
+  def split(self, line):
+    """Returns the list of the words of a line. <eos> separates sentences."""
+    first, *others = map(self._split_sentence, line.split(EOS))
     return first + [word for words in others for word in (EOS, *words)]
 
-  def _words_of_sentence(self, sentence):
+  def _split_sentence(self, sentence):
     sentence = sentence.translate(_PLAIN)
-    for pattern, (letter, _) in _KEPT.items():
-      sentence = pattern.sub(letter, sentence)
+    for pattern, (replacement, _) in _PROTECTED.items():
+      sentence = pattern.sub(replacement, sentence)
     words = []
-    for token in self._split(sentence):
+    for token in self._tokenize(sentence):
       word = _word_of(token)
       # A possessive follows an s; other single marks are quotation marks.
       if word and (word != "'" or (words and words[-1].endswith("s"))):
@@ -57,9 +62,9 @@ class Tokenizer:
 
 
 def _word_of(token):
-  """Returns the word that a token of nltk becomes, "" for punctuation."""
-  for letter, kept in _KEPT.values():
-    token = token.replace(letter.strip(), kept)
+  """Returns PTB's form of a token of nltk, "" for punctuation."""
+  for replacement, original in _PROTECTED.values():
+    token = token.replace(replacement.strip(), original)
   if token in (UNKNOWN, "N", "$", "#", "&", "'"):
     return token
   if _NUMBER.fullmatch(token):
@@ -68,6 +73,6 @@ def _word_of(token):
   if not any(letter.isalnum() for letter in word):
     return ""
   if word[0] == "'" and word not in _ENDINGS and not word[1].isdigit():
-    word = word[1:]  # An opening quotation mark, which nltk leaves there.
+    word = word[1:]  # An opening quotation mark that nltk did not split off.
   word = re.sub(r"(?<!\\)/", r"\\/", word)  # PTB writes mgm\/ua.
-  return "u.s." if word == "u.s" else word  # It keeps its point at the end.
+  return "u.s." if word == "u.s" else word  # At the end, nltk splits its point.

@@ -23,8 +23,8 @@ from lm.text.tokenize_ptb import Tokenizer
     ("... ' \" --", ""),
   ],
 )  # fmt: skip
-def test_words_of(line, words):
-  assert Tokenizer().words_of(line) == words.split()
+def test_split(line, words):
+  assert Tokenizer().split(line) == words.split()
 
 
 def test_nltk_is_missing(monkeypatch):

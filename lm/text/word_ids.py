@@ -1,10 +1,9 @@
-"""Reads texts as words, and numbers the words of a vocabulary."""
+"""Reads a text as words, and numbers the words of its vocabulary."""
 
 import codecs
 import dataclasses
 import glob
 import hashlib
-import itertools
 import os
 
 import numpy as np
@@ -15,9 +14,9 @@ from lm.text import ids_cache
 
 EOS = "<eos>"  # The word that stands for the end of a line.
 UNKNOWN = "<unk>"  # The word that stands for words outside the vocabulary.
-_SMALL = 20_000_000  # A text of fewer bytes is read in less than two seconds.
-_BLOCK = 1 << 24  # Bytes of ids that are renumbered at a time.
-_LONGEST = 50_000_000  # Bytes of a word; a file of another kind may have none.
+_LARGE = 20_000_000  # Bytes of a text that takes about two seconds to read.
+_TEXT_BLOCK = 1 << 22  # Bytes of a text that are read at a time.
+_IDS_BLOCK = 1 << 24  # Bytes of ids that are renumbered at a time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +42,7 @@ def read_vocabulary(
 ):
   """Returns the vocabulary of the ptb.train.txt in a folder.
 
-  The other arguments are those of reader.read_corpus.
+  For the arguments, see reader.read_corpus.
 
   Raises:
     DataError: if the folder or the text is missing or cannot be used.
@@ -51,49 +50,57 @@ def read_vocabulary(
   check_folder(data_path)
   path = os.path.join(data_path, "ptb.train.txt")
   counts = read_ids(path, ids_cache.open_cache(cache_dir, data_path)).counts
-  return limited(counts, vocab_size, unknown)
+  return limit_vocabulary(counts, vocab_size, unknown)
 
 
 def vocabulary_of(counts):
-  """Returns the words of a training text, {word: count}, in their ids' order.
+  """Returns the words of a training text in the order of their ids.
 
   The most frequent word comes first. Words that are equally frequent are in
-  alphabetical order.
+  alphabetical order. `counts` is {word: number of occurrences}.
   """
   return sorted(counts, key=lambda word: (-counts[word], word))
 
 
-def limited(counts, vocab_size, unknown=UNKNOWN):
-  """Returns the vocabulary if all but the most frequent words are `unknown`.
+def limit_vocabulary(counts, vocab_size, unknown=UNKNOWN):
+  """Returns the vocabulary with all but the most frequent words as `unknown`.
 
-  It has at most vocab_size words, with `unknown` and <eos> among them: what the
-  text would have if prepare_text.py had replaced the others. None is no limit.
-  `counts` are those of the text, {word: count}.
+  It is the vocabulary that the text would have if prepare_text.py had replaced
+  the rare words.
+
+  Args:
+    counts: {word: number of occurrences} of the training text.
+    vocab_size: the largest number of words, including `unknown` and <eos>;
+      None for no limit.
+    unknown: the word that stands for the rare words.
   """
   if vocab_size is None:
     return vocabulary_of(counts)
-  always = {word: counts.get(word, 0) for word in (EOS, unknown)}
-  others = {word: n for word, n in counts.items() if word not in always}
+  special = {word: counts.get(word, 0) for word in (EOS, unknown)}
+  others = {word: n for word, n in counts.items() if word not in special}
   frequent = vocabulary_of(others)[: vocab_size - 2]
-  kept = {word: counts[word] for word in frequent} | always
-  kept[unknown] += sum(others.values()) - sum(counts[w] for w in frequent)
-  return vocabulary_of({word: n for word, n in kept.items() if n})
+  limited = {word: counts[word] for word in frequent} | special
+  num_rare = sum(others.values()) - sum(others[word] for word in frequent)
+  limited[unknown] += num_rare
+  return vocabulary_of({word: n for word, n in limited.items() if n})
 
 
 def check_folder(data_path):
   """Raises DataError if the folder does not exist."""
-  what = "the folder with the ptb.*.txt files (scripts/download_ptb.sh makes "
-  what += "simple-examples/data)"
+  meaning = (
+    "the folder with the ptb.*.txt files (scripts/download_ptb.sh makes "
+    "simple-examples/data)"
+  )
   if not data_path:
-    raise DataError(f"--data_path is missing: {what}.")
+    raise DataError(f"--data_path is missing: {meaning}.")
   if not os.path.isdir(data_path):
-    raise DataError(f"There is no folder '{data_path}'. Name {what}.")
+    raise DataError(f"There is no folder '{data_path}'. Name {meaning}.")
 
 
 def read_ids(path, cache):
   """Reads a UTF-8 text as ids, with "<eos>" in place of each newline.
 
-  A large text is read in blocks, and its ids are kept in the cache.
+  A large text is read in blocks, and its ids are stored in the cache.
 
   Args:
     path: the text's path.
@@ -103,24 +110,16 @@ def read_ids(path, cache):
     A TextIds.
 
   Raises:
-    DataError: if the file is missing, unreadable, not UTF-8, or has no word.
+    DataError: if the file is missing, unreadable, not UTF-8, or has no words.
   """
   try:
     size = os.path.getsize(path)
-    next(_texts_in(path), None)  # What is no text at all is noticed at once.
-    sha256 = ids_cache.sha256_of(path)
-    if size < _SMALL:
+    sha256 = _sha256_of(path)
+    if size < _LARGE:
       cache = ids_cache.IdsCache(None)
-
-    def write(file):
-      if size >= _SMALL:
-        tell(f"Reading {path}, {size / 1e6:,.0f} MB, for the first time.")
-      try:
-        return _write_ids(file, path, size, sha256)
-      except FileNotFoundError:
-        raise DataError(f"{path} was removed while it was read.") from None
-
-    ids, counts = cache.get(f"text-{sha256}", write)
+    ids, counts = cache.get(
+      f"text-{sha256}", lambda file: _write_ids(file, path, size)
+    )
   except FileNotFoundError:
     raise DataError(f"{path} is missing. {_advice_for(path)}") from None
   except OSError as error:
@@ -128,44 +127,56 @@ def read_ids(path, cache):
   return TextIds(ids, counts, sha256)
 
 
-def _write_ids(file, path, size, sha256):
-  """Writes the ids of a text; returns {word: count}, in the order of the ids.
+def _write_ids(file, path, size):
+  """Writes the ids of a text to a file that is open for reading and writing.
 
-  `file` is open for reading and writing; the text has the size and checksum.
+  Args:
+    file: the file.
+    path: the text's path.
+    size: the text's number of bytes before its checksum was computed.
+
+  Returns:
+    {word: number of occurrences}, in the order of the ids.
   """
-  numbers = _Numbers()  # In the order in which the words first occur.
-  counts = np.zeros(0, np.int64)
-  hashed = hashlib.sha256()
-  title = os.path.basename(path)
-  options = {"leave": False, "unit": "B", "unit_scale": True}
-  options["disable"] = None if size >= _SMALL else True  # None: no terminal.
-  with tqdm.tqdm(total=size, desc=title, **options) as bar:
-    for content, text in _texts_in(path):
-      hashed.update(content)
+  is_large = size >= _LARGE
+  if is_large:
+    tell(f"Reading {path}, {size / 1e6:,.0f} MB, for the first time.")
+  numbers = _Numbers()
+  counts = np.zeros(0, np.int64)  # [number of words so far], by number.
+  with tqdm.tqdm(
+    total=size,
+    desc=os.path.basename(path),
+    leave=False,
+    unit="B",
+    unit_scale=True,
+    disable=None if is_large else True,  # None: on a terminal only.
+  ) as bar:
+    for num_bytes, text in _texts_in(path):
       words = text.replace("\n", f" {EOS} ").split()
       ids = np.fromiter(map(numbers.__getitem__, words), np.int32, len(words))
       file.write(ids)
-      found = np.bincount(ids, minlength=len(numbers))
-      found[: len(counts)] += counts
-      counts = found
-      bar.update(len(content))
-  if hashed.hexdigest() != sha256:
+      total = np.bincount(ids, minlength=len(numbers))
+      total[: len(counts)] += counts
+      counts = total
+      bar.update(num_bytes)
+  if os.path.getsize(path) != size:  # As while it is copied or downloaded.
     raise DataError(f"{path} changed while it was read. Start again.")
   if not numbers.keys() - {EOS}:
     raise DataError(f"{path} is empty: it must have at least one word.")
   counts = dict(zip(numbers, counts.tolist(), strict=True))
   vocabulary = vocabulary_of(counts)
-  final = np.empty(len(vocabulary), np.int32)  # The id of each number.
-  final[[numbers[word] for word in vocabulary]] = np.arange(len(vocabulary))
+  number_to_id = np.empty(len(vocabulary), np.int32)
+  in_order = [numbers[word] for word in vocabulary]
+  number_to_id[in_order] = np.arange(len(vocabulary))
   file.seek(0)
-  while block := file.read(_BLOCK):
+  while block := file.read(_IDS_BLOCK):
     file.seek(-len(block), os.SEEK_CUR)
-    file.write(final[np.frombuffer(block, np.int32)])
+    file.write(number_to_id[np.frombuffer(block, np.int32)])
   return {word: counts[word] for word in vocabulary}
 
 
 class _Numbers(dict):
-  """Numbers the words that are looked up, in the order of the first time."""
+  """Numbers words in the order in which they are first looked up."""
 
   def __missing__(self, word):
     number = self[word] = len(self)
@@ -173,33 +184,45 @@ class _Numbers(dict):
 
 
 def _texts_in(path):
-  """Yields pairs of a file's bytes and their text, cut between two words."""
+  """Yields a file in parts, cut between words: (number of bytes, text)."""
   begin, rest = 0, b""
-  for block in itertools.chain(ids_cache.blocks_of(path), [None]):
-    content = rest + (block or b"")
+  for block in _blocks_in(path):
+    content = rest + block
     end = 1 + max(content.rfind(space) for space in (b"\n", b" ", b"\t"))
-    if block is None:
-      end = len(content)
-    elif not end and len(content) > _LONGEST:
-      raise DataError(
-        f"{path} has no space or newline in {_LONGEST:,} bytes: it is no text."
-      )
-    content, rest = content[:end], content[end:]
-    if content:
-      yield content, decode(content, path, begin)
+    if end:
+      yield end, decode(content[:end], path, begin)
     begin += end
+    rest = content[end:]
+  if rest:
+    yield len(rest), decode(rest, path, begin)
+
+
+def _blocks_in(path):
+  """Yields the bytes of a file, _TEXT_BLOCK at a time."""
+  with open(path, "rb", 0) as file:
+    while block := file.read(_TEXT_BLOCK):
+      yield block
+
+
+def _sha256_of(path):
+  """Returns the checksum of a file; raises OSError if it cannot be read."""
+  sha256 = hashlib.sha256()
+  for block in _blocks_in(path):
+    sha256.update(block)
+  return sha256.hexdigest()
 
 
 def _advice_for(path):
-  """Says what to do about a missing ptb.*.txt."""
+  """Returns a sentence about what to do if a ptb.*.txt is missing."""
   folder, name = os.path.split(path)
   part = name.removeprefix("ptb.").removesuffix(".txt")
-  names = sorted(os.listdir(folder))
-  ends = f"{part}.txt", f"{part}.tokens"
-  if found := [name_ for name_ in names if name_.endswith(ends)]:
+  endings = f"{part}.txt", f"{part}.tokens"
+  others = [n for n in sorted(os.listdir(folder)) if n.endswith(endings)]
+  if others:
     return (
-      f"Rename {found[0]} to {name}, if it has a sentence a line and words "
-      "between spaces; else prepare it by scripts/prepare_text.py."
+      f"Rename {others[0]} to {name} if it has one sentence per line and "
+      "spaces between the words. If not, prepare it with "
+      "scripts/prepare_text.py."
     )
   inner = glob.glob(os.path.join(glob.escape(folder), "*", name))
   if inner:
@@ -208,18 +231,22 @@ def _advice_for(path):
 
 
 def decode(content, name, begin=0):
-  """Decodes UTF-8. Line endings become newlines, byte-order marks go.
+  """Decodes UTF-8, turns line endings into newlines, drops byte-order marks.
+
+  Args:
+    content: the bytes, which may be a part of a text.
+    name: the text's name for error messages.
+    begin: the offset of the bytes in the text.
 
   Raises:
-    DataError: if the bytes are not UTF-8. It calls the text by its `name`, in
-      which they have the offset `begin`.
+    DataError: if the bytes are not UTF-8.
   """
   if begin == 0 and content.startswith(
     (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
   ):
     raise DataError(
-      f"{name} is UTF-16 text. Convert it by `iconv -f UTF-16 -t UTF-8 OLD > "
-      "NEW`, or choose another."
+      f"{name} is UTF-16 text. Convert it with `iconv -f UTF-16 -t UTF-8 OLD > "
+      "NEW`, or choose another text."
     )
   try:
     text = content.decode("utf-8")
@@ -230,7 +257,7 @@ def decode(content, name, begin=0):
     ) from None
   if "\0" in text:  # UTF-16 text, read as UTF-8, has one for each letter.
     raise DataError(
-      f"{name} is not UTF-8 but, by its NUL characters, UTF-16: convert it."
+      f"{name} has NUL characters, as UTF-16 text has. Convert it to UTF-8."
     )
   # Files that were joined can have byte-order marks in the middle.
   return text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "")

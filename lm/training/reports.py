@@ -8,7 +8,7 @@ import tqdm
 
 from lm.base import device, tf1
 from lm.base.command import tell
-from lm.run.run import differences
+from lm.run.run import describe_differences
 
 PERPLEXITIES = ("train_perplexity", "valid_perplexity")
 
@@ -34,14 +34,14 @@ def report_start(run, num_words, num_workers):
 def report_source(source, run):
   """Says which Trained a Run starts from, and how their trainings differ."""
   tell(f"Starting from {source.checkpoint}: its weights, sizes and vocabulary.")
-  unlike = []
+  differences = []
   if source.run:
-    sides = map(dataclasses.asdict, (source.config, run.config))
-    unlike = [difference for _, difference in differences(*sides)]
+    configs = map(dataclasses.asdict, (source.config, run.config))
+    differences += describe_differences(*configs).values()
   if run.preparation != source.preparation:
-    unlike.append("the texts were prepared in different ways")
-  if unlike:
-    tell(f"Differences from its training: {'; '.join(unlike)}.")
+    differences.append("the texts were prepared in different ways")
+  if differences:
+    tell(f"Differences from its training: {'; '.join(differences)}.")
 
 
 def report_best(result, path):
@@ -73,6 +73,7 @@ class Reporter:
   def __init__(self, size, title, done=0, verbose=False):
     """Starts a report; if `verbose`, it prints ten lines where no bar is."""
     self._size = size
+    self._title, self._readings = title, 0
     self._lines = _lines_at(size) if verbose else ()
     options = {"leave": False, "file": sys.stdout}
     options["disable"] = None  # Unless stdout is a terminal.
@@ -83,6 +84,12 @@ class Reporter:
 
   def __exit__(self, *exception):
     self.bar.close()
+
+  def start_again(self):
+    """Reports that the text is read from its beginning, perhaps once more."""
+    self._readings += 1
+    self.bar.reset()
+    self.bar.set_description(f"{self._title}, reading {self._readings}")
 
   def report(self, step, perplexity, wps):
     """Reports a step, the perplexity so far and the speed."""

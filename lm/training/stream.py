@@ -1,6 +1,5 @@
 """Reads a text as one stream, to predict each word from all words before it."""
 
-import itertools
 import math
 
 import numpy as np
@@ -9,83 +8,11 @@ from lm.training.perplexity import DivergedError, perplexity_of, state_feed
 from lm.training.reports import Reporter
 from lm.workers.workers import ALONE
 
-# How much the states of two readings may differ, relatively and absolutely.
+# How much two states may differ that count as one, relatively and absolutely.
 _SAME_STATE = (1e-4, 1e-4)
 
 
-def stream_perplexity(
-  session, model, ids, *, title="", stop=False, workers=ALONE
-):
-  """Computes a text's perplexity as one stream, many words at a time.
-
-  The result is that of run_epoch with batch_size 1 and num_steps 1, so no tail
-  is left out, but each step takes B * T words. The stream is cut into B pieces
-  that are read side by side: first from zeros, then each from the state that
-  the piece before it ended with, and so on until no state changes. An LSTM
-  forgets: whatever state a trained one started from, after some hundred words
-  it is in the state of the first reading. The other losses of that reading are
-  then final, and the second reading can stop. An LSTM that never forgets needs
-  more readings, but at most B, as the n-th makes the n-th piece final.
-
-  Args:
-    session: a Session with the model's variables.
-    model: a PTBModel for evaluation. Its own input is not read.
-    ids: the text, of one dimension, at least two words.
-    title: the name of the text.
-    stop: checked after each step; if true, the reading ends.
-    workers: a OneWorker or Workers; each reads its own rows.
-
-  Returns:
-    exp of the mean loss of the len(ids) - 1 targets; None if it was stopped.
-
-  Raises:
-    DivergedError: if a loss is not finite or the perplexity too large.
-  """
-  rows = workers.rows
-  batch_size = model.input.batch_size
-  pieces = side_by_side(ids, batch_size, model.input.num_steps)
-  inputs, targets, is_real = (x[:, rows] for x in pieces)  # Each [steps, B, T].
-  size = len(inputs)
-  is_used = is_real[0, :, 0]  # [B], the pieces that have a target.
-  check_each = size // 100 + 1  # Keeping every state would fill the memory.
-  nats = np.zeros(size)  # The loss of each step.
-  states = {}  # After a step, at its last reading: [L, 2, pieces in use, H].
-  state = np.array(session.run(model.initial_state))
-  with Reporter(size, title) as reporter:
-    for reading, step in itertools.product(range(batch_size), range(size)):
-      if step == 0:
-        reporter.bar.reset()
-        reporter.bar.set_description(f"{title}, reading {reading + 1}")
-        # Each piece starts where the one before it ended, the first from zeros.
-        state = np.roll(workers.all_rows(state), 1, axis=2)
-        state[:, :, 0] = 0
-        state = state[:, :, rows]
-      feed = state_feed(model.initial_state, state)
-      feed[model.input.input_data] = inputs[step]
-      feed[model.input.targets] = targets[step]
-      # Workers compute the cost together, and so agree on it and on stopping.
-      fetches = [model.final_state, model.losses, model.cost]
-      state, losses, cost = workers.run(session, fetches, feed)
-      nats[step] = losses.T[is_real[step]].sum(dtype=float)
-      if not math.isfinite(cost):
-        raise DivergedError(title, step + 1, size)
-      reporter.bar.update()
-      if stop:
-        return None
-      if step % check_each == 0 or step == size - 1:
-        last, states[step] = states.get(step), np.array(state)[:, :, is_used]
-        if last is not None:
-          is_final = np.allclose(states[step], last, *_SAME_STATE)
-          if all(workers.of_all(is_final)):
-            break
-  nats = sum(workers.of_all(nats.sum()))
-  perplexity = perplexity_of(nats / (len(ids) - 1))
-  if math.isinf(perplexity):
-    raise DivergedError(title, size, size)
-  return perplexity
-
-
-def side_by_side(ids, batch_size, num_steps):
+def cut(ids, batch_size, num_steps):
   """Cuts two or more words into B pieces that are read side by side.
 
   Returns:
@@ -101,3 +28,113 @@ def side_by_side(ids, batch_size, num_steps):
     words.reshape(shape).transpose(1, 0, 2)
     for words in (stream[:-1], stream[1:], is_real)
   )
+
+
+def read_side_by_side(read, starts_of, is_same, steps, pieces, stop=False):
+  """Reads the pieces of a stream side by side until their states are final.
+
+  The first reading starts each piece from zeros. The next one starts each piece
+  from the state in which the piece before it ended, and so on until no state
+  changes. A trained LSTM forgets: after some hundred words it is in the same
+  state, whatever state it started from. The rest of the first reading is then
+  final, and the second reading ends early. An LSTM that never forgets needs
+  more readings, at most one for each piece: the n-th makes the n-th piece
+  final.
+
+  Args:
+    read: a function of a step and the state before it that returns the state
+      after it. What it computes for a step replaces what it computed before.
+    starts_of: a function of the state at the end of a reading that returns the
+      state in which the next one starts; of None, that of the first one.
+    is_same: a function that compares the states of two readings after a step.
+    steps: the number of steps of a piece.
+    pieces: the number of pieces.
+    stop: checked after each step; if true, the reading ends.
+
+  Returns:
+    The state after the last step; None if it was stopped.
+  """
+  states = {}  # After a step, at its last reading.
+  check_each = steps // 100 + 1  # Keeping every state would fill the memory.
+  state = None
+  for _ in range(pieces):
+    state = starts_of(state)
+    for step in range(steps):
+      state = read(step, state)
+      if stop:
+        return None
+      if step % check_each == 0 or step == steps - 1:
+        last, states[step] = states.get(step), state
+        if last is not None and is_same(last, state):
+          return states[steps - 1]
+  return state
+
+
+def are_close(state, other):
+  """Returns whether two states, arrays, count as one."""
+  return np.allclose(state, other, *_SAME_STATE)
+
+
+def stream_perplexity(
+  session, model, ids, *, title="", stop=False, workers=ALONE
+):
+  """Computes a text's perplexity as one stream, many words at a time.
+
+  The result is that of run_epoch with batch_size 1 and num_steps 1, so no tail
+  is left out, but each step reads B * T words.
+
+  Args:
+    session: a Session with the model's variables.
+    model: a PTBModel for evaluation. Its own input is not read.
+    ids: the text, of one dimension, at least two words.
+    title: the name of the text.
+    stop: checked after each step; if true, the reading ends.
+    workers: a OneWorker or Workers; each reads its own rows.
+
+  Returns:
+    exp of the mean loss of the len(ids) - 1 targets; None if it was stopped.
+
+  Raises:
+    DivergedError: if a loss is not finite or the perplexity too large.
+  """
+  batch_size = model.input.batch_size
+  pieces = cut(ids, batch_size, model.input.num_steps)
+  # Each [steps, B, T], where B are the rows of this process.
+  inputs, targets, is_real = (x[:, workers.rows] for x in pieces)
+  is_used = is_real[0, :, 0]  # [B], the pieces that have a target.
+  size = len(inputs)
+  nats = np.zeros(size)  # The loss of each step.
+
+  def starts_of(ends):
+    reporter.start_again()
+    if ends is None:
+      return session.run(model.initial_state)
+    starts = np.roll(workers.gather_rows(np.array(ends)), 1, axis=2)
+    starts[:, :, 0] = 0
+    return starts[:, :, workers.rows]  # [L, 2, B, H]
+
+  def read(step, state):
+    feed = state_feed(model.initial_state, state)
+    feed[model.input.input_data] = inputs[step]
+    feed[model.input.targets] = targets[step]
+    # Workers compute the cost together, and so agree on it and on stopping.
+    fetches = [model.final_state, model.losses, model.cost]
+    state, losses, cost = workers.run(session, fetches, feed)
+    nats[step] = losses.T[is_real[step]].sum(dtype=float)
+    if not math.isfinite(cost):
+      raise DivergedError(title, step + 1, size)
+    reporter.bar.update()
+    return state
+
+  def is_same(*states):
+    states = [np.array(state)[:, :, is_used] for state in states]
+    return all(workers.gather(are_close(*states)))
+
+  with Reporter(size, title) as reporter:
+    end = read_side_by_side(read, starts_of, is_same, size, batch_size, stop)
+  if end is None:
+    return None
+  perplexity = perplexity_of(sum(workers.gather(nats.sum())) / (len(ids) - 1))
+  if math.isinf(perplexity):
+    raise DivergedError(title, size, size)
+  return perplexity

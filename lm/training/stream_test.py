@@ -82,9 +82,9 @@ def test_it_reports_a_loss_that_is_no_number(evaluated):
 
 
 @pytest.mark.parametrize("count", [2, 6, 7, 8, 12, 13, 14, 25])
-def test_side_by_side_has_each_target_once(count):
+def test_cut_has_each_target_once(count):
   ids = np.arange(100, 100 + count, dtype=np.int32)
-  x, y, is_real = stream.side_by_side(ids, batch_size=3, num_steps=2)
+  x, y, is_real = stream.cut(ids, batch_size=3, num_steps=2)
   steps = math.ceil((count - 1) / 6)
   assert x.shape == y.shape == is_real.shape == (steps, 3, 2)
   x, y, is_real = (a.transpose(1, 0, 2).ravel() for a in (x, y, is_real))

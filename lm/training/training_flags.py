@@ -1,4 +1,4 @@
-"""The command-line flags of ptb_word_lm.py, and which go together."""
+"""The command-line flags of ptb_word_lm.py, and which of them go together."""
 
 import os
 
@@ -9,8 +9,8 @@ from lm.model.rnn_modes import RNN_MODES
 
 
 def define_flags(define, models):
-  """Defines the flags; `models` are the names that --model can have."""
-  flags.disclaim_key_flags()  # They are the command's: its --help lists them.
+  """Defines the flags; `models` are the possible values of --model."""
+  flags.disclaim_key_flags()  # So the --help of the command lists them.
   string, boolean = define.string, define.boolean
   string("data_path", None, "The folder with the ptb.*.txt files.")
   define.enum("model", "small", models, "The hyper-parameters to use.")
@@ -27,37 +27,37 @@ def define_flags(define, models):
   string(
     "cache_dir",
     None,
-    "The folder in which the ids of large texts are kept for the next start; "
-    "empty: none. (default: .ids_cache in --data_path)",
+    "The folder that keeps the ids of large texts for the next start; empty: "
+    "none. (default: .ids_cache in --data_path)",
   )
   define.enum(
     "rnn_mode",
     None,
     list(RNN_MODES),
-    "How to compute the LSTM. (default: as the run in --save_path; for a new "
-    "one cudnn on a GPU, block on a CPU)",
+    "How to compute the LSTM. (default: that of the run in --save_path; for a "
+    "new run, cudnn on a GPU and block on a CPU)",
   )
   boolean("use_fp16", False, "Train in 16 bits, with weights in float32.")
   boolean(
     "tf32",
     False,
-    "On GPUs, train with products in TF32, which has 10 bits of mantissa. "
-    "Evaluation has float32.",
+    "On GPUs, train with products in TF32, which has a mantissa of 10 bits. "
+    "Evaluation uses float32.",
   )
   boolean(
     "deterministic",
     False,
-    "On GPUs, sum in a fixed order, so that a seed gives the same bits again. "
-    "(On CPUs it does so anyway.)",
+    "On GPUs, add up in a fixed order, so that the same seed gives the same "
+    "bits. (CPUs always do.)",
   )
   define.integer(
-    "seed", 1, "Of the initial weights and the dropout masks.", 0, 2**31 - 1
+    "seed", 1, "The seed of initial weights and dropout masks.", 0, 2**31 - 1
   )
   string(
     "save_path",
     None,
-    "The folder for checkpoints, TensorBoard summaries and results. If it "
-    "holds the same run, that run resumes. Without it, nothing is written.",
+    "The folder for checkpoints, TensorBoard summaries and results. A run "
+    "that has begun there resumes. (default: write nothing)",
   )
   string(
     "init_from",
@@ -72,7 +72,9 @@ def define_flags(define, models):
     "checkpoint's path, was trained on. (default: --data_path)",
   )
   define.float(
-    "checkpoint_minutes", 10.0, "Minutes between checkpoints within an epoch."
+    "checkpoint_minutes",
+    10.0,
+    "Minutes between two checkpoints within an epoch.",
   )
   define.integer(
     "num_gpus", None, "Train with a worker on each of N GPUs; 0: none.", 0
@@ -85,26 +87,31 @@ def define_flags(define, models):
       name, lambda value: value >= 0, f"--{name} must be 0 or more."
     )
   boolean("exchange_fp16", False, "Let workers exchange bfloat16 gradients.")
-  boolean("evaluate", False, "Print a checkpoint's perplexities, do not train.")
+  boolean("evaluate", False, "Do not train: print a checkpoint's perplexities.")
   string(
     "checkpoint",
     None,
-    "The checkpoint to evaluate or to --init_from: last (the default), best by "
-    "its valid perplexity, or another name in the run's folder; to evaluate, "
-    "also a path, without .index.",
+    "The checkpoint of a run to evaluate or to start from: last (the default), "
+    "best by its valid perplexity, or another name in the run's folder. For "
+    "--evaluate, also a path, without .index.",
   )
 
 
 def refuse_for_training(args, num_workers):
-  """Raises FlagError if a flag was given that has no effect in training."""
+  """Raises FlagError if a flag was given that has no effect in training.
+
+  `num_workers` is the number of workers that TF_CONFIG lists.
+  """
   if args.init_from is None:
     refuse(args, ["checkpoint"], "training, which resumes from the newest")
     refuse(args, ["init_data_path"], "no --init_from")
   else:
-    own = "--init_from, which has its own"
-    refuse(args, ["unknown_word", "vocab_size"], own)
+    names = ["unknown_word", "vocab_size"]
+    refuse(args, names, "--init_from, which has its own")
     if os.path.isdir(args.init_from):
       refuse(args, ["init_data_path"], "a run's folder in --init_from")
+    elif os.path.isfile(f"{args.init_from}.index"):
+      refuse(args, ["checkpoint"], "a checkpoint's path in --init_from")
   if args.save_path is None:
     refuse(args, ["checkpoint_minutes"], "no --save_path")
   if num_workers < 2:
@@ -118,5 +125,5 @@ def refuse_for_evaluation(args):
   for_training += ["wait_for_workers", "exchange_fp16"]
   refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
   if args.save_path is not None:
-    of_run = ["model", "hparams", "rnn_mode", "unknown_word", "vocab_size"]
-    refuse(args, of_run, "--evaluate --save_path")
+    names = ["model", "hparams", "rnn_mode", "unknown_word", "vocab_size"]
+    refuse(args, names, "--evaluate --save_path")

@@ -1,4 +1,4 @@
-"""Reads TF_CONFIG, the environment variable that lists the workers of a run."""
+"""Reads TF_CONFIG, the environment variable that lists a run's workers."""
 
 import json
 import os
@@ -18,11 +18,15 @@ _EXAMPLE = (
 
 
 def workers_in(text):
-  """Reads the value of TF_CONFIG; None or "" if it is not set.
+  """Reads the value of TF_CONFIG; `text` may be None or "" if it is not set.
 
-  Returns (addresses, index): "host:port" of each worker, and the number of this
-  one; ([], 0) if there are no workers. Raises WorkersError if it is not in
-  TensorFlow's format, or lists tasks that are not workers.
+  Returns:
+    (addresses, index): "host:port" of each worker, and the number of this one;
+    ([], 0) if there are no workers.
+
+  Raises:
+    WorkersError: if the value is not in TensorFlow's format, or lists tasks
+      that are not workers.
   """
   try:
     config = json.loads(text or "{}")
@@ -39,7 +43,7 @@ def workers_in(text):
     return [], 0
   if others:
     raise WorkersError(
-      f"TF_CONFIG has a task '{min(others, key=str)}', but this program has "
+      f"TF_CONFIG has a task '{min(others)}', but this program has "
       f"only workers, of which the chief may be the first. {_EXAMPLE}"
     )
   if not addresses or not are_valid:
@@ -56,9 +60,12 @@ def workers_in(text):
   return addresses, index if kind == "chief" else index + len(chief)
 
 
-def refuse_workers(what):
-  """Raises WorkersError if TF_CONFIG lists several workers, for `what`."""
+def refuse_workers(command):
+  """Raises WorkersError if TF_CONFIG lists several workers.
+
+  `command` names what needs one process, such as "--evaluate".
+  """
   if len(workers_in(os.environ.get("TF_CONFIG"))[0]) > 1:
     raise WorkersError(
-      f"{what} needs one process: start it alone, without TF_CONFIG."
+      f"{command} needs one process: start it alone, without TF_CONFIG."
     )

@@ -34,10 +34,7 @@ def test_tf_config(text, expected):
   ("text", "message"),
   [
     ("{", r"^TF_CONFIG is not as expected\. It looks like \{"),
-    ("[]", "^TF_CONFIG is not as expected"),
-    ('{"cluster": []}', "^TF_CONFIG is not as expected"),
-    ('{"cluster": {"worker": 5}}', "^TF_CONFIG is not as expected"),
-    (config_of([5]), "^TF_CONFIG is not as expected"),
+    (config_of("a:1"), "^TF_CONFIG is not as expected"),
     (config_of(["a"]), "^TF_CONFIG must list workers as host:port"),
     (config_of([]), "^TF_CONFIG must list workers as host:port"),
     (config_of(["[::1]:5"]), "^TF_CONFIG must list workers as host:port"),

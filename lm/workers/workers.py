@@ -1,13 +1,13 @@
 """Several processes that train one model together, each on some of the rows.
 
 All run the same command. The environment variable TF_CONFIG lists them. Each
-worker reads its own rows of every batch, takes these rows of the full batch's
-dropout masks, and keeps the LSTM's state of these rows. All start from worker
-0's weights. In a step, TensorFlow's collective operations add up the gradients
-and the cost of all workers, so each makes the same update and all keep the same
-weights, as one process with the full batch would. They also agree on when to
-stop and to save. The states of all rows are gathered only for a checkpoint.
-Worker 0 prints and writes.
+worker reads its own rows of every batch, takes the dropout masks of these rows
+from the masks of the full batch, and keeps the LSTM's state of these rows. All
+start from worker 0's weights. In a step, TensorFlow's collective operations add
+up the gradients and the cost of all workers. So each worker makes the same
+update, and all keep the same weights, as one process with the full batch would.
+They also agree on when to stop and to save. The states of all rows are gathered
+only for a checkpoint. Worker 0 prints and writes.
 
 TensorFlow asks for no password: anyone who can connect to a worker's port can
 run code as you. Let only trusted machines reach it.
@@ -21,7 +21,6 @@ import itertools
 import json
 import os
 import pathlib
-import re
 import threading
 import time
 
@@ -29,15 +28,15 @@ import numpy as np
 
 from lm.base import device, tf1
 from lm.base.command import is_out_of_memory, reason_of
-from lm.run import run_folder
-from lm.run.run import differences
-from lm.workers import peers
+from lm.run import checkpoints, run_folder
+from lm.run.run import Run, describe_differences
+from lm.workers.other_workers import OtherWorkers, try_to_listen
 from lm.workers.tf_config import WorkersError
 
-# Seconds until a worker that is reachable but does not answer counts as lost.
-_SILENCE = 600
-_HELLO = 60  # The same for its first answer.
-_BETWEEN_LOOKS = 5  # Seconds between two looks whether the others are there.
+# Seconds after which a worker that can be reached, but does not answer, counts
+# as lost: in its first exchange with the others, and later.
+_FIRST_TIMEOUT, _TIMEOUT = 60, 600
+_CHECK_INTERVAL = 5  # Seconds between two checks whether a worker is lost.
 
 
 class OneWorker(contextlib.AbstractContextManager):
@@ -49,12 +48,37 @@ class OneWorker(contextlib.AbstractContextManager):
   def __exit__(self, *exception):
     pass
 
-  def check_alike(self, about):
-    """Raises WorkersError unless `about`, a dictionary, is the same for all."""
+  def check_alike(self, settings):
+    """Raises WorkersError unless all workers pass the same dictionary."""
 
-  def of_all(self, value):
-    """Returns a list of what each worker passes: JSON values or arrays."""
+  def gather(self, value):
+    """Returns a list of the values that the workers pass, JSON or arrays.
+
+    With several workers, an array arrives as nested lists.
+    """
     return [value]
+
+  def gather_rows(self, state):
+    """Returns the state of all rows, [L, 2, B, H], given this worker's."""
+    return state
+
+  def agree_on(self, request):
+    """Returns an object that is true for all once `request` is true for one.
+
+    The workers compare their requests in each step, so all of them know after
+    the same step. A request is an object with a truth value, and may have the
+    number of a signal, `signum`.
+    """
+    return request
+
+  def open_folder(self, path, checkpoint_minutes=10.0):
+    """Returns a RunFolder for all workers, of which only worker 0 writes.
+
+    Without a path, it is a NoRunFolder. The arguments are those of RunFolder.
+    """
+    if path is None:
+      return run_folder.NoRunFolder()
+    return run_folder.RunFolder(path, checkpoint_minutes)
 
   def output(self):
     """Returns a context in which only worker 0 prints to stdout."""
@@ -68,13 +92,9 @@ class OneWorker(contextlib.AbstractContextManager):
     """Returns a context with a Session for the default graph."""
     return device.session()
 
-  def any_of(self, wish):
-    """Returns an object that is true for all once `wish` is true for one.
-
-    Workers compare their wishes in each step, so all know after the same step.
-    A wish is an object with a truth value, and maybe a number `signum`.
-    """
-    return wish
+  def run(self, session, fetches, feed):
+    """Returns session.run(fetches, feed), for a step that all workers make."""
+    return session.run(fetches, feed)
 
   def sum(self, tensor):
     """Returns the sum of the workers' tensors, which have the same shape."""
@@ -83,22 +103,10 @@ class OneWorker(contextlib.AbstractContextManager):
   def sum_of_gradients(self, gradients, words):
     """Returns the sums of the workers' gradients, a list like `gradients`.
 
-    A sparse gradient starts with this worker's `words` of the batch. The rest,
-    of sampled words, is of the same words for all workers.
+    The first `words` rows of a sparse gradient belong to this worker's words of
+    the batch. The others belong to sampled words, the same for all workers.
     """
     return gradients
-
-  def run(self, session, fetches, feed):
-    """Returns session.run(fetches, feed), of a step of all workers."""
-    return session.run(fetches, feed)
-
-  def all_rows(self, state):
-    """Returns the state of all rows, [L, 2, B, H], given this worker's."""
-    return state
-
-  def share(self, folder):
-    """Returns a folder for all workers to use; worker 0's keeps the run."""
-    return folder
 
 
 ALONE = OneWorker()
@@ -109,11 +117,11 @@ class Workers(OneWorker):
 
   Use it as a context manager; its exit waits until all other workers have
   exited too. All workers must make the same calls in the same order. Every call
-  that talks to the others raises WorkersError if one of them is lost.
+  that exchanges data raises WorkersError if one of them is lost.
   """
 
   def __init__(self, addresses, index, batch_size, *, wait=300, fp16=False):
-    """Starts this worker's server and waits for the others.
+    """Starts this worker's server and connects it to the others.
 
     Args:
       addresses: "host:port" of each worker.
@@ -121,6 +129,10 @@ class Workers(OneWorker):
       batch_size: B, the rows to share out.
       wait: seconds to wait for the others.
       fp16: whether to exchange gradients in bfloat16.
+
+    Raises:
+      WorkersError: if there are more workers than rows, if the port is in use,
+        or if another worker does not come or has another list of addresses.
     """
     self.index, self.size = index, len(addresses)
     if batch_size < self.size:
@@ -131,10 +143,9 @@ class Workers(OneWorker):
     ends = [batch_size * n // self.size for n in range(self.size + 1)]
     self.rows = slice(*ends[index : index + 2])
     self._batch_size, self._fp16 = batch_size, fp16
-    self._peers = peers.Peers(addresses, index)
+    self._others = OtherWorkers(addresses, index)
     self._numbers = itertools.count(1)  # Each exchange, in any graph, has one.
-    self._have_met = False
-    self._wishes = []
+    self._requests = []
     self._config = device.session_config(
       allow_soft_placement=True, device_filters=[f"/job:worker/task:{index}"]
     )
@@ -147,50 +158,74 @@ class Workers(OneWorker):
         {"worker": addresses}, "worker", index, config=self._config
       )
     except tf1.errors.OpError as error:
-      port = addresses[index].rpartition(":")[2]
-      reason = peers.why_not_free(int(port)) or reason_of(error)
+      port = int(addresses[index].rpartition(":")[2])
+      refused = try_to_listen(port)
+      reason = refused.strerror if refused else reason_of(error).rstrip(".")
       raise WorkersError(
-        f"Worker {index} cannot take port {port}: {reason}. End the program "
+        f"Worker {index} cannot use port {port}: {reason}. End the program "
         "that uses it, or put another port into each worker's TF_CONFIG."
       ) from None
-    self._peers.wait_for_all(wait)
+    self._others.wait_for_all(wait)
     with tf1.Graph().as_default(), self.device():
-      self._own = tf1.placeholder(tf1.int32, [None])
-      self._total = self._reduced(self._own, "Add")
-      self._talk = tf1.Session(self._server.target, config=self._config)
+      self._values = tf1.placeholder(tf1.int32, [None])
+      self._sum = self._reduce(self._values, "Add")
+      self._session = tf1.Session(self._server.target, config=self._config)
+    feed = {self._values: [index]}
+    try:
+      self._run_in_thread(self._session, self._sum, feed, _FIRST_TIMEOUT)
+    except (WorkersError, tf1.errors.OpError):
+      raise WorkersError(
+        "The workers cannot connect to each other. Do all of them run, with "
+        "the same list in TF_CONFIG and an index of their own?"
+      ) from None
 
   def __exit__(self, kind, error, traceback):
     if kind is None:
-      with contextlib.suppress(WorkersError):  # One left first: all are done.
-        self.of_all(None)
-    self._talk.close()
+      # A worker that has left already is not lost: all work is done.
+      with contextlib.suppress(WorkersError):
+        self.gather(None)
+    self._session.close()
 
-  def check_alike(self, about):
-    about = {**about, "TensorFlow": tf1.version.VERSION}
-    about["code"] = _sha256_of_code()
-    first, *others = self.of_all(about)
-    self._have_met = True
+  def check_alike(self, settings):
+    settings = {**settings, "TensorFlow": tf1.version.VERSION}
+    settings["code"] = _sha256_of_code()
+    first, *others = self.gather(settings)
     for index, other in enumerate(others, 1):
-      where = ("on worker 0", f"on worker {index}")
-      if found := differences(first, other, where):
-        unlike = "; ".join(text for _, text in found)
+      places = ("on worker 0", f"on worker {index}")
+      if differences := describe_differences(first, other, places):
         raise WorkersError(
-          f"Worker {index} was not started like worker 0: {unlike}. Give all "
-          "workers the same flags, data and code."
+          f"Worker {index} was not started like worker 0: "
+          f"{'; '.join(differences.values())}. Give all workers the same "
+          "flags, data and code."
         )
 
-  def of_all(self, value):
-    text = json.dumps(value, default=np.ndarray.tolist).encode()
-    ends = np.cumsum(self._total_of(np.eye(self.size)[self.index] * len(text)))
+  def gather(self, value):
+    text = list(json.dumps(value, default=np.ndarray.tolist).encode())
+    lengths = np.zeros(self.size, int)
+    lengths[self.index] = len(text)
+    ends = np.cumsum(self._add_up(lengths))
     end = ends[self.index]
-    # Zeros where the others have their texts.
-    padded = np.pad(list(text), [end - len(text), ends[-1] - end])
-    texts = np.split(self._total_of(padded), ends[:-1])
+    # Each worker puts its text in its place, and zeros in all other places.
+    texts = np.zeros(ends[-1], int)
+    texts[end - len(text) : end] = text
+    texts = np.split(self._add_up(texts), ends[:-1])
     return [json.loads(bytes(text.astype(np.uint8))) for text in texts]
 
-  def _total_of(self, values):
-    """Returns the sum of the workers' lists of whole numbers."""
-    return self._together(self._talk.run, self._total, {self._own: values})
+  def _add_up(self, values):
+    """Returns the sum of the workers' arrays of whole numbers, [any size]."""
+    feed = {self._values: values}
+    return self._run_together(self._session, self._sum, feed)
+
+  def gather_rows(self, state):
+    return np.concatenate(self.gather(state), axis=2)
+
+  def agree_on(self, request):
+    self._requests.append(_CommonRequest(request))
+    return self._requests[-1]
+
+  def open_folder(self, path, checkpoint_minutes=10.0):
+    path = path if self.index == 0 else None
+    return _SharedFolder(super().open_folder(path, checkpoint_minutes), self)
 
   def output(self):
     if self.index == 0:
@@ -202,31 +237,27 @@ class Workers(OneWorker):
 
   @contextlib.contextmanager
   def session(self):
-    # Each step also compares the workers' wishes, see any_of.
-    self._own_wishes = tf1.placeholder(tf1.int32, [None])
-    self._all_wishes = self._reduced(self._own_wishes, "Max")
+    # One number for each request, see agree_on.
+    self._signums = tf1.placeholder(tf1.int32, [None])
+    self._common_signums = self._reduce(self._signums, "Max")
     session = tf1.Session(self._server.target, config=self._config)
     with session.graph.as_default(), session.as_default():
       yield session
     session.close()  # Not after an error: it would wait for the lost worker.
 
   def run(self, session, fetches, feed):
-    own = [wish.own() for wish in self._wishes]
-    values, found = self._together(
-      session.run,
-      [fetches, self._all_wishes],
-      {**feed, self._own_wishes: own},
+    signums = [request.local_signum() for request in self._requests]
+    values, common_signums = self._run_together(
+      session,
+      [fetches, self._common_signums],
+      {**feed, self._signums: signums},
     )
-    for wish, value in zip(self._wishes, found, strict=True):
-      wish.signum = int(value)
+    for request, signum in zip(self._requests, common_signums, strict=True):
+      request.signum = int(signum)
     return values
 
-  def any_of(self, wish):
-    self._wishes.append(_AnyOf(wish))
-    return self._wishes[-1]
-
   def sum(self, tensor):
-    return self._reduced(tensor, "Add")
+    return self._reduce(tensor, "Add")
 
   def sum_of_gradients(self, gradients, words):
     return [self._sum_of_gradients(gradient, words) for gradient in gradients]
@@ -236,32 +267,27 @@ class Workers(OneWorker):
     if isinstance(gradient, tf1.IndexedSlices):
       # A row for each word of the batch, [T * rows, H]: all workers' rows.
       values, indices = gradient.values[:words], gradient.indices[:words]
-      values, indices = self._with_others(values), self._with_others(indices)
-      # And one for each sampled word. Only worker 0 says which these are.
+      values, indices = self._pad_words(values), self._pad_words(indices)
+      # And one for each sampled word. All workers have drawn the same words, so
+      # worker 0 alone sends their ids.
       samples = gradient.indices[words:]
       samples = tf1.zeros_like(samples) if self.index else samples
       values = tf1.concat([values, gradient.values[words:]], axis=0)
       return tf1.IndexedSlices(
         self._sum_of_gradients(values, words),
-        self._reduced(tf1.concat([indices, samples], axis=0), "Add"),
+        self._reduce(tf1.concat([indices, samples], axis=0), "Add"),
         gradient.dense_shape,
       )
     sent = tf1.cast(gradient, tf1.bfloat16) if self._fp16 else gradient
-    return tf1.cast(self._reduced(sent, "Add"), gradient.dtype)
+    return tf1.cast(self._reduce(sent, "Add"), gradient.dtype)
 
-  def _with_others(self, words):
+  def _pad_words(self, words):
     """Returns [T * rows, ...] as [T * B, ...], zero for the others' rows."""
     begin, end = self.rows.start, self.rows.stop
     shape = words.shape.as_list()[1:]
     words = tf1.reshape(words, [-1, end - begin, *shape])  # [T, rows, ...]
-    others = [[0, 0], [begin, self._batch_size - end], *[[0, 0] for _ in shape]]
-    return tf1.reshape(tf1.pad(words, others), [-1, *shape])
-
-  def all_rows(self, state):
-    return np.concatenate(self.of_all(state), axis=2)
-
-  def share(self, folder):
-    return _SharedFolder(folder, self)
+    padding = [[begin, self._batch_size - end], *[[0, 0] for _ in shape]]
+    return tf1.reshape(tf1.pad(words, [[0, 0], *padding]), [-1, *shape])
 
   def broadcast(self, session, variables):
     """Gives all workers worker 0's values: the others add zeros to the sum."""
@@ -269,75 +295,68 @@ class Workers(OneWorker):
     for variable in variables:
       value = variable.read_value()
       sent = tf1.zeros_like(value) if self.index else value
-      copies.append(variable.assign(self._reduced(sent, "Add")).op)
-    self._together(session.run, copies)
+      copies.append(variable.assign(self._reduce(sent, "Add")).op)
+    self._run_together(session, copies)
 
-  def _reduced(self, tensor, how):
+  def _reduce(self, tensor, operation):
     """Adds to the graph the sum ("Add") or maximum ("Max") over the workers."""
     # All of a group are on one kind of device. Whole numbers stay on the CPU.
     is_whole = tensor.dtype.is_integer
     with tf1.device("/device:CPU:0" if is_whole else None):
-      return self._collective(tensor, how, 2 if is_whole else 1)
+      return tf1.raw_ops.CollectiveReduce(
+        input=tensor,
+        group_size=self.size,
+        group_key=2 if is_whole else 1,
+        instance_key=next(self._numbers),
+        merge_op=operation,
+        final_op="Id",
+        subdiv_offsets=[0],
+      )
 
-  def _collective(self, tensor, how, group):
-    return tf1.raw_ops.CollectiveReduce(
-      input=tensor,
-      group_size=self.size,
-      group_key=group,
-      instance_key=next(self._numbers),
-      merge_op=how,
-      final_op="Id",
-      subdiv_offsets=[0],
-    )
-
-  def _together(self, run, fetches, feed=None):
-    """Calls `run`, a Session's method, for fetches that need the others.
-
-    It runs in a thread, since TensorFlow does not always notice a lost worker,
-    and since Python handles no signal while it waits for TensorFlow.
-    """
-    # The operations' own timeout_seconds would each keep a thread asleep.
-    seconds = _SILENCE if self._have_met else _HELLO
-    options = tf1.RunOptions(timeout_in_ms=1000 * seconds)
-    result = concurrent.futures.Future()
-    self._peers.start_watching()
+  def _run_together(self, session, fetches, feed=None):
+    """Returns session.run(fetches, feed), for fetches that need all workers."""
     try:
-      _start_thread(result, run, fetches, feed, options)
-      while not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
-        lost = self._peers.lost()
-        # If that worker ended in order, what it sent is still on its way.
-        if lost and not concurrent.futures.wait([result], _BETWEEN_LOOKS).done:
-          raise WorkersError(f"{lost} {_AFTER_LOSS}")
-    except (KeyboardInterrupt, SystemExit):
-      # Cancels the run: Python crashes if the thread returns while it exits.
-      closed = concurrent.futures.Future()
-      _start_thread(closed, run.__self__.close)
-      concurrent.futures.wait([closed, result], _BETWEEN_LOOKS)
-      raise
-    try:
-      return result.result()
+      return self._run_in_thread(session, fetches, feed, _TIMEOUT)
     except tf1.errors.OpError as error:
       if is_out_of_memory(error):
         raise
-      if not self._have_met:
-        raise WorkersError(
-          "The workers cannot connect to each other. Do all of them run, with "
-          "the same list in TF_CONFIG and an index of their own?"
-        ) from None
-      raise WorkersError(f"{self._what_failed(error)} {_AFTER_LOSS}") from None
+      raise WorkersError(f"{self._explain(error)} {_AFTER_LOSS}") from None
 
-  def _what_failed(self, error):
-    """Returns a sentence about an error of a common session.run."""
+  def _run_in_thread(self, session, fetches, feed, timeout):
+    """Returns session.run(fetches, feed), while it watches the other workers.
+
+    The thread is needed since TensorFlow does not always notice a lost worker,
+    and since Python handles no signal while it waits for TensorFlow.
+    """
+    # The operations' own timeout_seconds would each keep a thread asleep.
+    options = tf1.RunOptions(timeout_in_ms=1000 * timeout)
+    self._others.start_watching()
+    result = _start_thread(session.run, fetches, feed, options)
+    try:
+      while not _is_done(result):
+        lost = self._others.find_lost()
+        # What a worker sent before it ended may still be on its way.
+        if lost and not _is_done(result):
+          raise WorkersError(f"{lost} {_AFTER_LOSS}")
+    except (KeyboardInterrupt, SystemExit):
+      # Cancels the run: Python crashes if the thread returns while it exits.
+      closed = _start_thread(session.close)
+      concurrent.futures.wait([closed, result], _CHECK_INTERVAL)
+      raise
+    return result.result()
+
+  def _explain(self, error):
+    """Returns a sentence about why a common session.run failed."""
     if isinstance(error, tf1.errors.DeadlineExceededError):
-      silent = f"A worker did not answer for {_SILENCE} seconds."
-      return self._peers.lost() or silent
-    for _ in range(20):  # The lost one may be about to end.
-      if lost := self._peers.lost():
+      silent = f"A worker did not answer for {_TIMEOUT} seconds."
+      return self._others.find_lost() or silent
+    for _ in range(20):  # The lost worker may be about to end.
+      if lost := self._others.find_lost():
         return lost
       time.sleep(0.5)
-    # "Collective ops is aborted by: REASON", among much else.
-    reasons = re.findall("aborted by: (.*)", error.message)
-    reason = (reasons or [reason_of(error)])[-1].rstrip(".")
+    # The message has much else before "Collective ops is aborted by: REASON".
+    reason = error.message.rpartition("aborted by: ")[2].partition("\n")[0]
+    reason = reason.rstrip(".")
     return f"A worker failed, or the connection to it did ({reason})."
 
 
@@ -352,51 +371,71 @@ class _SharedFolder(run_folder.NoRunFolder):
 
   def __init__(self, folder, workers):
     self._folder, self._workers = folder, workers
-    self.result = workers.of_all(folder.result)[0]
-    self.is_due = workers.any_of(folder.is_due)
+    begun = workers.gather(folder.begun and folder.begun.to_json())[0]
+    self.begun = begun and Run.from_json(begun)
+    self.is_due = workers.agree_on(folder.is_due)
     self.summarize, self.finish = folder.summarize, folder.finish
+
+  def __exit__(self, *exception):
+    self._folder.__exit__(*exception)
+
+  def claim(self, run, vocabulary):
+    self._folder.claim(run, vocabulary)
+    self.result = self._workers.gather(self._folder.result)[0]
 
   def restore(self, session, state_shape):
     progress = self._folder.restore(session, state_shape)
     self._workers.broadcast(session, tf1.global_variables())
-    progress = type(progress)(**self._workers.of_all(vars(progress))[0])
+    fields = self._workers.gather(vars(progress))[0]
+    progress = checkpoints.Progress(**fields)
     if progress.state is not None:
       progress.state = np.array(progress.state)[:, :, self._workers.rows]
     return progress
 
   def save(self, session, step, progress):
     if progress.state is not None:
-      state = self._workers.all_rows(np.asarray(progress.state))
+      state = self._workers.gather_rows(np.asarray(progress.state))
       progress = dataclasses.replace(progress, state=state)
     self._folder.save(session, step, progress)
 
 
-class _AnyOf:
-  """True once any worker's wish was in a step of all."""
+class _CommonRequest:
+  """A request of this worker that is true once any worker has made it.
 
-  signum = 0  # What one of the workers passes, 0 if none has the wish.
+  Attributes:
+    signum: the number that one of the workers passed; 0 before.
+  """
 
-  def __init__(self, wish):
-    self._wish = wish
+  signum = 0
+
+  def __init__(self, request):
+    self._request = request
 
   def __bool__(self):
     return bool(self.signum)
 
-  def own(self):
-    """Returns this worker's wish as a number: the signal's, or 0 or 1."""
-    return getattr(self._wish, "signum", None) or int(bool(self._wish))
+  def local_signum(self):
+    """Returns this worker's request as a number: its signum, or 0 or 1."""
+    return getattr(self._request, "signum", None) or int(bool(self._request))
 
 
-def _start_thread(result, function, *args):
-  """Calls a function in a daemon thread, for the Future `result`."""
+def _start_thread(function, *args):
+  """Calls a function in a daemon thread; returns a Future of its result."""
+  future = concurrent.futures.Future()
 
   def call():
     try:
-      result.set_result(function(*args))
+      future.set_result(function(*args))
     except BaseException as error:
-      result.set_exception(error)
+      future.set_exception(error)
 
   threading.Thread(target=call, daemon=True).start()
+  return future
+
+
+def _is_done(future):
+  """Returns whether a Future is done, at once or within the interval."""
+  return bool(concurrent.futures.wait([future], _CHECK_INTERVAL).done)
 
 
 def _sha256_of_code():

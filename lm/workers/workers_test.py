@@ -9,6 +9,8 @@ import dataclasses
 import functools
 import os
 import pathlib
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,10 +26,10 @@ import configs
 import ptb_word_lm
 import reader
 from conftest import TINY
-from lm.base import tf1
-from lm.run import checkpoints, run_folder
+from lm.base import device, tf1
+from lm.run import checkpoints
 from lm.run.run import Run
-from lm.workers import peers, tf_config, workers
+from lm.workers import other_workers, tf_config, workers
 from lm.workers.tf_config_test import config_of
 from ptb_word_lm_test import TRACES, draw_weights, set_weights, train_step
 
@@ -42,7 +44,7 @@ IDS = np.random.RandomState(0).randint(0, CONFIG.vocab_size, 2000)
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch):
   """Lets a test fail soon in which one worker waits for another in vain."""
-  monkeypatch.setattr(workers, "_SILENCE", 60)
+  monkeypatch.setattr(workers, "_TIMEOUT", 60)
 
 
 def each_of(size, body, batch_size=20, **options):
@@ -55,8 +57,10 @@ def each_of(size, body, batch_size=20, **options):
   addresses = [f"127.0.0.1:{port}" for port in ports] if size > 1 else []
 
   def one(index):
-    with workers.find_workers(addresses, index, batch_size, **options) as found:
-      return body(found)
+    with workers.find_workers(
+      addresses, index, batch_size, **options
+    ) as worker:
+      return body(worker)
 
   with concurrent.futures.ThreadPoolExecutor(size) as pool:
     futures = [pool.submit(one, index) for index in range(size)]
@@ -66,24 +70,24 @@ def each_of(size, body, batch_size=20, **options):
 class Trained:
   """A model in training, with its graph and session."""
 
-  def __init__(self, found, config=CONFIG, ids=IDS, weights=None):
-    self._workers = found
+  def __init__(self, worker, config=CONFIG, ids=IDS, weights=None):
+    self._workers = worker
     with contextlib.ExitStack() as stack:
       stack.enter_context(tf1.Graph().as_default())
-      stack.enter_context(found.device())
+      stack.enter_context(worker.device())
       initializer = ptb_word_lm.uniform_initializer(config.init_scale, 5)
       with tf1.variable_scope("Model", initializer=initializer):
         self.model = model = ptb_word_lm.PTBModel(
           True,
           config,
-          ptb_word_lm.PTBInput(config, ids, rows=found.rows),
+          ptb_word_lm.PTBInput(config, ids, rows=worker.rows),
           seed=5,
-          workers=found,
+          workers=worker,
         )
-      self.session = session = stack.enter_context(found.session())
+      self.session = session = stack.enter_context(worker.session())
       session.run(tf1.global_variables_initializer())
       set_weights(session, weights or {})
-      found.share(run_folder.NoRunFolder()).restore(session, None)
+      worker.open_folder(None).restore(session, None)
       model.assign_lr(session, config.learning_rate)
       self._variables = {v.op.name: v for v in tf1.trainable_variables()}
       self.state = session.run(model.initial_state)
@@ -109,11 +113,11 @@ class Trained:
 def trained(steps, *args):
   """Returns what each_of takes: trains, returns (steps, state, weights)."""
 
-  def body(found):
-    with Trained(found, *args) as model:
+  def body(worker):
+    with Trained(worker, *args) as model:
       return (
         np.array([model.step() for _ in range(steps)]),
-        found.all_rows(np.array(model.state)),
+        worker.gather_rows(np.array(model.state)),
         model.weights(),
       )
 
@@ -130,26 +134,21 @@ def check_equal(first, second):
 
 @functools.cache
 def alone(rnn_mode, tied=False):
-  """Returns what 50 steps of one worker give, with dropout."""
+  """Returns what 30 steps of one worker give, with dropout."""
   config = dataclasses.replace(CONFIG, rnn_mode=rnn_mode, tie_embeddings=tied)
-  (result,) = each_of(1, trained(50, config))
+  (result,) = each_of(1, trained(30, config))
   return result
 
 
 # Of 20 rows; 3 workers have 6, 7 and 7.
 @pytest.mark.parametrize(
   ("rnn_mode", "tied", "size"),
-  [
-    ("basic", False, 2),
-    ("basic", False, 4),
-    ("block", False, 3),
-    ("block", True, 3),
-  ],
+  [("basic", False, 4), ("block", False, 3), ("block", True, 3)],
 )
 def test_several_train_what_one_does(rnn_mode, tied, size):
   config = dataclasses.replace(CONFIG, rnn_mode=rnn_mode, tie_embeddings=tied)
   steps, state, weights = alone(rnn_mode, tied)
-  first, *others = each_of(size, trained(50, config))
+  first, *others = each_of(size, trained(30, config))
   np.testing.assert_allclose(first[0], steps, rtol=1e-5)
   np.testing.assert_allclose(first[1], state, rtol=1e-3, atol=1e-5)
   for name, value in weights.items():
@@ -165,14 +164,14 @@ def test_two_workers_follow_tensorflow_1_15(name):
   config = configs.SmallConfig(**{k: case[k] for k in fields & set(case)})
   assert case["epoch_size"] >= 40
   body = trained(40, config, IDS, draw_weights(case))
-  found = each_of(2, body, config.batch_size)
-  costs, norms = found[0][0].T
+  (steps, *_), _ = each_of(2, body, config.batch_size)
+  costs, norms = steps.T
   np.testing.assert_allclose(costs, case["costs"][:40], rtol=1e-6)
   np.testing.assert_allclose(norms, case["grad_norms"][:40], rtol=1e-6)
 
 
 def test_gradients_in_16_bits_are_nearly_those_in_32():
-  exact = alone(CONFIG.rnn_mode)[0][:30]
+  exact = alone(CONFIG.rnn_mode)[0]
   (rounded, *_), other = each_of(2, trained(30), fp16=True)
   np.testing.assert_array_equal(rounded, other[0])
   assert np.abs(rounded[:, 0] / exact[:, 0] - 1).max() > 1e-6
@@ -232,14 +231,14 @@ def run_of(path, stop_after=None, stops=0):
 
   run = run_with(config, seed=2)
 
-  def body(found):
-    folder = run_folder.NoRunFolder()
-    if found.index == 0:
-      folder = run_folder.RunFolder(str(path), run, corpus.vocabulary)
-    own = Stop(stop_after) if stop_after and found.index == stops else False
-    with folder:
-      stop, shared = found.any_of(own), found.share(folder)
-      numbers = ptb_word_lm.train(run, corpus, shared, stop=stop, workers=found)
+  def body(worker):
+    own = Stop(stop_after) if stop_after and worker.index == stops else False
+    with worker.open_folder(str(path)) as folder:
+      folder.claim(run, corpus.vocabulary)
+      stop = worker.agree_on(own)
+      numbers = ptb_word_lm.train(
+        run, corpus, folder, stop=stop, workers=worker
+      )
     return numbers, getattr(stop, "signum", None)
 
   return body
@@ -252,30 +251,28 @@ def numbers_of(result):
 
 def variables_in(path):
   """Returns the tensors of a run's last checkpoint."""
-  found = tf1.train.load_checkpoint(
+  reader = tf1.train.load_checkpoint(
     checkpoints.find_checkpoint(str(path), "last")
   )
-  names = found.get_variable_to_shape_map()
-  return {n: found.get_tensor(n) for n in names if n != "progress/json"}
+  names = reader.get_variable_to_shape_map()
+  return {n: reader.get_tensor(n) for n in names if n != "progress/json"}
 
 
 def test_a_run_resumes_exactly_also_with_other_workers(tmp_path, capfd):
   whole = each_of(2, run_of(tmp_path / "whole"))
   assert numbers_of(whole[0]) == numbers_of(whole[1])
   # The second worker gets the signal, amid the second epoch; both stop.
-  for name in "ab":
-    stopped = each_of(2, run_of(tmp_path / name, 30, stops=1))
-    assert stopped == [(None, signal.SIGTERM)] * 2
+  stopped = each_of(2, run_of(tmp_path / "a", 30, stops=1))
+  assert stopped == [(None, signal.SIGTERM)] * 2
+  shutil.copytree(tmp_path / "a", tmp_path / "b")
   assert "Stopped in epoch 2, after step" in capfd.readouterr().err
   resumed = each_of(2, run_of(tmp_path / "a"))
   assert numbers_of(resumed[0]) == numbers_of(whole[0])
-  expected, found = (
-    variables_in(tmp_path / "whole"),
-    variables_in(tmp_path / "a"),
-  )
-  assert expected.keys() == found.keys()
+  expected = variables_in(tmp_path / "whole")
+  variables = variables_in(tmp_path / "a")
+  assert expected.keys() == variables.keys()
   for name, value in expected.items():
-    np.testing.assert_array_equal(found[name], value)
+    np.testing.assert_array_equal(variables[name], value)
   (by_one,) = each_of(1, run_of(tmp_path / "b"))
   assert numbers_of(by_one) == pytest.approx(numbers_of(whole[0]), rel=1e-5)
 
@@ -287,12 +284,12 @@ def test_each_row_has_one_worker(batch_size, size):
   config = dataclasses.replace(CONFIG, batch_size=batch_size, num_steps=2)
   state = np.random.rand(2, 2, batch_size, 3).astype(np.float32)
 
-  def body(found):
-    with tf1.Graph().as_default(), found.device():
-      input_ = ptb_word_lm.PTBInput(config, ids, rows=found.rows)
-      with found.session() as session:
+  def body(worker):
+    with tf1.Graph().as_default(), worker.device():
+      input_ = ptb_word_lm.PTBInput(config, ids, rows=worker.rows)
+      with worker.session() as session:
         batch = session.run([input_.input_data, input_.targets])
-    return batch, found.all_rows(state[:, :, found.rows])
+    return batch, worker.gather_rows(state[:, :, worker.rows])
 
   results = each_of(size, body, batch_size)
   shares = [len(x) for (x, _), _ in results]
@@ -309,19 +306,17 @@ def test_a_checkpoint_is_due_for_all_when_it_is_for_the_first(tmp_path, on_cpu):
   """Also within an epoch, with the state of all rows."""
   run = run_with(dataclasses.replace(CONFIG, max_max_epoch=1))
 
-  def body(found):
-    folder = run_folder.NoRunFolder()
-    if found.index == 0:
-      folder = run_folder.RunFolder(str(tmp_path), run, ["a"], 0)
+  def body(worker):
     saved = []
-    with folder:
-      shared, save = found.share(folder), folder.save
+    with worker.open_folder(str(tmp_path), 0) as shared:
+      shared.claim(run, ["a"])
+      folder, save = shared._folder, shared._folder.save
       folder.save = lambda session, step, progress: (
         saved.append((progress.step, progress.state)),
         save(session, step, progress),
       )
       corpus = reader.Corpus(IDS, IDS, IDS[:300], [], {})
-      ptb_word_lm.train(run, corpus, shared, workers=found)
+      ptb_word_lm.train(run, corpus, shared, workers=worker)
     return saved
 
   first, second = each_of(2, body)
@@ -333,45 +328,42 @@ def test_a_checkpoint_is_due_for_all_when_it_is_for_the_first(tmp_path, on_cpu):
       np.testing.assert_array_equal(state, other)
 
 
-def test_what_each_has_is_known_to_all():
+def test_values_are_gathered():
   values = [{"a": [1.5, "é"]}, None, list(range(10_000))]
 
-  def body(found):
-    return found.of_all(values[found.index])
+  def body(worker):
+    return worker.gather(values[worker.index])
 
   assert each_of(3, body) == [values] * 3
 
 
-def test_workers_that_were_not_started_alike():
-  def body(found):
-    found.check_alike({"seed": found.index // 2, "data": {"ptb.train.txt": 1}})
+@pytest.mark.parametrize(
+  ("first", "second", "message"),
+  [
+    ({"seed": 0}, {"seed": 1}, "seed is 0 on worker 0, 1 on worker 2"),
+    (
+      {"vocabulary_sha256": "a"},
+      {"vocabulary_sha256": "b"},
+      "the vocabulary is another one",
+    ),
+    (
+      {},
+      {"config": {"forget_bias": 1.0}},
+      "forget_bias is 0.0 on worker 0, 1.0 on worker 2",
+    ),
+    ({"lm/b.py": "1"}, {"lm/b.py": "2"}, "lm/b.py is another version"),
+  ],
+)
+def test_workers_that_were_not_started_alike(first, second, message):
+  settings = {"data": {"ptb.train.txt": 1}}
 
-  with pytest.raises(
-    tf_config.WorkersError,
-    match=r"^Worker 2 was not started like worker 0: seed is 0 on worker 0, 1 "
-    r"on worker 2\. Give",
-  ):
+  def body(worker):
+    worker.check_alike({**settings, **(first if worker.index < 2 else second)})
+
+  message = f"Worker 2 was not started like worker 0: {message}. Give all"
+  with pytest.raises(tf_config.WorkersError, match=f"^{re.escape(message)}"):
     each_of(3, body)
   each_of(2, body)
-
-
-def test_workers_of_other_code(monkeypatch):
-  sums = iter("ab")
-  monkeypatch.setattr(
-    workers, "_sha256_of_code", lambda: {"a.py": "1", "lm/b.py": next(sums)}
-  )
-  told = r"was not started like worker 0: lm/b\.py is another version\. Give"
-  with pytest.raises(tf_config.WorkersError, match=told):
-    each_of(2, lambda found: found.check_alike({}))
-
-
-def test_workers_with_other_texts_or_hyper_parameters():
-  abouts = {"vocabulary_sha256": "a"}, {"config": {"forget_bias": 1.0}}
-  told = (
-    "the vocabulary is another one; forget_bias is 0.0 on worker 0, 1.0 on wor"
-  )
-  with pytest.raises(tf_config.WorkersError, match=told):
-    each_of(2, lambda found: found.check_alike(abouts[found.index]))
 
 
 def test_the_checksum_of_the_code(monkeypatch, tmp_path):
@@ -389,7 +381,7 @@ def test_the_checksum_of_the_code(monkeypatch, tmp_path):
 
 
 def test_a_port_in_use():
-  told = "Worker 0 cannot take port {}: Address already in use.".format
+  told = "Worker 0 cannot use port {}: Address already in use.".format
   with socket.create_server(("127.0.0.1", 0)) as taken:
     port = taken.getsockname()[1]
     with pytest.raises(tf_config.WorkersError, match=told(port)):
@@ -403,8 +395,8 @@ def test_a_worker_need_not_reach_its_own_address():
     hosts = ["127.0.0.1", "127.0.0.1"]
     hosts[index] = "no-such-host.invalid"
     addresses = [f"{h}:{p}" for h, p in zip(hosts, ports, strict=True)]
-    with workers.Workers(addresses, index, 20, wait=30) as found:
-      return found.of_all(index)[0]
+    with workers.Workers(addresses, index, 20, wait=30) as worker:
+      return worker.gather(index)[0]
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     assert list(pool.map(body, range(2))) == [0, 0]
@@ -431,21 +423,35 @@ def test_workers_with_lists_of_another_length():
     with pytest.raises(
       tf_config.WorkersError, match="The workers cannot connect"
     ):
-      found = workers.Workers(addresses[: 2 + (index > 0)], index, 20)
-      found.check_alike({})
+      workers.Workers(addresses[: 2 + (index > 0)], index, 20)
 
   with concurrent.futures.ThreadPoolExecutor(3) as pool:
     list(pool.map(one, range(3)))
 
 
+def test_another_program_on_a_workers_port(monkeypatch):
+  monkeypatch.setattr(workers, "_FIRST_TIMEOUT", 1)
+  (port,) = launch_local.free_ports(1)
+  with socket.create_server(("127.0.0.1", 0)) as silent:
+    addresses = [f"127.0.0.1:{n}" for n in (port, silent.getsockname()[1])]
+    with pytest.raises(
+      tf_config.WorkersError, match="The workers cannot connect to each other"
+    ):
+      workers.Workers(addresses, 0, 20)
+
+
 def test_a_worker_that_does_not_answer(monkeypatch):
-  def body(found):
-    found.check_alike({})
-    monkeypatch.setattr(workers, "_SILENCE", 1)
-    if found.index == 0:
-      found.of_all(None)
-    else:
-      time.sleep(3)
+  monkeypatch.setattr(workers, "_TIMEOUT", 1)
+  gave_up = threading.Event()
+
+  def body(worker):
+    if worker.index:
+      gave_up.wait(30)
+      return
+    try:
+      worker.gather(None)
+    finally:
+      gave_up.set()
 
   with pytest.raises(
     tf_config.WorkersError,
@@ -455,43 +461,20 @@ def test_a_worker_that_does_not_answer(monkeypatch):
 
 
 def test_a_loss_that_tensorflow_does_not_notice(monkeypatch):
-  monkeypatch.setattr(workers, "_SILENCE", 5)
-  monkeypatch.setattr(workers, "_BETWEEN_LOOKS", 0.2)
-  ended = threading.Event()
+  monkeypatch.setattr(workers, "_TIMEOUT", 3)
+  monkeypatch.setattr(workers, "_CHECK_INTERVAL", 0.2)
+  gave_up = threading.Event()
 
-  def body(found):
-    found.check_alike({})
-    if found.index:
-      ended.wait(30)
+  def body(worker):
+    if worker.index:
+      gave_up.wait(30)
       return
-    _, address = found._peers._others[0]
-    why = {address: ConnectionRefusedError()}.get
-    monkeypatch.setattr(peers, "why_closed", why)
+    refuse = lambda address: ConnectionRefusedError()  # noqa: E731
+    monkeypatch.setattr(other_workers, "try_to_connect", refuse)
     try:
-      with pytest.raises(tf_config.WorkersError) as raised:
-        found.of_all(None)
-      assert str(raised.value).startswith(f"Worker 1 at {address} was lost.")
-      raise raised.value  # As it would go on: then none waits for the other.
+      worker.gather(None)
     finally:
-      ended.set()
-
-  with pytest.raises(tf_config.WorkersError, match="Worker 1 at"):
-    each_of(2, body)
-
-
-def test_a_worker_that_cannot_be_reached(monkeypatch):
-  monkeypatch.setattr(workers, "_BETWEEN_LOOKS", 0.1)
-
-  def body(found):
-    found.check_alike({})
-    monkeypatch.setattr(peers, "why_closed", lambda address: TimeoutError())
-    if found.index:
-      time.sleep(1)  # Then it answers: nothing was lost.
-    assert found.of_all(1) == [1, 1]
-    monkeypatch.setattr(peers, "_UNREACHABLE", 0.5)
-    if found.index:
-      time.sleep(2)
-    found.of_all(None)
+      gave_up.set()
 
   with pytest.raises(
     tf_config.WorkersError, match=r"^Worker 1 at .* was lost\."
@@ -499,59 +482,69 @@ def test_a_worker_that_cannot_be_reached(monkeypatch):
     each_of(2, body)
 
 
-def test_what_tensorflow_says_of_a_loss(monkeypatch):
-  text = "Detected at node\nCollective ops is aborted by: timed out.\nThe error"
+def test_a_worker_that_cannot_be_reached(monkeypatch):
+  monkeypatch.setattr(workers, "_CHECK_INTERVAL", 0.1)
 
-  def body(found):
-    found.check_alike({})
-    monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
-    return found._what_failed(tf1.errors.UnavailableError(None, None, text))
-
-  for told in each_of(2, body):
-    assert told.startswith(
-      "A worker failed, or the connection to it did (timed out)"
+  def body(worker):
+    monkeypatch.setattr(
+      other_workers, "try_to_connect", lambda address: TimeoutError()
     )
+    if worker.index:
+      time.sleep(0.5)  # Then it answers: nothing was lost.
+    assert worker.gather(1) == [1, 1]
+    monkeypatch.setattr(other_workers, "_UNREACHABLE", 0.3)
+    if worker.index:
+      time.sleep(1)
+    worker.gather(None)
+
+  with pytest.raises(
+    tf_config.WorkersError, match=r"^Worker 1 at .* was lost\."
+  ):
+    each_of(2, body)
 
 
-def test_a_port_that_meets_itself(monkeypatch):
-  (port,) = launch_local.free_ports(1)
-  address = ("127.0.0.1", port)
+def test_the_reason_of_a_loss(monkeypatch):
+  text = "Detected at node\nCollective ops is aborted by: timed out.\nThe error"
+  monkeypatch.setattr(workers.time, "sleep", lambda seconds: None)
 
-  def connect(*args, **options):
-    sock = socket.socket()
-    sock.bind(address)
-    sock.connect(address)
-    return sock
+  def body(worker):
+    error = tf1.errors.UnavailableError(None, None, text)
+    return worker._explain(error)
 
-  monkeypatch.setattr(socket, "create_connection", connect)
-  assert isinstance(peers.why_closed(f"127.0.0.1:{port}"), ConnectionError)
+  assert (
+    each_of(2, body)
+    == ["A worker failed, or the connection to it did (timed out)."] * 2
+  )
 
 
-@pytest.mark.parametrize(
-  ("signum", "told"),
-  [(signal.SIGINT, "Interrupted.\n"), (signal.SIGTERM, "")],
-)
-def test_a_signal_while_they_meet(signum, told, tmp_path):
-  (port,) = launch_local.free_ports(1)
-  with socket.create_server(("127.0.0.1", 0)) as silent:
-    other = silent.getsockname()[1]
-    addresses = [f"127.0.0.1:{port}", f"127.0.0.1:{other}"]
-    with start(addresses, 0, tmp_path) as process:
-      looked, _ = silent.accept()  # It has seen that the other is there,
-      time.sleep(1)  # and waits for its first words.
+def test_a_signal_while_they_connect(tmp_path):
+  endings = {signal.SIGINT: "Interrupted.\n", signal.SIGTERM: ""}
+  with contextlib.ExitStack() as stack:
+    processes, looks = {}, []
+    for signum in endings:
+      (port,) = launch_local.free_ports(1)
+      silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+      other = silent.getsockname()[1]
+      addresses = [f"127.0.0.1:{port}", f"127.0.0.1:{other}"]
+      processes[signum] = stack.enter_context(start(addresses, 0, tmp_path))
+      looks.append(silent)
+    # Each has seen that the other is there,
+    accepted = [stack.enter_context(silent.accept()[0]) for silent in looks]
+    time.sleep(1)  # and waits for its first words.
+    for signum, process in processes.items():
       process.send_signal(signum)
+    for signum, process in processes.items():
       _, err = process.communicate(timeout=30)
-      looked.close()
-  assert (process.returncode, err) == (128 + signum, told)
-  assert not list(tmp_path.iterdir())
+      assert (process.returncode, err) == (128 + signum, endings[signum])
+  assert len(accepted) == 2 and not list(tmp_path.iterdir())
 
 
 def test_many_steps_cost_no_threads():
-  def body(found):
+  def body(worker):
     for step in range(50):
       if step == 10:
         before = len(os.listdir("/proc/self/task"))
-      found.of_all(None)
+      worker.gather(None)
     return len(os.listdir("/proc/self/task")) - before
 
   assert max(each_of(2, body)) < 20
@@ -571,7 +564,7 @@ def start(addresses, index, folder, *flags):
       sys.executable,
       ptb_word_lm.__file__,
       f"--data_path={TINY}",
-      "--hparams=hidden_size=8,num_steps=5,max_max_epoch=100000",
+      "--hparams=hidden_size=8,num_layers=1,num_steps=5,max_max_epoch=100000",
       f"--save_path={folder}",
       "--checkpoint_minutes=0",
       *flags,
@@ -623,9 +616,17 @@ def test_a_killed_worker_ends_the_others_and_the_run_resumes(tmp_path):
 
 
 def test_the_first_is_killed_where_tensorflow_does_not_notice():
-  flags = [f"--data_path={TINY}", "--hparams=hidden_size=8,num_steps=5"]
+  hparams = "--hparams=hidden_size=8,num_layers=1,num_steps=5"
   with subprocess.Popen(
-    [sys.executable, launch_local.__file__, "-n", "2", "--open_ports", *flags],
+    [
+      sys.executable,
+      launch_local.__file__,
+      "-n",
+      "2",
+      "--open_ports",
+      f"--data_path={TINY}",
+      hparams,
+    ],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
@@ -673,23 +674,26 @@ def test_num_gpus_starts_a_worker_for_each(
   call_command, monkeypatch, pretend_gpus
 ):
   started = []
+
+  def execv(*args):
+    started.append(args)
+    raise SystemExit(0)  # It never returns.
+
   pretend_gpus((9, 0), (9, 0), (9, 0))
-  monkeypatch.setattr(os, "execv", lambda *args: started.append(args))
+  monkeypatch.setattr(os, "execv", execv)
   monkeypatch.setattr(sys, "argv", ["ptb_word_lm.py", "--num_gpus=3", "--x"])
-  args = ["--hparams=num_steps=20", "--model=test", f"--data_path={TINY}"]
-  args.append("--rnn_mode=block")
-  assert call_command("ptb_word_lm", *args, "--num_gpus=3")[0] == 0
+  args = ["ptb_word_lm", f"--data_path={TINY}"]
+  assert call_command(*args, "--num_gpus=3")[0] == 0
   ((python, command),) = started
   assert python == command[0] == sys.executable
   assert pathlib.Path(command[1]) == pathlib.Path(launch_local.__file__)
   flags = ["--num_gpus=3", "--x"]
   assert command[2:] == ["-n", "3", "--gpus", *flags]
-  started.clear()
-  assert call_command("ptb_word_lm", *args, "--num_gpus=1")[0] == 0
-  assert not started
+  device.prepare(1)  # This process is the worker.
+  assert len(started) == 1
   monkeypatch.setenv("TF_CONFIG", config_of(["a:1", "b:1"]))
-  status, out, err = call_command("ptb_word_lm", *args, "--num_gpus=2")
-  assert (status, out, started) == (1, "", [])
+  status, out, err = call_command(*args, "--num_gpus=2")
+  assert (status, out, len(started)) == (1, "", 1)
   assert err == (
     "ptb_word_lm.py: --num_gpus=2 starts workers, but TF_CONFIG says that this "
     "is one already. Leave either out.\n"
