@@ -8,6 +8,8 @@ import signal
 
 import pytest
 
+from lm.base import tf1
+
 _TESTDATA = pathlib.Path(__file__).parent / "lm" / "testdata"
 TINY = _TESTDATA / "tf1_tiny"  # A text and a checkpoint of TensorFlow 1.15.
 TF1_CHECKPOINT = (f"--checkpoint={TINY}/model.ckpt-7680", f"--data_path={TINY}")
@@ -20,6 +22,7 @@ def pytest_configure():
   Signals have their usual effects: a shell makes background jobs ignore SIGINT,
   as in `scripts/test.sh &`, and nohup makes a process ignore SIGHUP.
   """
+  tf1.is_own_process = True
   signal.signal(signal.SIGINT, signal.default_int_handler)
   signal.signal(signal.SIGHUP, signal.SIG_DFL)
   if shutil.which("nvidia-smi"):

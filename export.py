@@ -136,7 +136,7 @@ def _next_word(models, ids_of):
   if len(models) == 1:
     names = ["state"]
   states = [
-    tf1.placeholder(tf1.float32, [None, *zero.shape[1:]], name)
+    tf1.placeholder(tf1.float32, [None, *zero.shape.as_list()[1:]], name)
     for zero, name in zip(zeros, names, strict=True)
   ]
   ids = ids_of(words)[:, tf1.newaxis]  # [B, 1]

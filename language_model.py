@@ -23,7 +23,7 @@ from lm.base import device, tf1
 from lm.base.command import InputError, tell
 from lm.model import network, softmax
 from lm.model.config import parse
-from lm.run import checkpoints, trained
+from lm.run import trained
 from lm.text import tokenize_ptb
 from lm.text.preparation import Preparation
 from lm.text.word_ids import EOS
@@ -210,9 +210,8 @@ def restore(models, session):
     checkpoints.CheckpointError: if a checkpoint is damaged, or has other sizes.
   """
   for number, model in enumerate(models):
-    model.restore(session, f"model_{number}/")
-    if about := checkpoints.describe(model.checkpoint):
-      tell(f"Using {about}")
+    if description := model.restore(session, f"model_{number}/"):
+      tell(f"Using {description}")
 
 
 def scores_of(heads, targets):
@@ -236,7 +235,7 @@ def scores_of(heads, targets):
   found = softmax.in_pieces(
     score,
     [tf1.reshape(targets, [-1]), *(head[0] for head in heads)],
-    heads[0][1].shape[1],  # V
+    heads[0][1].shape.as_list()[1],  # V
     (tf1.float32, tf1.int32),
   )
   return tuple(tf1.reshape(x, tf1.shape(targets)) for x in found)
@@ -277,7 +276,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       self._targets = tf1.placeholder(tf1.int32, [None, None])  # [B, T]
       self._lengths = tf1.placeholder(tf1.int32, [None])  # [B]
       self._states = [
-        tf1.placeholder_with_default(zeros, [None, *zeros.shape[1:]])
+        tf1.placeholder_with_default(zeros, [None, *zeros.shape.as_list()[1:]])
         for zeros in zero_states(models, tf1.size(self._lengths))
       ]
       heads, self._new_states = add_models(
@@ -327,7 +326,13 @@ class LanguageModel(contextlib.AbstractContextManager):
     Returns:
       For each line a pair of arrays (log_probs, ranks), one element shorter
       than the line: in nats, and 1 for the likeliest word.
+
+    Raises:
+      ModelError: if a line has fewer than two ids, or one that is not an id of
+        the vocabulary.
     """
+    for line in lines:
+      self._check_ids(line, least=2)
     order = np.argsort([len(line) for line in lines], kind="stable")
     scores = {}
     for begin in range(0, len(lines), _MOST_ROWS):
@@ -336,6 +341,23 @@ class LanguageModel(contextlib.AbstractContextManager):
       batch_scores = self._score_side_by_side([lines[i] for i in batch])
       scores.update(zip(batch, batch_scores, strict=True))
     return [scores[i] for i in range(len(lines))]
+
+  def _check_ids(self, ids, least=1):
+    """Raises ModelError unless there are `least` ids of the vocabulary."""
+    if len(ids) < least:
+      raise ModelError(
+        f"A text to score has at least {least} ids, of which the first is "
+        f"given; this one has {len(ids)}."
+      )
+    try:
+      ids = np.asarray(ids).astype(int, casting="safe")
+    except TypeError:
+      ids = np.array([-1])
+    if ids.min() < 0 or ids.max() >= len(self.vocabulary):
+      raise ModelError(
+        f"Ids are whole numbers from 0 to {len(self.vocabulary) - 1}; id_of "
+        "returns None for a word that has none."
+      )
 
   def _score_side_by_side(self, lines):
     """Scores few lines; returns a list of (log_probs, ranks)."""
@@ -361,6 +383,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       (log_probs, ranks, states): arrays as `score_lines` returns them, and the
       states before the last id, from which the stream continues.
     """
+    self._check_ids(ids)
     count = len(ids) - 1
     if count == 0:
       return np.zeros(0), np.zeros(0, int), states
@@ -368,7 +391,6 @@ class LanguageModel(contextlib.AbstractContextManager):
     x, y, is_real = stream.cut(ids, pieces, min(_most_steps(pieces), count))
     lengths = is_real.sum(axis=2)  # [steps, B]
     used = is_real[0, :, 0].sum()  # The pieces that have a word to predict.
-    scores = [None] * len(x)
 
     def starts_of(ends):
       size = {self._lengths: lengths[0]}
@@ -381,8 +403,8 @@ class LanguageModel(contextlib.AbstractContextManager):
       return starts
 
     def read(step, state):
-      scores[step], state = self._score(x[step], y[step], lengths[step], state)
-      return state
+      feed = {self._ids: x[step], self._lengths: lengths[step]}
+      return self._run((), feed, state)[1]
 
     def is_same(ends, others):
       return all(
@@ -390,7 +412,11 @@ class LanguageModel(contextlib.AbstractContextManager):
         for end, other in zip(ends, others, strict=True)
       )
 
-    ends = stream.read_side_by_side(read, starts_of, is_same, len(x), used)
+    ends = stream.find_starts(read, starts_of, is_same, len(x), used)
+    scores = []
+    for step in range(len(x)):
+      values, ends = self._score(x[step], y[step], lengths[step], ends)
+      scores.append(values)
     log_probs, ranks = (
       np.concatenate(values, axis=1).ravel()[:count]
       for values in zip(*scores, strict=True)
@@ -419,9 +445,10 @@ class LanguageModel(contextlib.AbstractContextManager):
     """Runs the graph from these states; returns the values and new states."""
     if states is not None:
       feed.update(zip(self._states, states, strict=True))
-    found, states = self._session.run((fetches, self._new_states), feed)
-    _check_finite(found)
-    return found, states
+    with device.products_in("float32"):
+      values, states = self._session.run((fetches, self._new_states), feed)
+    _check_finite(values)
+    return values, states
 
 
 def _most_steps(rows):

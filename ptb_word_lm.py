@@ -24,12 +24,13 @@ import time
 
 import configs
 import reader
+from configs import LargeConfig, MediumConfig, SmallConfig, TestConfig  # noqa: F401
 from lm.base import command, device, tf1
 from lm.base.command import tell
 from lm.base.signals import StopRequest
 from lm.model import choices, network, softmax
-from lm.model.config import SIZES, check_sizes_kept, fields, parse
-from lm.model.gradients import gradients_of, with_distinct_rows
+from lm.model.config import SIZES, check_sizes_kept, config_of, fields, parse
+from lm.model.gradients import gradients_of, multiplied, with_distinct_rows
 from lm.model.random_draws import dropout_masks, uniform_initializer
 from lm.run import checkpoints, trained
 from lm.run.run import Run
@@ -64,8 +65,10 @@ class PTBInput:
     """Cuts the ids `data`, of one dimension, into the config's batches.
 
     Raises:
-      reader.DataError: if there are too few words for one batch.
+      reader.DataError: if there are too few words for one batch, or if an id is
+        not below the config's vocab_size.
     """
+    reader.check_ids(data, getattr(config, "vocab_size", None))
     self.batch_size = config.batch_size
     self.num_steps = config.num_steps
     self.epoch_size = reader.epoch_size(
@@ -94,6 +97,8 @@ class PTBModel:
   Attributes:
     input: the PTBInput.
     dtype: the type of the products.
+    logits: float32 [T * B, V], of the words that follow; added to the graph
+      when it is first asked for.
     initial_state: a tuple with a pair (c, h) for each layer, each float32
       [B, H]: zeros, unless it is fed.
     final_state: the same after T steps; feed it as the next initial_state.
@@ -113,15 +118,21 @@ class PTBModel:
 
     Args:
       is_training: whether to drop out units and to add a train_op.
-      config: a configs.Config.
-      input_: a PTBInput.
+      config: a configs.Config, or any object with the tutorial's attributes.
+      input_: a PTBInput, or any object with its attributes input_data and
+        targets.
       seed: the seed of the dropout masks, a whole number.
       dtype: "float32", "tf32", "bfloat16" or "float16": the type of the
         products. It is "tf32" only in run_epoch and on a GPU.
       workers: a OneWorker or Workers of lm/workers, which adds up the costs and
         the gradients of processes that share a batch.
+
+    Raises:
+      ConfigError: if the config lacks a hyper-parameter, or has a wrong one.
     """
-    self.input, self.dtype = input_, dtype
+    tf1.require_graph("PTBModel")
+    config = config_of(config)
+    self.input, self.dtype, self._logits = input_, dtype, None
     dtype = "float32" if dtype == device.TF32 else dtype  # That of the tensors.
     # Created before the model's variables, outside of their scope.
     with tf1.variable_scope(tf1.VariableScope(tf1.AUTO_REUSE, name="")):
@@ -132,17 +143,16 @@ class PTBModel:
     if is_training and config.num_samples:
       # Other random numbers than the dropout masks have.
       sample_seed = tf1.stack([seed, self.global_step + (1 << 40)])
-    own_rows = input_.input_data.shape[0]  # B, unless processes share a batch.
-    zeros = tf1.zeros([own_rows, config.hidden_size])
-    self.initial_state = tuple(
-      tf1.nn.rnn_cell.LSTMStateTuple(tf1.identity(zeros), tf1.identity(zeros))
-      for _ in range(config.num_layers)
-    )
+    # B, unless processes share a batch.
+    own_rows = input_.input_data.shape.as_list()[0]
+    self.initial_state = _zero_state(own_rows, config)
 
     xs = network.embed(config, input_.input_data)  # [T, B, H]
     rows, self.final_state = network.unrolled_layers(
       config, xs, self.initial_state, masks, dtype
     )  # [T * B, H]
+    self._config, self._rows = config, rows
+    self._scope = tf1.get_variable_scope()
     self.losses = softmax.model_losses(
       config, rows, input_.targets, is_training, sample_seed
     )  # [T, B]
@@ -155,40 +165,82 @@ class PTBModel:
       # float16 rounds numbers below 6e-8 to zero. With the loss scaled up,
       # small gradients survive; they are scaled down again in float32.
       loss_scale = 1024.0 if dtype == "float16" else 1.0
-      variables = tf1.trainable_variables()
+      gradients, variables = gradients_of(own_cost * loss_scale, config)
       self.gradients = workers.sum_of_gradients(
-        gradients_of(own_cost * loss_scale, variables, config),
-        config.num_steps * own_rows,
+        gradients, config.num_steps * own_rows
       )
       self._add_training(variables, config.max_grad_norm, loss_scale)
 
+  @property
+  def logits(self):
+    if self._logits is None:
+      with (
+        self._rows.graph.as_default(),
+        tf1.variable_scope(self._scope, reuse=True),
+      ):
+        rows = tf1.cast(self._rows, tf1.float32)
+        self._logits = tf1.nn.xw_plus_b(rows, *softmax.variables(self._config))
+    return self._logits
+
+  def optimizer(self, learning_rate):
+    """Returns the optimizer of the train_op; a subclass may return another.
+
+    Args:
+      learning_rate: a float32 scalar, that of `assign_lr`.
+
+    Returns:
+      A tf.compat.v1.train.Optimizer. It gets the clipped gradients.
+    """
+    return tf1.train.GradientDescentOptimizer(learning_rate)
+
   def _add_training(self, variables, max_grad_norm, loss_scale):
-    """Adds a step of SGD with a clipped gradient (the paper's section 4.1).
+    """Adds a step with a clipped gradient (the paper's section 4.1).
 
     The gradients, self.gradients, belong to the variables and are scaled.
     """
-    # Not part of a checkpoint, since the rate follows from the epoch.
-    local = [tf1.GraphKeys.LOCAL_VARIABLES]
+    # In no collection: it is not part of a checkpoint, since the rate follows
+    # from the epoch, and no initializer of a program sets it to 0.
     self.lr = tf1.Variable(
-      0.0, trainable=False, collections=local, name="learning_rate"
+      0.0, trainable=False, collections=[], name="learning_rate"
     )
     self._new_lr = tf1.placeholder(tf1.float32, [], "new_learning_rate")
     self._lr_update = self.lr.assign(self._new_lr)
     # The embedding's gradient is sparse: a row for each of the T * B words
     # read. In the norm a word read twice counts as two rows, as TF1 had it.
     self.grad_norm = tf1.global_norm(self.gradients) / loss_scale
-    # Clipping multiplies all gradients by a factor. On the learning rate it
-    # does the same without a pass over them.
     factor = max_grad_norm / tf1.maximum(self.grad_norm, max_grad_norm)
-    sgd = tf1.train.GradientDescentOptimizer(self.lr * factor / loss_scale)
+    factor /= loss_scale
     gradients = map(with_distinct_rows, self.gradients)
-    self.train_op = sgd.apply_gradients(
+    optimizer = self.optimizer(self.lr)
+    if type(optimizer) is tf1.train.GradientDescentOptimizer:
+      # Clipping multiplies all gradients by a factor. On the learning rate it
+      # does the same without a pass over them.
+      optimizer = self.optimizer(self.lr * factor)
+    else:
+      gradients = [multiplied(gradient, factor) for gradient in gradients]
+    self.train_op = optimizer.apply_gradients(
       zip(gradients, variables, strict=True), self.global_step
     )
 
   def assign_lr(self, session, lr_value):
     """Sets the learning rate of the next steps."""
     session.run(self._lr_update, {self._new_lr: lr_value})
+
+
+def _zero_state(rows, config):
+  """Returns a pair (c, h) for each layer, each float32 [rows, H], zeros.
+
+  The tensors have the names that TensorFlow 1 gave them, by which programs feed
+  and fetch them.
+  """
+  zeros = tf1.zeros([rows, config.hidden_size])
+  state = []
+  with tf1.name_scope("MultiRNNCellZeroState"):
+    for _ in range(config.num_layers):
+      with tf1.name_scope("BasicLSTMCellZeroState"):
+        c, h = (tf1.identity(zeros, name="zeros") for _ in "ch")
+        state.append(tf1.rnn_cell.LSTMStateTuple(c, h))
+  return tuple(state)
 
 
 def run_epoch(
@@ -210,7 +262,9 @@ def run_epoch(
 
   Args:
     session: a Session with the model's variables initialized.
-    model: a PTBModel.
+    model: a PTBModel, or a model with the tutorial's attributes cost,
+      initial_state and final_state (a pair (c, h) for each layer), and an
+      input with epoch_size, num_steps and batch_size.
     eval_op: an operation to run with each batch, such as the model's train_op.
     verbose: whether to print ten lines on the way, if there is no bar.
     title: a name for the bar and for errors.
@@ -232,15 +286,19 @@ def run_epoch(
   progress = progress or checkpoints.Progress()
   fetches = {"cost": model.cost, "state": model.final_state}
   if eval_op is not None:
-    fetches |= {"eval_op": eval_op, "grad_norm": model.grad_norm}
+    fetches["eval_op"] = eval_op
+    if hasattr(model, "grad_norm"):
+      fetches["grad_norm"] = model.grad_norm
+  index = getattr(model.input, "index", None)
   if progress.state is None:
     progress.state = session.run(model.initial_state)
   start = time.perf_counter() - progress.seconds
   reporter = Reporter(size, title, progress.step, verbose)
-  with reporter, device.products_in(model.dtype):
+  with reporter, device.products_in(getattr(model, "dtype", None)):
     for step in range(progress.step, size):
       feed = state_feed(model.initial_state, progress.state)
-      feed[model.input.index] = step
+      if index is not None:
+        feed[index] = step
       values = workers.run(session, fetches, feed)
       progress.state = values["state"]
       # In float64, as there are thousands.
@@ -260,23 +318,52 @@ def run_epoch(
   return perplexity
 
 
-def build_models(config, corpus, seed, dtype="float32", workers=ALONE):
-  """Adds two PTBModels with shared variables: (train_model, eval_model)."""
+def get_config(model="small"):
+  """Returns the Config of a model: small, medium, large or test.
+
+  Raises:
+    ConfigError: if there is no model of this name.
+  """
+  if model not in configs.CONFIGS:
+    raise configs.ConfigError(
+      f"{model!r} is not a model: {', '.join(configs.CONFIGS)}."
+    )
+  return configs.CONFIGS[model]()
+
+
+def build_models(
+  config, corpus, seed, dtype="float32", workers=ALONE, model_class=PTBModel
+):
+  """Adds two models with shared variables to the default graph.
+
+  Args:
+    config: a Config.
+    corpus: a reader.Corpus.
+    seed: the seed of the weights and the dropout masks.
+    dtype: see PTBModel.
+    workers: see PTBModel.
+    model_class: PTBModel or a subclass.
+
+  Returns:
+    (train_model, eval_model).
+  """
   initializer = uniform_initializer(config.init_scale, seed)
   with tf1.name_scope("Train"):
     input_ = PTBInput(config, corpus.train, name="Input", rows=workers.rows)
     with tf1.variable_scope("Model", initializer=initializer):
-      train_model = PTBModel(
+      train_model = model_class(
         True, config, input_, seed=seed, dtype=dtype, workers=workers
       )
   with tf1.name_scope("Eval"):
     input_ = PTBInput(config, corpus.valid, name="Input", rows=workers.rows)
     with tf1.variable_scope("Model", reuse=True):
-      eval_model = PTBModel(False, config, input_, workers=workers)
+      eval_model = model_class(False, config, input_, workers=workers)
   return train_model, eval_model
 
 
-def train(run, corpus, folder, *, stop=False, workers=ALONE):
+def train(
+  run, corpus, folder, *, stop=False, workers=ALONE, model_class=PTBModel
+):
   """Trains a model for all its epochs, then tests it; prints what it reaches.
 
   Args:
@@ -286,6 +373,7 @@ def train(run, corpus, folder, *, stop=False, workers=ALONE):
     stop: checked as in run_epoch; if true, the training ends, within an epoch
       with a checkpoint and the valid perplexity.
     workers: see PTBModel.
+    model_class: PTBModel or a subclass. A run resumes with the same class.
 
   Returns:
     The last epoch's numbers, the best epoch's, and the test perplexity, a
@@ -295,7 +383,9 @@ def train(run, corpus, folder, *, stop=False, workers=ALONE):
   with tf1.Graph().as_default(), workers.device():
     # For TF_DETERMINISTIC_OPS; all that is drawn has a seed of its own.
     tf1.set_random_seed(run.seed)
-    models = build_models(config, corpus, run.seed, run.dtype, workers)
+    models = build_models(
+      config, corpus, run.seed, run.dtype, workers, model_class
+    )
     with workers.session() as session:
       session.run(tf1.global_variables_initializer())
       if run.init_checkpoint:
@@ -420,9 +510,8 @@ def evaluate(config, corpus, model):
     tf1.set_random_seed(1)
     with tf1.variable_scope("Model"):
       eval_model = PTBModel(False, config, PTBInput(config, corpus.valid))
-    model.restore(session)
-    about = checkpoints.describe(model.checkpoint) or f"{model.checkpoint}."
-    tell(f"Evaluating {about}")
+    description = model.restore(session) or f"{model.checkpoint}."
+    tell(f"Evaluating {description}")
     valid_perplexity = run_epoch(session, eval_model, title="Valid")
     print(f"Valid Perplexity: {valid_perplexity:.3f}", flush=True)
     test_perplexity = stream_perplexity(

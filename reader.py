@@ -134,6 +134,33 @@ def ptb_raw_data(data_path=None):
   return corpus.train, corpus.valid, corpus.test, len(corpus.vocabulary)
 
 
+def _read_words(filename):
+  """Returns the words of a text, with <eos> for each newline, as the tutorial.
+
+  Raises DataError if it cannot be read, or has no words.
+  """
+  text = read_ids(filename, ids_cache.IdsCache(None))
+  return [text.vocabulary[i] for i in text.ids]
+
+
+def _build_vocab(filename):
+  """Returns {word: id} of a text, the most frequent word first.
+
+  Raises DataError if it cannot be read, or has no words.
+  """
+  text = read_ids(filename, ids_cache.IdsCache(None))
+  return {word: i for i, word in enumerate(text.vocabulary)}
+
+
+def _file_to_word_ids(filename, word_to_id):
+  """Returns the ids of a text's words, leaving out those without an id.
+
+  Raises DataError if the text cannot be read, or has no words.
+  """
+  words = _read_words(filename)
+  return [word_to_id[word] for word in words if word in word_to_id]
+
+
 def _check_unknown(unknown, vocabulary):
   """Raises DataError, or warns, if `unknown` is probably not the right word."""
   if unknown in ("", EOS):
@@ -172,11 +199,16 @@ def _to_ids(name, text, vocabulary, unknown, cache):
     words that it lacks are left out.
 
   Raises:
-    DataError: if no word of the text is in the vocabulary.
+    DataError: if no word of the text is in the vocabulary, or if <eos> is not.
   """
   if text.vocabulary == vocabulary:
     return text.ids
   word_to_id = {word: i for i, word in enumerate(vocabulary)}
+  if EOS in text.counts and EOS not in word_to_id:
+    raise DataError(
+      f"The vocabulary has no {EOS}, which stands for the end of each line: "
+      f"the line ends of {name} would be unknown words. Add it."
+    )
   if not text.counts.keys() & word_to_id.keys() - {EOS}:
     raise DataError(f"{name} has no word in common with the training text.")
   unknown_id = word_to_id.get(unknown, -1)  # -1: leave these words out.
@@ -234,6 +266,22 @@ def epoch_size(num_words, batch_size, num_steps):
   return size
 
 
+def check_ids(data, vocab_size):
+  """Raises DataError unless all ids are from 0 to vocab_size - 1.
+
+  A GPU would read words of other ids as vectors of zeros, without an error.
+  """
+  if vocab_size is None or not len(data):
+    return
+  least, largest = np.min(data), np.max(data)
+  if least < 0 or largest >= vocab_size:
+    raise DataError(
+      f"the data has ids from {least} to {largest}, but the config's "
+      f"vocab_size={vocab_size} allows 0 to {vocab_size - 1}. Set vocab_size "
+      "to the number of words in the vocabulary."
+    )
+
+
 def check_sizes(corpus, batch_size, num_steps):
   """Raises DataError if a text of a Corpus is too short for one batch."""
   sizes = {"train": (batch_size, num_steps), "valid": (batch_size, num_steps)}
@@ -268,6 +316,7 @@ def ptb_producer(
 
   Raises:
     DataError: if there are too few words for one batch.
+    RuntimeError: in eager mode.
   """
   with tf1.name_scope(name, "PTBProducer"):
     size = epoch_size(len(raw_data), batch_size, num_steps)
@@ -276,6 +325,7 @@ def ptb_producer(
 
 def next_index(size):
   """Makes a tensor that counts its fetches: 0 to size - 1, and again from 0."""
+  tf1.require_graph("ptb_producer")
   indices = tf1.data.Dataset.range(size, output_type=tf1.int32).repeat()
   # The thread that tunes pipelines once kept a finished run from ending.
   options = tf1.data.Options()
@@ -302,8 +352,10 @@ def batch_at(index, raw_data, batch_size, num_steps, rows=slice(None)):
   shape = [len(streams), num_steps]
   if streams.nbytes <= _MOST_IN_GRAPH:
     streams = tf1.constant(streams)
-    x = streams[:, begin : begin + num_steps]
-    y = streams[:, begin + 1 : begin + num_steps + 1]
+    # The tutorial's operation, so that tensors have the names it gave them.
+    end = begin + num_steps
+    x = tf1.strided_slice(streams, [0, begin], [shape[0], end])
+    y = tf1.strided_slice(streams, [0, begin + 1], [shape[0], end + 1])
   else:
     both = tf1.numpy_function(
       lambda n: np.array(streams[:, n : n + num_steps + 1]), [begin], tf1.int32
@@ -324,8 +376,12 @@ def ptb_iterator(raw_data, batch_size, num_steps):
   streams = _streams(raw_data, batch_size)
   begins = range(0, size * num_steps, num_steps)
   # With `yield`, errors would come only when the first batch is read.
+  # Copies, so that a program that writes into a batch leaves the corpus alone.
   return (
-    (streams[:, i : i + num_steps], streams[:, i + 1 : i + num_steps + 1])
+    (
+      streams[:, i : i + num_steps].copy(),
+      streams[:, i + 1 : i + num_steps + 1].copy(),
+    )
     for i in begins
   )
 

@@ -71,7 +71,7 @@ def test_producer_works_as_the_tutorial_used_it():
   with tf1.Graph().as_default(), tf1.Session() as session:
     x, y = reader.ptb_producer(np.array(IDS), 2, 3, name="Batches")
     assert (x.dtype, x.shape, y.shape) == (tf1.int32, (2, 3), (2, 3))
-    assert x.op.name == "Batches/strided_slice"
+    assert x.op.name == "Batches/StridedSlice"
     coordinator = tf1.train.Coordinator()
     threads = tf1.train.start_queue_runners(session, coordinator)
     np.testing.assert_array_equal(session.run([x, y]), BATCHES[0])

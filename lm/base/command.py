@@ -8,7 +8,7 @@ import sys
 
 from absl import flags
 
-from lm.base import imports, signals
+from lm.base import imports, signals, tf1
 
 
 class InputError(Exception):
@@ -65,8 +65,9 @@ def entry_point(
   The function gets the command's flags, an absl FlagValues, and then the other
   arguments. It returns the exit status.
 
-  The decorated function gets the command line as a list, by default that of the
-  process, and returns the exit status. It reports an error that the user can
+  The decorated function gets the command line as a list, with or without the
+  name of the program, by default that of the process. It returns the exit
+  status. It reports an error that the user can
   fix as one sentence, and can be called any number of times.
 
   Args:
@@ -83,12 +84,14 @@ def entry_point(
   def decorate(function):
     @functools.wraps(function)
     def main(argv=None):
+      # In a prompt such as IPython, the process is the user's.
+      tf1.is_own_process = argv is None and not hasattr(sys, "ps1")
       handlers = signals.handle(signals.Stop())
       try:
         args = flags.FlagValues()
         if define_flags:
           define_flags(Define(args))
-        others = _parse(args, argv or sys.argv, pass_unknown, advice_for)
+        others = _parse(args, _command_line(argv), pass_unknown, advice_for)
         if args.help:
           doc = function.__globals__["__doc__"]  # The module's.
           print(f"{doc}{args.get_help()}")
@@ -116,6 +119,14 @@ def entry_point(
     return main
 
   return decorate
+
+
+def _command_line(argv):
+  """Returns the name of the program, which flags follow, and its arguments."""
+  if argv is None:
+    return sys.argv
+  starts_with_flag = argv[:1] and argv[0].startswith("-")
+  return ["", *argv] if starts_with_flag or not argv else argv
 
 
 def _parse(args, argv, pass_unknown, advice_for):

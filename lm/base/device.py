@@ -89,17 +89,19 @@ def session_config(**options):
 
 @contextlib.contextmanager
 def products_in(dtype):
-  """Returns a context in which GPUs use TF32 products if `dtype` is TF32.
+  """Computes float32 products in float32, on GPUs in TF32 if dtype is TF32.
 
-  All other types are part of the graph. TF32 is not: TensorFlow chooses it when
-  it computes a product.
+  TensorFlow's default on GPUs is TF32, which has 10 bits of mantissa. It
+  decides when it computes a product, not when it builds the graph. The other
+  types are in the graph.
   """
-  allow = tf1.config.experimental.enable_tensor_float_32_execution
-  allow(dtype == TF32)
+  config = tf1.config.experimental
+  was_allowed = config.tensor_float_32_execution_enabled()
+  config.enable_tensor_float_32_execution(dtype == TF32)
   try:
     yield
   finally:
-    allow(False)
+    config.enable_tensor_float_32_execution(was_allowed)
 
 
 def has_units_for(dtype):

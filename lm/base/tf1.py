@@ -2,56 +2,77 @@
 
 The first use of a name loads TensorFlow, not the import of this module. So a
 wrong flag or a missing file is reported at once, and not after the seconds that
-TensorFlow needs to load. It is always loaded in this way:
+TensorFlow needs to load. If it is loaded here first:
 
-* The package tf-keras is its Keras, since only that still has `BasicLSTMCell`.
 * The library oneDNN multiplies matrices, even on processors where TensorFlow
   would not use it. TF_ENABLE_ONEDNN_OPTS=0 turns it off.
-* GPUs compute float32 products in float32. TensorFlow's default is TF32, which
-  has 10 bits of mantissa; device.products_in allows it.
 * The C++ libraries print no messages. TF_CPP_MIN_LOG_LEVEL=0 shows them.
+
+`tf1.rnn_cell` is tf.compat.v1.nn.rnn_cell with `BasicLSTMCell`. Only the
+package tf-keras still has it. TensorFlow itself would find it there only if
+tf.keras were that package for the whole program.
 """
 
 import contextlib
 import functools
 import gc
+import importlib
 import os
+
+# Whether the process is a command of this project, so that this module may
+# change what holds for all of the process.
+is_own_process = False
 
 
 def __getattr__(name):
   if name.startswith("__"):  # Import and inspection tools ask for these names.
     raise AttributeError(name)
+  if name == "rnn_cell":
+    _load()
+    return importlib.import_module(
+      "tf_keras.api._v1.keras.__internal__.legacy.rnn_cell"
+    )
   return getattr(_load(), name)
+
+
+def require_graph(caller):
+  """Raises RuntimeError in eager mode, where the caller would do nothing."""
+  if _load().executing_eagerly():
+    raise RuntimeError(
+      f"{caller} adds operations to a graph, but TensorFlow runs eagerly. Call "
+      "it in `with tf.Graph().as_default():`; to read batches without a graph, "
+      "use reader.ptb_iterator."
+    )
 
 
 @functools.cache
 def _load():
-  """Returns the module `tensorflow.compat.v1`, loaded with its RNN cells."""
-  os.environ["TF_USE_LEGACY_KERAS"] = "1"
+  """Returns the module `tensorflow.compat.v1`."""
   os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
   quiet = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3"
   silence = _silent_stderr() if quiet else contextlib.nullcontext()
   with silence, _without_garbage_collection():
     import tensorflow as tf
+    import tf_keras  # noqa: F401
 
-    _ = tf.compat.v1.nn.rnn_cell.BasicLSTMCell  # Loads tf_keras now.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    if quiet:  # Else it warns that TF1's interface is deprecated.
-      tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
+  if quiet and is_own_process:  # Else it warns that TF1's API is deprecated.
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.ERROR)
   return tf.compat.v1
 
 
 @contextlib.contextmanager
 def _without_garbage_collection():
-  """Excludes what the block creates from garbage collection, for good.
+  """Runs the block without garbage collection.
 
-  TensorFlow then loads in two thirds of the time, and Python exits sooner.
+  TensorFlow then loads in two thirds of the time. In a process of our own, what
+  exists then is never looked at again, and Python exits sooner.
   """
   was_enabled = gc.isenabled()
   gc.disable()
   try:
     yield
-    gc.freeze()
+    if is_own_process:
+      gc.freeze()
   finally:
     if was_enabled:
       gc.enable()

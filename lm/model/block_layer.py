@@ -17,6 +17,7 @@ type. The gates and the cell are float32.
 """
 
 from lm.base import tf1
+from lm.model.gradients import custom_gradient
 
 
 def lstm_layer(inputs, c, h, kernel, bias):
@@ -38,7 +39,7 @@ def lstm_layer(inputs, c, h, kernel, bias):
   """
   steps, dtype = len(inputs), inputs[0].dtype
 
-  @tf1.custom_gradient
+  @custom_gradient
   def layer(c, h, kernel, bias, *inputs):
     kernel_x, kernel_h = tf1.split(kernel, 2)  # Each [H, 4H].
     kernels = tf1.split(kernel_h, 4, axis=1)  # Each gate's [H, H].
@@ -109,7 +110,7 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
     (d_z, d_c, d_h): a list of T tensors [B, 4H] of kernel_h's type; and d_c and
     d_h of the first step, float32 [B, H].
   """
-  size, dtype = kernel_h.shape[0], kernel_h.dtype
+  size, dtype = kernel_h.shape.as_list()[0], kernel_h.dtype
   # Each gate's [H, H], transposed once rather than in each step.
   kernels = tf1.transpose(tf1.reshape(kernel_h, [size, 4, size]), [1, 2, 0])
   kernels = tf1.unstack(kernels)

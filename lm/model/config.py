@@ -203,6 +203,25 @@ class Config(metaclass=_CheckedClass):
     return epochs - 1 - best >= self.patience
 
 
+def config_of(source):
+  """Returns a Config with the hyper-parameters of any object.
+
+  Args:
+    source: a Config, which is returned as it is; or an object or a class with
+      the tutorial's attributes. Hyper-parameters that the tutorial did not have
+      get their default.
+
+  Raises:
+    ConfigError: if one is missing, or has a wrong type or value.
+  """
+  if isinstance(source, Config):
+    return source
+  values = {
+    name: getattr(source, name) for name in fields() if hasattr(source, name)
+  }
+  return Config(**values)
+
+
 def fields():
   """Returns the dataclasses.Field of each hyper-parameter, by its name."""
   return {field.name: field for field in dataclasses.fields(Config)}

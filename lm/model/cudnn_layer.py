@@ -22,7 +22,7 @@ def lstm_layer(x, c, h, kernel, bias):
     (outputs, c, h): the outputs [T, B, H], of x's type; and c and h after the
     last step, float32 [B, H].
   """
-  steps, batch_size, _ = x.shape
+  steps, batch_size, _ = x.shape.as_list()
   results = tf1.raw_ops.CudnnRNNV3(
     input=x,
     input_h=tf1.cast(h, x.dtype)[tf1.newaxis],  # [1, B, H]: one layer.
@@ -52,7 +52,7 @@ def pack_weights(kernel, bias):
   Returns:
     A tensor [8 * H * H + 8 * H], through which gradients flow back.
   """
-  size = kernel.shape[0] // 2
+  size = kernel.shape.as_list()[0] // 2
   kernel = tf1.reshape(kernel, [2, size, 4, size])  # [for x or h, H, gate, H]
   # Each [2, H, H]: the gate's matrices for x and for h, transposed.
   i, j, f, o = tf1.unstack(tf1.transpose(kernel, [2, 0, 3, 1]))

@@ -1,18 +1,89 @@
 """The gradients of a model's variables, dense or sparse."""
 
+import functools
+
 from lm.base import tf1
 
 
-def gradients_of(cost, variables, config):
-  """Returns TensorFlow's gradients of a cost, a list, one for each variable.
+def gradients_of(cost, config):
+  """Returns the variables that a cost depends on, and its gradients.
 
-  The gradient of an embedding is sparse, with a row for each word that was
-  read. It is dense if the embedding is also the softmax_w of all words.
+  The gradient of an embedding is sparse: it has a row for each word that was
+  read. If the embedding is also softmax_w, its gradient is dense.
+
+  Args:
+    cost: a scalar.
+    config: a Config.
+
+  Returns:
+    (gradients, variables): two lists of the same length.
   """
-  gradients = tf1.gradients(cost, variables)
+  # A program's graph may have trainable variables of other models.
+  all_variables = tf1.trainable_variables()
+  gradients, variables = [], []
+  for variable, gradient in zip(
+    all_variables, tf1.gradients(cost, all_variables), strict=True
+  ):
+    if gradient is not None:
+      gradients.append(gradient)
+      variables.append(variable)
   if config.tie_embeddings and not config.num_samples:
-    gradients = map(tf1.convert_to_tensor, gradients)
-  return list(gradients)
+    gradients = [tf1.convert_to_tensor(gradient) for gradient in gradients]
+  return gradients, variables
+
+
+def multiplied(gradient, factor):
+  """Multiplies a gradient, which may be sparse, by a scalar."""
+  if not isinstance(gradient, tf1.IndexedSlices):
+    return gradient * factor
+  return tf1.IndexedSlices(
+    gradient.values * factor, gradient.indices, gradient.dense_shape
+  )
+
+
+def custom_gradient(function):
+  """Like tf.custom_gradient, for graphs that can be freed.
+
+  TensorFlow keeps each function that its custom_gradient gets, and with it the
+  graph, until the process ends. Here, the graph keeps the function.
+
+  Args:
+    function: gets tensors, and returns (outputs, gradient). `gradient` gets the
+      gradient of each output, and returns the gradient of each input.
+
+  Returns:
+    A function that returns the outputs, a tuple.
+  """
+
+  def call(*inputs):
+    _register_gradient()
+    # Gradients reach the inputs by this operation alone.
+    inputs = [tf1.identity(x) for x in inputs]
+    outputs, gradient = function(*inputs)
+    graph = tf1.get_default_graph()
+    with graph.gradient_override_map({"IdentityN": _GRADIENT}):
+      results = tf1.identity_n([*outputs, *inputs])
+    if not hasattr(graph, _GRADIENT):
+      setattr(graph, _GRADIENT, {})
+    getattr(graph, _GRADIENT)[results[0].op.name] = gradient, len(outputs)
+    return tuple(results[: len(outputs)])
+
+  return call
+
+
+# The name of the registered gradient, and of a graph's dictionary of functions.
+_GRADIENT = "ptb_word_lm_gradient"
+
+
+@functools.cache
+def _register_gradient():
+  """Registers the gradient of all operations that `custom_gradient` makes."""
+
+  @tf1.RegisterGradient(_GRADIENT)
+  def gradient_of(operation, *gradients):
+    functions = getattr(operation.graph, _GRADIENT)
+    gradient, size = functions[operation.name]
+    return [*[None] * size, *gradient(*gradients[:size])]
 
 
 def with_distinct_rows(gradient):
@@ -24,7 +95,7 @@ def with_distinct_rows(gradient):
   """
   if not isinstance(gradient, tf1.IndexedSlices):
     return gradient
-  size = gradient.indices.shape[0]
+  size = gradient.indices.shape.as_list()[0]
   if size is not None and size < 1024:
     return gradient
   indices, positions = tf1.unique(gradient.indices)

@@ -36,10 +36,9 @@ def gradients_of(tied=False, num_samples=0, is_linear=False):
       cost = tf1.reduce_sum(
         softmax.model_losses(config, rows, tf1.constant(TARGETS), True, seed)
       )
-    variables = tf1.trainable_variables()
+    tf1.get_variable("of_another_model", [3])
+    found, variables = gradients.gradients_of(cost, config)
     names = [variable.op.name for variable in variables]
-    found = gradients.gradients_of(cost, variables, config)
-    assert isinstance(found, list)
     session.run(tf1.global_variables_initializer())
     dense = session.run([tf1.convert_to_tensor(g) for g in found])
     weights = session.run(variables)

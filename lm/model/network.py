@@ -46,7 +46,7 @@ def unrolled_layers(config, xs, state, masks, dtype):
       with tf1.variable_scope(CELL_SCOPE.format(number)):
         xs, c, h = layer(xs, c, h, config.forget_bias)
       xs = dropout(xs, masks[number + 1])
-      final_state.append(tf1.nn.rnn_cell.LSTMStateTuple(c, h))
+      final_state.append(tf1.rnn_cell.LSTMStateTuple(c, h))
   rows = tf1.reshape(stacked(xs), [-1, config.hidden_size])
   return rows, tuple(final_state)
 
@@ -96,7 +96,7 @@ def layers_in_a_loop(config, xs, lengths, state):
       _Cell(config),
       xs,
       lengths,
-      tf1.nn.rnn_cell.LSTMStateTuple(c, h),
+      tf1.rnn_cell.LSTMStateTuple(c, h),
       time_major=True,
       scope=CELL_SCOPE.format(number),
     )
@@ -111,13 +111,13 @@ class _Cell:
     self._config = config
     self.output_size = config.hidden_size
     sizes = [config.hidden_size, config.hidden_size]
-    self.state_size = tf1.nn.rnn_cell.LSTMStateTuple(*sizes)
+    self.state_size = tf1.rnn_cell.LSTMStateTuple(*sizes)
 
   def __call__(self, x, state):
     layer = single_step(self._config.rnn_mode)
     xs, c, h = layer([x], *state, self._config.forget_bias)
     (x,) = unstacked(xs)
-    return x, tf1.nn.rnn_cell.LSTMStateTuple(c, h)
+    return x, tf1.rnn_cell.LSTMStateTuple(c, h)
 
   def zero_state(self, batch_size, dtype):
     """dynamic_rnn checks that this method exists, but does not call it."""

@@ -46,8 +46,8 @@ def basic(inputs, c, h, forget_bias=0.0):
   """Unrolls TensorFlow's own BasicLSTMCell, as the tutorial did."""
   inputs = unstacked(inputs)
   dtype = inputs[0].dtype
-  cell = lstm_cell(inputs[0].shape[-1], dtype, forget_bias)
-  state = tf1.nn.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
+  cell = lstm_cell(inputs[0].shape.as_list()[-1], dtype, forget_bias)
+  state = tf1.rnn_cell.LSTMStateTuple(tf1.cast(c, dtype), tf1.cast(h, dtype))
   outputs = []
   for x in inputs:  # [B, H]
     output, state = cell(x, state)  # [B, H]
@@ -60,7 +60,7 @@ def lstm_cell(hidden_size, dtype, forget_bias):
   """Returns a BasicLSTMCell. Its default forget_bias is 1, the paper's is 0."""
   with warnings.catch_warnings():
     warnings.filterwarnings("ignore", ".*is deprecated", UserWarning)
-    return tf1.nn.rnn_cell.BasicLSTMCell(
+    return tf1.rnn_cell.BasicLSTMCell(
       hidden_size, forget_bias=float(forget_bias), dtype=dtype
     )
 
@@ -68,14 +68,14 @@ def lstm_cell(hidden_size, dtype, forget_bias):
 def block(inputs, c, h, forget_bias=0.0):
   """Computes the steps together, with a gradient written by hand."""
   inputs = unstacked(inputs)
-  kernel, bias = _lstm_variables(inputs[0].shape[-1], forget_bias)
+  kernel, bias = _lstm_variables(inputs[0].shape.as_list()[-1], forget_bias)
   return block_layer.lstm_layer(inputs, c, h, kernel, bias)
 
 
 def cudnn(inputs, c, h, forget_bias=0.0):
   """Computes all steps in one operation of cuDNN, on a GPU."""
   inputs = stacked(inputs)
-  kernel, bias = _lstm_variables(inputs.shape[-1], forget_bias)
+  kernel, bias = _lstm_variables(inputs.shape.as_list()[-1], forget_bias)
   return cudnn_layer.lstm_layer(inputs, c, h, kernel, bias)
 
 

@@ -7,6 +7,7 @@ V = vocab_size, S = sampled words.
 import math
 
 from lm.base import tf1
+from lm.model.gradients import custom_gradient
 from lm.model.random_draws import log_uniform_sample
 
 # TensorFlow 1.15 has softmax_w, [H, V]. Models that sample words in training
@@ -108,8 +109,8 @@ def losses_in_pieces(rows, softmax_w, softmax_b, targets):
 
   The number of rows, N, must be known when the graph is built.
   """
-  vocab_size = softmax_b.shape[0]
-  if rows.shape[0] <= max_rows(vocab_size):
+  (vocab_size,) = softmax_b.shape.as_list()
+  if rows.shape.as_list()[0] <= max_rows(vocab_size):
     return losses(rows, softmax_w, softmax_b, targets)
   return in_pieces(
     lambda piece: losses(piece[0], softmax_w, softmax_b, piece[1]),
@@ -145,7 +146,7 @@ def losses(rows, softmax_w, softmax_b, targets):
   """
   indices = tf1.stack([tf1.range(tf1.size(targets)), targets], axis=1)  # [N, 2]
 
-  @tf1.custom_gradient
+  @custom_gradient
   def compute(rows, softmax_w, softmax_b):
     logits = tf1.nn.xw_plus_b(rows, softmax_w, softmax_b)  # [N, V]
     logits = tf1.cast(logits, tf1.float32)
@@ -168,9 +169,9 @@ def losses(rows, softmax_w, softmax_b, targets):
       d_b = tf1.matmul(factors, d_logits, transpose_a=True)[0]  # [V]
       return d_rows, d_w, d_b
 
-    return losses, gradient
+    return [losses], gradient
 
-  return compute(rows, softmax_w, softmax_b)
+  return compute(rows, softmax_w, softmax_b)[0]
 
 
 def log_probs(logits):

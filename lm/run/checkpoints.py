@@ -43,6 +43,16 @@ from lm.model.softmax import SOFTMAX_ROWS
 
 _LOGGER = logging.getLogger(__name__)
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
+# How other versions of TensorFlow and forks of the tutorial name a layer's
+# tensors: the end of the name, below any scopes.
+_LAYER = re.compile(
+  r"(?:^|/)(?:basic_lstm_cell|lstm_cell|BasicLSTMCell/Linear)/"
+  r"(?:(kernel|weights|Matrix)|bias|biases|Bias)$"
+)
+_CELL = re.compile(r"(?:^|/)cell_?(\d+)/", re.IGNORECASE)
+_OTHERS = re.compile(
+  rf"(?:^|.*/)(embedding|softmax_w|softmax_b|{SOFTMAX_ROWS})"
+)
 # Two names for the weights of the softmax, each the transpose of the other.
 _TRANSPOSED = {"Model/softmax_w": f"Model/{SOFTMAX_ROWS}"}
 _TRANSPOSED |= {rows: name for name, rows in _TRANSPOSED.items()}
@@ -50,6 +60,10 @@ _TRANSPOSED |= {rows: name for name, rows in _TRANSPOSED.items()}
 
 class CheckpointError(InputError, ValueError):
   """There is no checkpoint, or it is damaged, or it is of another model."""
+
+
+class MissingError(CheckpointError):
+  """There is no checkpoint of this name, perhaps no longer."""
 
 
 class _UnfitError(Exception):
@@ -102,6 +116,8 @@ class Checkpoints:
     self._run = run
     self._path = os.path.abspath(path)
     self._steps = []  # The steps of the newest intact checkpoints.
+    # The steps of checkpoints that another program has put into the folder.
+    self._others = set()
     with tf1.variable_scope(tf1.VariableScope(False, name="progress")):
       # Local variables: the global ones are the model's.
       make = tf1.get_local_variable
@@ -139,7 +155,7 @@ class Checkpoints:
       raise
     self._steps = [*self._steps[-1:], step]
     self._name(step, progress)
-    needed = {*self._steps, _best_step(progress.epochs)}
+    needed = {*self._steps, *self._others, _best_step(progress.epochs)}
     self._remove(lambda other: other not in needed)
 
   def restore(self, session):
@@ -149,12 +165,24 @@ class Checkpoints:
     CheckpointError if there are checkpoints, but none is intact.
     """
     self._steps = steps_in(self._path)
+    advice = ""
     while self._steps:
       step = self._steps[-1]
       path = _path_of(self._path, step)
       try:
         with _reading(path) as tensors:
+          if "progress/json" not in tensors.shapes:
+            self._others.add(step)
+            advice = (
+              f" To train on from its weights alone, give --init_from={path} "
+              "and another --save_path."
+            )
+            raise _UnfitError(
+              "a tf.train.Saver or Supervisor of another program wrote it, "
+              "without the place in the training."
+            )
           _check_shapes(tensors, self._variables)
+          _check_no_optimizer(tensors, self._variables)
           _unless_damaged(self._saver.restore, session, path)
           record = _read_record(path, tensors, self._run.id)
       except CheckpointError as error:
@@ -170,8 +198,8 @@ class Checkpoints:
       return progress, step
     if steps_in(self._path):
       raise CheckpointError(
-        f"No checkpoint in {self._path} can be read. Put back a copy, or "
-        "remove them to train from the start."
+        f"No checkpoint in {self._path} can be resumed. Put back a copy, or "
+        f"remove them to train from the start.{advice}"
       )
     return Progress(), None
 
@@ -240,15 +268,34 @@ def find_checkpoint(folder, name):
   """
   if name not in ("best", "last"):
     return name if os.path.dirname(name) else os.path.join(folder, name)
-  steps = steps_in(folder)
-  if not steps:
+  if not steps_in(folder):
     raise CheckpointError(f"{folder} has no checkpoint.")
-  step = steps[-1] if name == "last" else _best_step(_epochs_of(folder))
+  if name == "last":
+    step = _last_step(folder)
+  else:
+    step = _best_step(_epochs_of(folder))
   if step is None:
     raise CheckpointError(
       f"{folder} has no best checkpoint before its first epoch ends: use last."
     )
   return _path_of(folder, step)
+
+
+def _last_step(folder):
+  """Returns the largest step of a checkpoint that the run itself wrote.
+
+  Older versions did not mark theirs: if none is marked, any is the run's.
+  """
+  steps = steps_in(folder)
+  for step in reversed(steps):
+    try:
+      if record_in(_path_of(folder, step)):
+        return step
+    except MissingError:  # A training has just replaced it.
+      continue
+    except CheckpointError:  # Who uses it will say so.
+      return step
+  return steps[-1]
 
 
 def _epochs_of(folder):
@@ -258,10 +305,13 @@ def _epochs_of(folder):
   """
   for step in reversed(steps_in(folder)):
     try:
-      return record_in(_path_of(folder, step)).get("epochs", [])
+      if record := record_in(_path_of(folder, step)):
+        return record.get("epochs", [])
+    except MissingError:  # A training has just replaced it.
+      continue
     except CheckpointError as error:
       _LOGGER.warning("%s", error)
-  raise CheckpointError(f"No checkpoint in {folder} can be read.")
+  raise CheckpointError(f"No checkpoint of the run in {folder} can be read.")
 
 
 def describe(path):
@@ -296,9 +346,10 @@ def sizes_in(path):
   cells = {name for name in shapes if name.endswith(_KERNEL)}
   embedding = shapes.get("Model/embedding", ())
   if not cells or len(embedding) != 2:
+    names = ", ".join(sorted(tensors.stored_names.values())[:10])
     raise CheckpointError(
-      f"{path} is not a checkpoint of this model: it has no matrix "
-      "Model/embedding, or no kernel of a basic_lstm_cell."
+      f"{path} is not a checkpoint of this model: it has no matrix embedding, "
+      f"or no kernel of a basic_lstm_cell or lstm_cell, but {names}."
     )
   vocab_size, hidden_size = embedding
   sizes = {"hidden_size": hidden_size, "vocab_size": vocab_size}
@@ -376,6 +427,17 @@ def _check_shapes(tensors, variables):
       )
 
 
+def _check_no_optimizer(tensors, variables):
+  """Raises _UnfitError if a checkpoint has an optimizer that the model lacks.
+
+  Optimizers name what they keep for a variable after it, as in .../kernel/Adam.
+  """
+  variables_with_slash = tuple(f"{name}/" for name in variables)
+  for name in tensors.shapes:
+    if name not in variables and name.startswith(variables_with_slash):
+      raise _UnfitError(f"it has {name}, of another optimizer.")
+
+
 def _layers_in(names):
   """Returns the scopes of the layers that some names of variables are in."""
   matches = (re.match(r".*/cell_\d+/", name) for name in names)
@@ -419,7 +481,7 @@ def _reading(path):
   It turns an _UnfitError in the block into a CheckpointError.
   """
   if not os.path.isfile(path + ".index"):
-    raise CheckpointError(
+    raise MissingError(
       f"There is no checkpoint {path}: it would have a file {path}.index. Give "
       "its name without .index."
     )
@@ -434,17 +496,65 @@ def _reading(path):
 class _Reader:
   """The tensors of a checkpoint; raises _UnfitError if they are damaged.
 
+  Tensors of the model have the names that this project gives them, whatever
+  program wrote the checkpoint.
+
   Attributes:
     shapes: the shape of each tensor by its name, a dictionary of lists.
+    stored_names: the name of each tensor in the checkpoint, by its name here.
   """
 
   def __init__(self, path):
     self._reader = _unless_damaged(tf1.train.load_checkpoint, path)
-    self.shapes = _unless_damaged(self._reader.get_variable_to_shape_map)
+    shapes = _unless_damaged(self._reader.get_variable_to_shape_map)
+    self.stored_names = _stored_names(shapes)
+    self.shapes = {
+      name: shapes[stored] for name, stored in self.stored_names.items()
+    }
 
   def get(self, name):
     """Returns the value of a tensor."""
-    return _unless_damaged(self._reader.get_tensor, name)
+    return _unless_damaged(self._reader.get_tensor, self.stored_names[name])
+
+
+def _stored_names(names):
+  """Returns {name in this project: name in the checkpoint} of all tensors.
+
+  Args:
+    names: the names in the checkpoint.
+
+  Raises:
+    _UnfitError: if two tensors would have one name, or if a layer has tensors
+      that BasicLSTMCell does not have.
+  """
+  if "progress/json" in names:  # It is a run's.
+    return {name: name for name in names}
+  stored = {}
+  for name in sorted(names):
+    own_name = _own_name(name)
+    if own_name in stored:
+      raise _UnfitError(f"it has both {stored[own_name]} and {name}.")
+    stored[own_name] = name
+  for own_name, kernel in stored.items():
+    if own_name.endswith(_KERNEL):
+      bias = stored.get(own_name.removesuffix("kernel") + "bias", kernel)
+      scope = kernel.rpartition("/")[0]
+      for name in names:  # Optimizers add to the names of variables.
+        if name.startswith(f"{scope}/") and not name.startswith((kernel, bias)):
+          raise _UnfitError(f"it has {name}, which no BasicLSTMCell has.")
+  return stored
+
+
+def _own_name(name):
+  """Returns how this project names a tensor that another program named."""
+  if match := _OTHERS.fullmatch(name):
+    return f"Model/{match[1]}"
+  match = _LAYER.search(name)
+  if not match:
+    return name
+  numbers = _CELL.findall(name)  # A model with one layer may have none.
+  scope = f"Model/RNN/multi_rnn_cell/cell_{numbers[-1] if numbers else 0}"
+  return f"{scope}/basic_lstm_cell/{'kernel' if match[1] else 'bias'}"
 
 
 def _unless_damaged(read, *args):

@@ -234,7 +234,7 @@ def test_sizes_and_weights_of_other_checkpoints(run):
     checkpoints.sizes_in(str(run.path / "none"))
   run.save(1)
   path = str(run.path / "model.ckpt-1")
-  with pytest.raises(checkpoints.CheckpointError, match="no matrix Model/emb"):
+  with pytest.raises(checkpoints.CheckpointError, match="no matrix embedding"):
     checkpoints.sizes_in(path)
   for name, shape in (("Model/w", [2]), ("Model/v", [3, 20])):
     message = rf"another model: {name} should have the shape \["

@@ -27,38 +27,53 @@ class Trained:
   preparation: preparation.Preparation | None  # Of the training text, if any.
   unknown: str = word_ids.UNKNOWN  # The word that stands for unknown words.
   run: Run | None = None  # The run that trained it, if that is known.
-  # The run's folder, if the model was loaded from it.
+  # If the model was loaded from a run's folder: the folder, and the name of the
+  # checkpoint there, as in checkpoints.find_checkpoint.
   folder: str | None = dataclasses.field(default=None, compare=False)
+  name: str | None = dataclasses.field(default=None, compare=False)
 
   def restore(self, session, scope=""):
     """Restores the model's variables, those in `scope`, from the checkpoint.
 
+    A training may have replaced the checkpoint meanwhile. Then the variables
+    are those of the one that has its name now.
+
+    Returns:
+      What checkpoints.describe says about the checkpoint.
+
     Raises:
       checkpoints.CheckpointError: if they do not fit, or are damaged.
     """
-    self._check_program()
     run_id = self.run and self.run.id
-    try:
-      checkpoints.restore_variables(session, self.checkpoint, scope, run_id)
-    except checkpoints.CheckpointError as error:
-      sentence = f"{error} --checkpoint names another."
-      raise checkpoints.CheckpointError(sentence) from None
+    path = self.checkpoint
+    while True:
+      try:
+        self._check_program(path)
+        checkpoints.restore_variables(session, path, scope, run_id)
+        return checkpoints.describe(path)
+      except checkpoints.CheckpointError as error:
+        failed = path
+        if self.folder:
+          path = checkpoints.find_checkpoint(self.folder, self.name)
+        if path == failed:
+          sentence = f"{error} --checkpoint names another."
+          raise checkpoints.CheckpointError(sentence) from None
 
   def check_intact(self):
     """Raises CheckpointError if the checkpoint is damaged or of another run."""
-    self._check_program()
+    self._check_program(self.checkpoint)
     checkpoints.check_intact(self.checkpoint, self.run and self.run.id)
 
-  def _check_program(self):
+  def _check_program(self, path):
     """Raises CheckpointError if no run wrote the checkpoint of a run's folder.
 
     The version that recorded no checksum of the vocabulary marked no
     checkpoint either.
     """
     must_have = self.folder and self.run.vocabulary_sha256
-    if must_have and not checkpoints.record_in(self.checkpoint):
+    if must_have and not checkpoints.record_in(path):
       raise checkpoints.CheckpointError(
-        f"{self.checkpoint} is not of the run in {self.folder}, but of another "
+        f"{path} is not of the run in {self.folder}, but of another "
         "program. Name it alone, or another --checkpoint."
       )
 
@@ -83,8 +98,10 @@ def load(folder, checkpoint, flag, **options):
   run_folder.check_path(folder, flag)
   run = run_folder.read_config(folder)
   vocabulary = run_folder.read_vocabulary(folder, run)
-  path = checkpoints.find_checkpoint(folder, checkpoint or "last")
-  return _model_of(run, path, vocabulary, folder)
+  model = _model_of(run, None, vocabulary)
+  name = checkpoint or "last"
+  path = checkpoints.find_checkpoint(folder, name)
+  return dataclasses.replace(model, checkpoint=path, folder=folder, name=name)
 
 
 def load_source(name, checkpoint, save_path, **options):
@@ -120,7 +137,7 @@ def load_source(name, checkpoint, save_path, **options):
   return model
 
 
-def _model_of(run, checkpoint, vocabulary, folder=None):
+def _model_of(run, checkpoint, vocabulary):
   """Returns the Trained of a Run."""
   return Trained(
     checkpoint=checkpoint,
@@ -129,7 +146,6 @@ def _model_of(run, checkpoint, vocabulary, folder=None):
     preparation=run.preparation,
     unknown=run.unknown_word,
     run=run,
-    folder=folder,
   )
 
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from lm.base import device
 from lm.training.perplexity import DivergedError, perplexity_of, state_feed
 from lm.training.reports import Reporter
 from lm.workers.workers import ALONE
@@ -30,20 +31,19 @@ def cut(ids, batch_size, num_steps):
   )
 
 
-def read_side_by_side(read, starts_of, is_same, steps, pieces, stop=False):
-  """Reads the pieces of a stream side by side until their states are final.
+def find_starts(read, starts_of, is_same, steps, pieces, stop=False):
+  """Finds the states in which the pieces of a stream start.
 
   The first reading starts each piece from zeros. The next one starts each piece
   from the state in which the piece before it ended, and so on until no state
   changes. A trained LSTM forgets: after some hundred words it is in the same
-  state, whatever state it started from. The rest of the first reading is then
-  final, and the second reading ends early. An LSTM that never forgets needs
-  more readings, at most one for each piece: the n-th makes the n-th piece
-  final.
+  state, whatever state it started from. The second reading then ends early. An
+  LSTM that never forgets needs more readings, at most one for each piece but
+  the last: the n-th reading makes the end of the n-th piece final.
 
   Args:
     read: a function of a step and the state before it that returns the state
-      after it. What it computes for a step replaces what it computed before.
+      after it.
     starts_of: a function of the state at the end of a reading that returns the
       state in which the next one starts; of None, that of the first one.
     is_same: a function that compares the states of two readings after a step.
@@ -52,13 +52,13 @@ def read_side_by_side(read, starts_of, is_same, steps, pieces, stop=False):
     stop: checked after each step; if true, the reading ends.
 
   Returns:
-    The state after the last step; None if it was stopped.
+    What starts_of returned last; None if it was stopped.
   """
-  states = {}  # After a step, at its last reading.
+  states = {}  # After a step, in the last reading.
   check_each = steps // 100 + 1  # Keeping every state would fill the memory.
-  state = None
-  for _ in range(pieces):
-    state = starts_of(state)
+  starts = starts_of(None)
+  for _ in range(pieces - 1):
+    state = starts
     for step in range(steps):
       state = read(step, state)
       if stop:
@@ -66,8 +66,9 @@ def read_side_by_side(read, starts_of, is_same, steps, pieces, stop=False):
       if step % check_each == 0 or step == steps - 1:
         last, states[step] = states.get(step), state
         if last is not None and is_same(last, state):
-          return states[steps - 1]
-  return state
+          return starts
+    starts = starts_of(state)
+  return starts
 
 
 def are_close(state, other):
@@ -103,7 +104,16 @@ def stream_perplexity(
   inputs, targets, is_real = (x[:, workers.rows] for x in pieces)
   is_used = is_real[0, :, 0]  # [B], the pieces that have a target.
   size = len(inputs)
-  nats = np.zeros(size)  # The loss of each step.
+
+  def feed_of(step, state):
+    reporter.bar.update()
+    feed = state_feed(model.initial_state, state)
+    feed[model.input.input_data] = inputs[step]
+    feed[model.input.targets] = targets[step]
+    return feed
+
+  def read(step, state):
+    return workers.run(session, model.final_state, feed_of(step, state))
 
   def starts_of(ends):
     reporter.start_again()
@@ -113,28 +123,26 @@ def stream_perplexity(
     starts[:, :, 0] = 0
     return starts[:, :, workers.rows]  # [L, 2, B, H]
 
-  def read(step, state):
-    feed = state_feed(model.initial_state, state)
-    feed[model.input.input_data] = inputs[step]
-    feed[model.input.targets] = targets[step]
-    # Workers compute the cost together, and so agree on it and on stopping.
-    fetches = [model.final_state, model.losses, model.cost]
-    state, losses, cost = workers.run(session, fetches, feed)
-    nats[step] = losses.T[is_real[step]].sum(dtype=float)
-    if not math.isfinite(cost):
-      raise DivergedError(title, step + 1, size)
-    reporter.bar.update()
-    return state
-
   def is_same(*states):
     states = [np.array(state)[:, :, is_used] for state in states]
     return all(workers.gather(are_close(*states)))
 
-  with Reporter(size, title) as reporter:
-    end = read_side_by_side(read, starts_of, is_same, size, batch_size, stop)
-  if end is None:
-    return None
-  perplexity = perplexity_of(sum(workers.gather(nats.sum())) / (len(ids) - 1))
+  with Reporter(size, title) as reporter, device.products_in(model.dtype):
+    state = find_starts(read, starts_of, is_same, size, batch_size, stop)
+    if state is None:
+      return None
+    reporter.start_again()
+    nats = 0.0
+    for step in range(size):
+      # Workers compute the cost together, and so agree on it and on stopping.
+      fetches = [model.final_state, model.losses, model.cost]
+      state, losses, cost = workers.run(session, fetches, feed_of(step, state))
+      nats += losses.T[is_real[step]].sum(dtype=float)
+      if not math.isfinite(cost):
+        raise DivergedError(title, step + 1, size)
+      if stop:
+        return None
+  perplexity = perplexity_of(sum(workers.gather(nats)) / (len(ids) - 1))
   if math.isinf(perplexity):
     raise DivergedError(title, size, size)
   return perplexity

@@ -1,0 +1,464 @@
+"""Tests of the modules as a library, each in a process of its own.
+
+The programs are short forms of public ones that import the tutorial's code.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from conftest import OLD_RUN, TINY
+
+ROOT = pathlib.Path(__file__).resolve().parent
+# What most of the programs begin with.
+TF1 = """
+  import tensorflow.compat.v1 as tf
+"""
+MODELS = """
+  import numpy as np
+  import configs, ptb_word_lm, reader
+  from ptb_word_lm import PTBInput, PTBModel, run_epoch
+
+  class Config(configs.TestConfig):
+    hidden_size = 5
+    vocab_size = 20
+    batch_size = 4
+    num_steps = 3
+
+  DATA = np.arange(200) % 20
+
+  def build(is_training=True, scope="Model", reuse=None, config=Config()):
+    init = tf.random_uniform_initializer(-0.5, 0.5, seed=1)
+    with tf.variable_scope(scope, reuse=reuse, initializer=init):
+      return PTBModel(is_training, config, PTBInput(config, DATA))
+"""
+
+
+def run_program(*parts, folder, argv=()):
+  """Runs the parts of a program together; returns what it prints."""
+  program = "\n".join(textwrap.dedent(part) for part in parts)
+  result = subprocess.run(
+    [sys.executable, "-c", program, *map(str, argv)],
+    cwd=folder,
+    env={**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "-1"},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
+  return result.stdout
+
+
+@pytest.mark.parametrize(
+  "behavior",
+  [
+    "disable_v2_behavior",
+    "disable_eager_execution",
+    "disable_resource_variables",
+    "disable_v2_tensorshape",
+  ],
+)
+def test_the_tutorials_loop(tmp_path, behavior):
+  loop = """
+    with tf.Graph().as_default():
+      model, valid = build(), build(False, reuse=True)
+      model.logits
+      with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        for epoch in range(3):
+          model.assign_lr(session, 1.0)
+          # The usual reset of tf.metrics.
+          session.run(tf.local_variables_initializer())
+          print(run_epoch(session, model, model.train_op))
+        state = session.run(valid.initial_state)
+        feed = {}
+        for (c, h), value in zip(valid.initial_state, state):
+          feed[c], feed[h] = value
+        state, loss = session.run([valid.final_state, valid.cost], feed)
+        print(state[0].h.shape)
+        print(tf.train.Saver().save(session, "model.ckpt"))
+  """
+  start = f"tf.{behavior}()\n"
+  printed = run_program(TF1, start, MODELS, loop, folder=tmp_path).split("\n")
+  first, _, last = map(float, printed[:3])
+  assert last < first * 0.9 and printed[3:5] == ["(4, 5)", "model.ckpt"]
+
+
+def test_configs_of_the_tutorial(tmp_path):
+  program = """
+    from ptb_word_lm import SmallConfig, MediumConfig, LargeConfig, TestConfig
+    from ptb_word_lm import get_config
+
+    class Plain:
+      init_scale = 0.1
+      learning_rate = 1.0
+      max_grad_norm = 5
+      num_layers = 1
+      num_steps = 3
+      hidden_size = np.int64(6)
+      max_epoch = 1
+      max_max_epoch = 1
+      keep_prob = np.float32(0.5)
+      lr_decay = 0.5
+      batch_size = 4
+      vocab_size = 20
+      my_own = "attribute"
+
+    class Mine(SmallConfig):
+      hidden_size: int = 50
+
+    print(Mine().hidden_size, get_config().hidden_size)
+    LargeConfig.batch_size = 1
+    eval_config = get_config("large")
+    print(eval_config.batch_size)
+    eval_config.batch_size = 2
+    print(eval_config.batch_size, LargeConfig().batch_size)
+    for config in (Plain, Plain()):
+      with tf.Graph().as_default():
+        print(build(config=config).final_state[0].h.shape)
+    for name, value in (("hiden_size", 3), ("hidden_size", 0)):
+      try:
+        setattr(eval_config, name, value)
+      except ValueError as error:
+        print(error)
+    try:
+      del Plain.lr_decay
+      with tf.Graph().as_default():
+        build(config=Plain)
+    except ValueError as error:
+      print(error)
+  """
+  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  assert lines[:5] == ["50 200", "1", "2 1", "(4, 6)", "(4, 6)"]
+  assert lines[5].startswith("hiden_size is not a hyper-parameter: init_scale,")
+  assert lines[6:] == [
+    "hidden_size must be a whole number from 1 to 1,000,000, not 0.",
+    "Config has no lr_decay: set it.",
+  ]
+
+
+def test_adam_resumes_exactly(tmp_path):
+  """And so does no other optimizer."""
+  program = f"""
+    import configs, ptb_word_lm, reader
+    from lm.base import tf1
+    from lm.run import run_folder
+    from lm.run.run import Run
+
+    class Adam(ptb_word_lm.PTBModel):
+      def optimizer(self, learning_rate):
+        return tf1.train.AdamOptimizer(learning_rate)
+
+    class StopAfter:
+      signum = 15
+      def __init__(self, steps):
+        self.steps = steps
+      def __bool__(self):
+        self.steps -= 1
+        return self.steps < 0
+
+    corpus = reader.read_corpus({str(TINY)!r})
+    config = configs.TestConfig()
+    config.vocab_size = len(corpus.vocabulary)
+    config.hidden_size, config.num_steps, config.learning_rate = 8, 5, 0.01
+    config.keep_prob, config.max_max_epoch = 0.8, 2
+    run = Run.on_corpus(
+      corpus, model="test", seed=1, dtype="float32", config=config
+    )
+
+    def train(path, stop=False, model_class=Adam):
+      with run_folder.RunFolder(path) as folder:
+        folder.claim(run, corpus.vocabulary)
+        return ptb_word_lm.train(
+          run, corpus, folder, stop=stop, model_class=model_class
+        )
+
+    planned = train("planned")
+    assert train("stopped", StopAfter(150)) is None
+    try:
+      train("stopped", model_class=ptb_word_lm.PTBModel)
+    except ValueError as error:
+      print(error)
+    resumed = train("stopped")
+    for name in ("train_perplexity", "valid_perplexity", "test_perplexity"):
+      assert planned[name] == resumed[name], name
+    print(planned["valid_perplexity"] < 45)  # Chance: 50.
+  """
+  lines = run_program(program, folder=tmp_path).splitlines()
+  assert lines[-1] == "True"
+  assert any(line.startswith("No checkpoint in ") for line in lines)
+
+
+def test_another_model_in_the_same_graph(tmp_path):
+  program = """
+    x = tf.get_variable("theirs", [2])
+    train = tf.train.GradientDescentOptimizer(1.0).minimize(x[0] ** 2)
+    first, second = build(scope="A"), build(scope="B")
+    with tf.Session() as session:
+      session.run(tf.global_variables_initializer())
+      before = session.run(x)
+      first.assign_lr(session, 1.0)
+      second.assign_lr(session, 0.0)
+      weights = [v for v in tf.trainable_variables() if v.name[:2] == "B/"]
+      old = session.run(weights)
+      run_epoch(session, first, first.train_op)
+      assert all(map(np.array_equal, old, session.run(weights)))
+      assert np.array_equal(before, session.run(x))
+      print(len(first.gradients), len(tf.trainable_variables()))
+  """
+  start = "tf.disable_v2_behavior()\n"
+  lines = run_program(TF1, start, MODELS, program, folder=tmp_path)
+  assert lines.split() == ["5", "11"]
+
+
+def test_a_model_of_their_own_in_run_epoch(tmp_path):
+  program = """
+    import types
+
+    class Model:
+      pass
+
+    model = Model()
+    model.input = types.SimpleNamespace(epoch_size=4, num_steps=5, batch_size=2)
+    c, h = (tf.placeholder_with_default(tf.zeros([2, 3]), [2, 3]) for _ in "ch")
+    model.initial_state = ((c, h),)
+    model.final_state = ((c + 1, h + 2),)
+    model.cost = 5 * tf.reduce_mean(c)
+    with tf.Session() as session:
+      print(run_epoch(session, model, tf.no_op()))
+  """
+  start = "tf.disable_v2_behavior()\n"
+  printed = run_program(TF1, start, MODELS, program, folder=tmp_path)
+  assert float(printed) == pytest.approx(2.718281828**1.5)
+
+
+def test_batches_can_be_changed_without_changing_the_corpus(tmp_path):
+  program = """
+    before = DATA.copy()
+    for x, y in reader.ptb_iterator(DATA, 4, 3):
+      x[:] = 0
+      y[:] = 1
+    assert (DATA == before).all()
+    print(next(iter(reader.ptb_iterator(DATA, 4, 3)))[0][1])
+  """
+  printed = run_program(MODELS, program, folder=tmp_path)
+  assert printed.split() == ["[10", "11", "12]"]
+
+
+def test_eager_mode_names_the_way(tmp_path):
+  program = """
+    for call in (
+      lambda: reader.ptb_producer(DATA, 4, 3),
+      lambda: PTBInput(Config(), DATA),
+      build,
+    ):
+      try:
+        call()
+      except RuntimeError as error:
+        print(error)
+  """
+  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  assert len(lines) == 3
+  assert all("with tf.Graph().as_default()" in line for line in lines)
+  assert all("reader.ptb_iterator" in line for line in lines)
+
+
+def test_ids_beyond_the_vocabulary(tmp_path):
+  program = """
+    for data in (DATA + 1, DATA - 1):
+      try:
+        with tf.Graph().as_default():
+          PTBInput(Config(), data)
+      except ValueError as error:
+        print(error)
+  """
+  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  assert [line.partition(",")[0] for line in lines] == [
+    "the data has ids from 1 to 20",
+    "the data has ids from -1 to 18",
+  ]
+
+
+def test_models_are_freed(tmp_path):
+  program = """
+    import gc, weakref
+
+    def one(rnn_mode):
+      config = Config()
+      config.rnn_mode = rnn_mode
+      with tf.Graph().as_default() as graph:
+        build(config=config)
+      return weakref.ref(graph)
+
+    graphs = [one("block"), one("basic")]
+    gc.collect()
+    print([graph() for graph in graphs])
+  """
+  printed = run_program(TF1, MODELS, program, folder=tmp_path)
+  assert printed.strip() == "[None, None]"
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_keras_and_the_log_level_stay_as_they_are(tmp_path, first):
+  ours = """
+    import language_model
+    from lm.base import tf1
+
+    tf1.rnn_cell.BasicLSTMCell
+    with tf1.Graph().as_default():
+      build()
+  """
+  theirs = """
+    import tensorflow.compat.v1 as tf
+    import tensorflow as tf2
+    assert tf2.keras.__version__.startswith("3.")
+    model = tf2.keras.Sequential([tf2.keras.layers.Dense(2)])
+    model.build([1, 3])
+    model.save("model.keras")
+    tf2.keras.models.load_model("model.keras")
+    assert tf.logging.get_verbosity() == 30
+    assert tf2.config.experimental.tensor_float_32_execution_enabled()
+    try:
+      tf.nn.rnn_cell.BasicLSTMCell
+    except AttributeError as error:
+      print(error)
+  """
+  start = TF1 + MODELS
+  parts = [start, ours, theirs] if first == "ours" else [start, theirs, ours]
+  lines = run_program(*parts, folder=tmp_path).splitlines()
+  assert lines == ["`BasicLSTMCell` is not available with Keras 3."]
+
+
+def test_their_cells_beside_ours(tmp_path):
+  """With Keras 2 for the whole program, tf.nn.rnn_cell works as well."""
+  program = """
+    from lm.base.tf1 import rnn_cell
+
+    with tf.Graph().as_default():
+      build()
+      for name, module in (("a", rnn_cell), ("b", tf.nn.rnn_cell)):
+        cell = module.MultiRNNCell([module.BasicLSTMCell(4) for _ in range(2)])
+        zeros = cell.zero_state(2, tf.float32)
+        with tf.variable_scope(name):
+          print(cell(tf.zeros([2, 4]), zeros)[0].shape)
+  """
+  start = 'import os\nos.environ["TF_USE_LEGACY_KERAS"] = "1"\n'
+  printed = run_program(start, TF1, MODELS, program, folder=tmp_path)
+  assert printed.splitlines() == ["(2, 4)"] * 2
+
+
+def test_commands_run_twice_in_a_notebook(tmp_path):
+  """As by two %run of IPython, of two commands in any order."""
+  program = f"""
+    import runpy, signal, sys
+
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    text = "{TINY}/ptb.valid.txt"
+    train = ["--data_path={TINY}", "--model=test", "--hparams=max_max_epoch=1"]
+    for command, argv in [
+      ("ptb_word_lm.py", train),
+      ("score.py", ["--run={OLD_RUN}", f"--file={{text}}"]),
+      ("ptb_word_lm.py", train),
+    ]:
+      sys.argv = [command, *argv]
+      try:
+        runpy.run_path("{ROOT}/" + command, run_name="__main__")
+      except SystemExit as end:
+        print("status", end.code)
+    assert handlers == [
+      signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)
+    ]
+    import ptb_word_lm
+    print("status", ptb_word_lm.main(["--model=none"]))
+    print("status", ptb_word_lm.main(["ptb_word_lm.py", "--model=none"]))
+  """
+  lines = run_program(program, folder=tmp_path).splitlines()
+  statuses = [line for line in lines if line.startswith("status")]
+  assert statuses == ["status 0"] * 3 + ["status 1"] * 2
+  tests = [line for line in lines if line.startswith("Test Perplexity")]
+  assert len(tests) == 2 and tests[0] == tests[1]
+
+
+def test_a_frozen_graph(tmp_path):
+  program = """
+    with tf.Graph().as_default():
+      model = build(False)
+      probabilities = tf.nn.softmax(model.logits, name="probabilities")
+      with tf.Session() as session:
+        session.run(tf.global_variables_initializer())
+        x, expected = session.run([model.input.input_data, probabilities])
+        frozen = tf.graph_util.convert_variables_to_constants(
+          session, tf.get_default_graph().as_graph_def(), ["probabilities"]
+        )
+    with tf.Graph().as_default(), tf.Session() as session:
+      tf.import_graph_def(frozen, name="")
+      found = session.run("probabilities:0", {model.input.input_data.name: x})
+      print(np.abs(found - expected).max() < 1e-6)
+  """
+  start = "tf.disable_v2_behavior()\n"
+  printed = run_program(TF1, start, MODELS, program, folder=tmp_path)
+  assert printed.strip() == "True"
+
+
+def test_names_of_tensors(tmp_path):
+  """Programs fetch them by these names, which TensorFlow 1.15 gave them."""
+  program = """
+    with tf.Graph().as_default(), tf.name_scope("Test"):
+      input_ = PTBInput(Config(), DATA, name="TestInput")
+      with tf.variable_scope("Model"):
+        model = PTBModel(False, Config(), input_)
+      print(input_.input_data.name, input_.targets.name)
+      print([tensor.name for tensor in model.initial_state[0]])
+  """
+  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  assert lines == [
+    "Test/TestInput/StridedSlice:0 Test/TestInput/StridedSlice_1:0",
+    "['Test/Model/MultiRNNCellZeroState/BasicLSTMCellZeroState/zeros:0', "
+    "'Test/Model/MultiRNNCellZeroState/BasicLSTMCellZeroState/zeros_1:0']",
+  ]
+
+
+def test_the_tutorials_private_functions(tmp_path):
+  program = f"""
+    import reader
+    path = "{TINY}/ptb.valid.txt"
+    words = reader._read_words(path)
+    word_to_id = reader._build_vocab("{TINY}/ptb.train.txt")
+    ids = reader._file_to_word_ids(path, word_to_id)
+    corpus = reader.read_corpus("{TINY}")
+    assert ids == corpus.valid.tolist()
+    assert list(word_to_id) == corpus.vocabulary
+    assert list(word_to_id.values()) == list(range(50))
+    print(words[:3], len(words) == len(ids))
+    train, valid, test, size = reader.ptb_raw_data("{TINY}")
+    print(size)
+    try:
+      reader.read_corpus("{TINY}", vocabulary=corpus.vocabulary[1:] + ["<unk>"])
+    except ValueError as error:
+      print(error)
+  """
+  lines = run_program(program, folder=tmp_path).splitlines()
+  assert lines[0].endswith("True") and lines[1] == "50"
+
+
+def test_scores_of_impossible_ids(tmp_path):
+  program = f"""
+    import language_model
+    models = language_model.find(["{OLD_RUN}"], None, None)
+    with language_model.LanguageModel(models) as model:
+      for ids in ([3], [], [3, None], [3, 50], [3, -1], [3, 1.5]):
+        for call in (lambda: model.score_lines([ids])), (
+          lambda: model.score_stream(ids)
+        ):
+          try:
+            call()
+          except ValueError as error:
+            print(error)
+  """
+  lines = run_program(program, folder=tmp_path).splitlines()
+  assert len(lines) == 11  # One id is a stream, though not a line.
+  assert lines[0].startswith("A text to score has at least 2 ids")
+  assert sum("whole numbers from 0 to 49" in line for line in lines) == 8
