@@ -36,6 +36,16 @@ def refuse(args, names, where):
       raise FlagError(f"--{name} has no effect with {where}: leave it out.")
 
 
+class _BooleanParser(flags.BooleanParser):
+  """Parses true or false; its error is a sentence."""
+
+  def parse(self, argument):
+    try:
+      return super().parse(argument)
+    except ValueError:
+      raise ValueError("value should be true or false") from None
+
+
 class Define:
   """Defines flags in a FlagValues: `string` calls DEFINE_string, and so on."""
 
@@ -45,6 +55,14 @@ class Define:
   def __getattr__(self, kind):
     function = getattr(flags, f"DEFINE_{kind}")
     return functools.partial(function, flag_values=self._values)
+
+  def boolean(self, name, default, help_text, **options):
+    """Defines a flag that is true or false; see flags.DEFINE_boolean."""
+    flags.disclaim_key_flags()  # So that --help lists it under its command.
+    flag = flags.Flag(
+      _BooleanParser(), None, name, default, help_text, boolean=True, **options
+    )
+    self.flag(flag)
 
   def validator(self, name, is_valid, message):
     """Refuses the values of a flag for which `is_valid` returns false."""
@@ -134,9 +152,7 @@ def _parse(args, argv, pass_unknown, advice_for):
 
   The arguments are those of `entry_point`. Raises FlagError for a wrong flag.
   """
-  flags.DEFINE_boolean(
-    "help", False, "Show this help.", short_name="h", flag_values=args
-  )
+  Define(args).boolean("help", False, "Show this help.", short_name="h")
   try:
     return args(argv, known_only=pass_unknown)[1:]
   except flags.Error as error:

@@ -198,6 +198,7 @@ def test_numbers_get_the_right_noun():
 def define_flags(define):
   define.integer("number", 1, "A number.", 0)
   define.multi_string("name", [], "Names.")
+  define.boolean("quiet", False, "Print less.")
   define.validator("number", lambda n: n != 7, "must not be 7.")
 
 
@@ -235,6 +236,7 @@ def test_a_command_is_called_again_and_again(capfd):
       ["--number=-1"],
       "flag --number=-1: -1 is not a non-negative integer. ",
     ),
+    (["--quiet=yes"], "flag --quiet=yes: value should be true or false. --he"),
     (["--number=7"], "flag --number=7: must not be 7. --help lists the flags."),
   ],
 )

@@ -38,6 +38,11 @@ def read_json(path, convert, advice):
     raise DamagedFileError(
       f"{path} cannot be read: {error.strerror}. {advice}"
     ) from None
+  except InputError as error:  # Of `convert`: it tells what is wrong.
+    raise DamagedFileError(
+      f"{path} is damaged or was written by another version of this program: "
+      f"{error} {advice}"
+    ) from None
   except (ValueError, TypeError, KeyError, AttributeError):
     raise DamagedFileError(
       f"{path} is damaged or was not written by this program. {advice}"
@@ -115,6 +120,17 @@ def new_folder(path, flag):
     ) from None
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def flush_to_disk(path):
+  """Waits until a file, or the list of files in a folder, is on the disk."""
+  if os.name == "nt" and os.path.isdir(path):
+    return  # Windows cannot, and need not, sync a folder.
+  fd = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(fd)
+  finally:
+    os.close(fd)
 
 
 def check_new_folder(path, flag):

@@ -39,7 +39,9 @@ import numpy as np
 
 from lm.base import tf1
 from lm.base.command import InputError, reason_of
+from lm.base.files import flush_to_disk
 from lm.model.softmax import SOFTMAX_ROWS
+from lm.run.run import RecordError, from_record
 
 _LOGGER = logging.getLogger(__name__)
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
@@ -149,12 +151,12 @@ class Checkpoints:
       self._saver.save(session, path, write_meta_graph=False, write_state=False)
       files = pathlib.Path(self._path).glob(f"model.ckpt-{step}.*")
       for file_or_folder in [*files, self._path]:
-        _flush_to_disk(file_or_folder)
+        flush_to_disk(file_or_folder)
     except (OSError, tf1.errors.OpError):
       self._remove(lambda other: other == step)
       raise
     self._steps = [*self._steps[-1:], step]
-    self._name(step, progress)
+    self._write_pointers(step, progress)
     needed = {*self._steps, *self._others, _best_step(progress.epochs)}
     self._remove(lambda other: other not in needed)
 
@@ -182,7 +184,7 @@ class Checkpoints:
               "without the place in the training."
             )
           _check_shapes(tensors, self._variables)
-          _check_no_optimizer(tensors, self._variables)
+          _check_no_others(tensors, self._variables)
           _unless_damaged(self._saver.restore, session, path)
           record = _read_record(path, tensors, self._run.id)
       except CheckpointError as error:
@@ -191,10 +193,15 @@ class Checkpoints:
         continue
       for name in ("run_id", "run"):  # Older versions did not write them.
         record.pop(name, None)
-      progress = Progress(**record)
+      try:
+        progress = from_record(Progress, record)
+      except RecordError as error:
+        raise CheckpointError(
+          f"{path} was written by another version of this program: {error}"
+        ) from None
       if progress.step:
         progress.state = session.run(self._state)
-      self._name(step, progress)  # A kill may have come before that.
+      self._write_pointers(step, progress)  # A kill may have prevented it.
       return progress, step
     if steps_in(self._path):
       raise CheckpointError(
@@ -203,7 +210,7 @@ class Checkpoints:
       )
     return Progress(), None
 
-  def _name(self, step, progress):
+  def _write_pointers(self, step, progress):
     """Writes `checkpoint` and `best_checkpoint`, in TensorFlow's format."""
     steps = {"checkpoint": step, "best_checkpoint": _best_step(progress.epochs)}
     for filename, named_step in steps.items():
@@ -242,17 +249,6 @@ def best_epoch(epochs):
 def _best_step(epochs):
   """Returns the global step of the best epoch, None if there is none."""
   return best_epoch(epochs).get("global_step")
-
-
-def _flush_to_disk(path):
-  """Waits until a file, or the list of files in a folder, is on the disk."""
-  if os.name == "nt" and os.path.isdir(path):
-    return  # Windows cannot, and need not, sync a folder.
-  fd = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(fd)
-  finally:
-    os.close(fd)
 
 
 def find_checkpoint(folder, name):
@@ -315,23 +311,28 @@ def _epochs_of(folder):
 
 
 def describe(path):
-  """Returns which epoch of its run a checkpoint is, and whether one is better.
+  """Returns a sentence: which epoch of its run a checkpoint is from.
 
-  Returns "" for a checkpoint of another program.
+  A second sentence names the run's best epoch, unless it is this one. Returns
+  "" for a checkpoint of another program.
   """
   record, folder = record_in(path), os.path.dirname(path)
   if not record:
     return ""
-  epoch, text = None, "not at the end of an epoch."
+  best = best_epoch(_epochs_of(folder)) if steps_in(folder) else {}
+  best_perplexity = f"{best['valid_perplexity']:.3f}" if best else None
   if record["step"] == 0 and record["epochs"]:
     epoch = record["epochs"][-1]
     perplexity = f"{epoch['valid_perplexity']:.3f}"
     text = f"epoch {epoch['epoch']}, valid perplexity {perplexity}."
-  best = best_epoch(_epochs_of(folder)) if steps_in(folder) else None
+    comparison = f"is better, with {best_perplexity}"
+  else:
+    epoch = {}
+    number = len(record["epochs"]) + 1
+    text = f"within epoch {number}, after step {record['step']}."
+    comparison = f"has valid perplexity {best_perplexity}"
   if best and best != epoch:
-    perplexity = f"{best['valid_perplexity']:.3f}"
-    text += f" Epoch {best['epoch']} is better, with {perplexity}: "
-    text += "--checkpoint=best uses it."
+    text += f" Epoch {best['epoch']} {comparison}: --checkpoint=best uses it."
   return f"{path}: {text}"
 
 
@@ -427,20 +428,20 @@ def _check_shapes(tensors, variables):
       )
 
 
-def _check_no_optimizer(tensors, variables):
-  """Raises _UnfitError if a checkpoint has an optimizer that the model lacks.
+def _check_no_others(tensors, variables):
+  """Raises _UnfitError if a checkpoint has a tensor that the graph lacks.
 
-  Optimizers name what they keep for a variable after it, as in .../kernel/Adam.
+  It may be what another optimizer keeps for a variable, as Adam does.
   """
-  variables_with_slash = tuple(f"{name}/" for name in variables)
-  for name in tensors.shapes:
-    if name not in variables and name.startswith(variables_with_slash):
-      raise _UnfitError(f"it has {name}, of another optimizer.")
+  others = tensors.shapes.keys() - variables
+  others = {name for name in others if not name.startswith("progress/")}
+  if others:
+    raise _UnfitError(f"it has {min(others)}, which this model does not have.")
 
 
 def _layers_in(names):
   """Returns the scopes of the layers that some names of variables are in."""
-  matches = (re.match(r".*/cell_\d+/", name) for name in names)
+  matches = (re.match(r"Model/RNN/.*/cell_\d+/", name) for name in names)
   return {match[0] for match in matches if match}
 
 
@@ -457,7 +458,8 @@ def _read_record(path, tensors, run_id=None):
   if named_step and step != int(named_step[1]):
     raise _UnfitError(f"it is model.ckpt-{step}, under another name.")
   record = json.loads(tensors.get("progress/json"))
-  if run_id and record.get("run_id", run_id) not in (None, run_id):
+  recorded_id = record.get("run_id")  # Older versions did not write it.
+  if run_id and recorded_id and recorded_id != run_id:
     raise _UnfitError("it is of a run with another config.json.")
   return record
 

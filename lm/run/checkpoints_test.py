@@ -1,5 +1,6 @@
 """Tests of checkpoints.py: nothing damaged is taken for intact."""
 
+import dataclasses
 import os
 import pathlib
 import random
@@ -268,6 +269,18 @@ def test_a_checkpoint_of_another_run_or_name_is_refused(run, tmp_path):
   checkpoints.check_intact(str(OLD_RUN / "model.ckpt-191"), RUN.id)
 
 
+def test_a_checkpoint_of_a_newer_version_is_not_passed_over(run, monkeypatch):
+  run.save(1, step=1)
+  record = dict(dataclasses.asdict(checkpoints.Progress(step=2)), new=1)
+  monkeypatch.setattr(dataclasses, "asdict", lambda progress: record)
+  run.save(2, step=2)
+  with pytest.raises(
+    checkpoints.CheckpointError,
+    match="ckpt-2 was written by another version of this program: it has `new`",
+  ):
+    Training(run.path).restore()
+
+
 def test_a_checkpoint_has_its_run(run):
   run.save(5, step=5)
   record = checkpoints.record_in(str(run.path / "model.ckpt-5"))
@@ -286,7 +299,8 @@ def test_a_checkpoint_is_described(run):
   assert checkpoints.describe(f"{TINY}/model.ckpt-7680") == ""
   run.save(3, step=3)
   last = find_checkpoint(path, "last")
-  assert checkpoints.describe(last) == f"{last}: not at the end of an epoch."
+  within = f"{last}: within epoch 1, after step 3."
+  assert checkpoints.describe(last) == within
   epochs = []
   for number, valid in enumerate([5.0, 9.0], 1):
     epochs.append(epoch(number, valid))
@@ -308,7 +322,8 @@ def test_a_checkpoint_is_described(run):
   run.save(17, epochs, step=3)
   last = find_checkpoint(path, "last")
   assert checkpoints.describe(last) == (
-    f"{last}: not at the end of an epoch. {better}"
+    f"{last}: within epoch 3, after step 3. Epoch 1 has valid perplexity 5.000:"
+    " --checkpoint=best uses it."
   )
 
 

@@ -5,9 +5,14 @@ import functools
 import hashlib
 import json
 
+from lm.base.command import InputError
 from lm.model.config import Config
 from lm.text.preparation import Preparation
 from lm.text.word_ids import UNKNOWN
+
+
+class RecordError(InputError, ValueError):
+  """A record has other fields than this version of the program writes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,12 +72,14 @@ class Run:
     """Returns the run of a dictionary that `to_json` returned.
 
     Raises:
+      InputError: for a dictionary with other fields or other values. The
+        message names the field.
       ValueError, TypeError, KeyError or AttributeError: for any other value.
     """
-    values = {**values, "config": Config(**values["config"])}
+    values = {**values, "config": from_record(Config, values["config"])}
     if values.get("preparation") is not None:
-      values["preparation"] = Preparation(**values["preparation"])
-    return cls(**values)
+      values["preparation"] = from_record(Preparation, values["preparation"])
+    return from_record(cls, values)
 
   @functools.cached_property
   def id(self):
@@ -87,6 +94,27 @@ class Run:
     described = describe_differences(self.to_json(), other.to_json())
     may_change = _may_change()
     return [text for name, text in described.items() if name not in may_change]
+
+
+def from_record(kind, values):
+  """Returns an instance of the dataclass `kind` with the values in a file.
+
+  Raises RecordError if `values`, a dictionary, has other fields.
+  """
+  known = {field.name: field for field in dataclasses.fields(kind)}
+  for name in values:
+    if name not in known:
+      raise RecordError(f"it has `{name}`, which this version does not know.")
+  for name, field in known.items():
+    if name not in values and _is_required(field):
+      raise RecordError(f"it has no `{name}`.")
+  return kind(**values)
+
+
+def _is_required(field):
+  """Returns whether a dataclasses.Field has no default."""
+  missing = dataclasses.MISSING
+  return field.default is missing and field.default_factory is missing
 
 
 def sha256_of_lines(words):
@@ -127,7 +155,10 @@ def _flat(values):
   """Returns a dictionary in which nested dictionaries are merged."""
   flat = {}
   for name, value in values.items():
-    flat.update(value if isinstance(value, dict) else {name: value})
+    if isinstance(value, dict):
+      flat.update(value)
+    else:
+      flat[name] = value
   return flat
 
 
@@ -156,8 +187,12 @@ def _describe_difference(name, values, places):
 
 def _without_defaults(instance):
   """Returns {name: value} of the fields without their default value."""
-  values = {f: getattr(instance, f.name) for f in dataclasses.fields(instance)}
-  return {f.name: value for f, value in values.items() if value != f.default}
+  values = {}
+  for field in dataclasses.fields(instance):
+    value = getattr(instance, field.name)
+    if value != field.default:
+      values[field.name] = value
+  return values
 
 
 @functools.cache

@@ -341,7 +341,7 @@ def read_config(path):
   )
 
 
-def read_vocabulary(path, run):
+def vocabulary_in(path, run):
   """Returns the words in the folder of a Run, in the order of their ids.
 
   Raises:

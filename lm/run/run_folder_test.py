@@ -176,7 +176,13 @@ def test_a_run_without_config_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-  "text", ["", '{"config": {}}', json.dumps({**VALUES, "preparation": 1})]
+  "text",
+  [
+    "",
+    '{"config": {}}',
+    json.dumps({**VALUES, "preparation": 1}),
+    json.dumps({**VALUES, "new": 1}),
+  ],
 )
 def test_a_damaged_config_is_refused(path, text):
   (path / "config.json").write_text(text)
@@ -328,8 +334,8 @@ def test_a_changed_vocabulary_is_refused(path):
   file = path / "vocabulary.txt"
   # An editor on Windows writes other line ends.
   file.write_bytes(VOCABULARY.replace("\n", "\r\n").encode())
-  assert run_folder.read_vocabulary(str(path), run) == WORDS
+  assert run_folder.vocabulary_in(str(path), run) == WORDS
   for words in (WORDS[::-1], ["", *WORDS[1:]], [WORDS[0] + " ", *WORDS[1:]]):
     file.write_text("".join(f"{word}\n" for word in words))
     with pytest.raises(RunFolderError, match="was changed after the training"):
-      run_folder.read_vocabulary(str(path), run)
+      run_folder.vocabulary_in(str(path), run)

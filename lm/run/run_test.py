@@ -8,6 +8,7 @@ import pytest
 
 import configs
 from conftest import OLD_RUN
+from lm.base.command import InputError
 from lm.model.config import Config
 from lm.run import run
 from lm.run.run import Run
@@ -62,18 +63,24 @@ def test_defaults_are_left_out():
 
 
 @pytest.mark.parametrize(
-  "damage",
+  ("damage", "message"),
   [
-    lambda values: values.pop("seed"),
-    lambda values: values.update(new=1),
-    lambda values: values["config"].update(num_layers="2"),
-    lambda values: values.update(config=3),
+    (lambda values: values.pop("seed"), "it has no `seed`"),
+    (lambda values: values["config"].pop("num_layers"), "it has no `num_la"),
+    (lambda values: values.update(new=1), "it has `new`, which this version "),
+    (lambda values: values["config"].update(new=1), "it has `new`, which thi"),
+    (
+      lambda values: values["config"].update(rnn_mode="new"),
+      "rnn_mode must be one of basic, block, cudnn, not 'new'",
+    ),
+    (lambda values: values.update(preparation={"a": 1}), "it has `a`, which"),
   ],
 )
-def test_what_describes_no_run(damage):
+def test_what_describes_no_run(damage, message):
+  """As the config.json of a later version."""
   values = RUN.to_json()
   damage(values)
-  with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
+  with pytest.raises(InputError, match=message):
     Run.from_json(values)
 
 

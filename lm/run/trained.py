@@ -96,8 +96,14 @@ def load(folder, checkpoint, flag, **options):
   if folder is None:
     return load_checkpoint(checkpoint, **options)
   run_folder.check_path(folder, flag)
+  if os.path.isfile(f"{folder}.index"):
+    raise checkpoints.CheckpointError(
+      f"{flag}={folder} is a checkpoint, not the folder of a run. Give its "
+      f"folder; or, instead of {flag}, --checkpoint={folder} and --data_path, "
+      "the folder of its training text."
+    )
   run = run_folder.read_config(folder)
-  vocabulary = run_folder.read_vocabulary(folder, run)
+  vocabulary = run_folder.vocabulary_in(folder, run)
   model = _model_of(run, None, vocabulary)
   name = checkpoint or "last"
   path = checkpoints.find_checkpoint(folder, name)
@@ -119,10 +125,15 @@ def load_source(name, checkpoint, save_path, **options):
   Raises:
     InputError: if a file is missing or damaged, or the text is another one.
   """
+  if not name:
+    raise checkpoints.CheckpointError(
+      "--init_from is empty: name a run's folder or a checkpoint, or leave it "
+      "out."
+    )
   if save_path and checkpoints.steps_in(save_path):
     run = run_folder.read_config(save_path)
     if files.same_path(run.init_from, name):
-      vocabulary = run_folder.read_vocabulary(save_path, run)
+      vocabulary = run_folder.vocabulary_in(save_path, run)
       return _model_of(run, None, vocabulary)
   if os.path.isdir(name):
     model = load(name, checkpoint, "--init_from", **options)
@@ -150,13 +161,21 @@ def _model_of(run, checkpoint, vocabulary):
 
 
 def load_checkpoint(
-  path, *, data_path, config, changes, vocab_size=None, cache_dir=None
+  path,
+  *,
+  data_path,
+  data_flag="--data_path",
+  config,
+  changes,
+  vocab_size=None,
+  cache_dir=None,
 ):
   """Returns the Trained of a checkpoint alone.
 
   Args:
     path: the checkpoint, without .index.
     data_path: the folder with the ptb.train.txt it was trained on.
+    data_flag: the flag to give another folder with.
     config: a Config, for what another program's checkpoint does not record.
     changes: the values of --hparams, as config.parse returns them: another
       program's checkpoint may need a forget_bias.
@@ -184,7 +203,7 @@ def load_checkpoint(
   vocabulary = word_ids.read_vocabulary(
     data_path, vocab_size, model.unknown, cache_dir
   )
-  _check_vocabulary(model, vocabulary, data_path)
+  _check_vocabulary(model, vocabulary, data_path, data_flag)
   return dataclasses.replace(model, vocabulary=vocabulary)
 
 
@@ -202,17 +221,16 @@ def _run_of(path, changes):
   if "run" in record:
     try:
       return Run.from_json(record["run"])
-    except (ValueError, TypeError):
+    except InputError as error:
       raise checkpoints.CheckpointError(
-        f"{path} was written by another version of this program. Its run has "
-        "settings that this version does not know."
+        f"{path} was written by another version of this program: {error}"
       ) from None
   if not record:
     return None
   folder = os.path.dirname(path) or "."
   try:
     run = run_folder.read_config(folder)
-    vocabulary = run_folder.read_vocabulary(folder, run)
+    vocabulary = run_folder.vocabulary_in(folder, run)
     if record.get("run_id") in (None, run.id):
       checksum = sha256_of_lines(vocabulary)
       return dataclasses.replace(run, vocabulary_sha256=checksum)
@@ -229,11 +247,11 @@ def _run_of(path, changes):
   )
 
 
-def _check_vocabulary(model, vocabulary, data_path):
+def _check_vocabulary(model, vocabulary, data_path, data_flag):
   """Raises CheckpointError if a Trained had another vocabulary in training."""
   path, run, size = model.checkpoint, model.run, model.config.vocab_size
-  text = f"the ptb.train.txt in --data_path={data_path}"
-  advice = "Name the folder of the text that it was trained on."
+  text = f"the ptb.train.txt in {data_path}"
+  advice = f"Give {data_flag} the folder of the text that it was trained on."
   if run and run.init_from:
     advice = (
       f"Its run began with the vocabulary of {run.init_from}: name the run's "

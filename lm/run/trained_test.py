@@ -95,18 +95,33 @@ def test_a_checkpoint_of_a_run_records_how_it_was_trained():
     load(None, path, forget_bias=1.0)
 
 
+def test_a_checkpoint_of_a_newer_version_is_refused(monkeypatch):
+  run = {**json.loads((OLD_RUN / "config.json").read_text()), "new": 1}
+  monkeypatch.setattr(checkpoints, "record_in", lambda path: {"run": run})
+  with pytest.raises(
+    checkpoints.CheckpointError,
+    match="was written by another version of this program: it has `new`, whic",
+  ):
+    load(None, CHECKPOINT)
+
+
 @pytest.mark.parametrize("flag", ["--run", "--save_path"])
 def test_errors_name_the_flag_of_the_folder(flag):
   with pytest.raises(command.InputError, match=rf"^{flag}=\* has one of the"):
     load("*", None, flag)
+  with pytest.raises(
+    command.InputError,
+    match=rf"^{flag}={CHECKPOINT} is a checkpoint.*, instead of {flag}, --che",
+  ):
+    load(CHECKPOINT, None, flag)
 
 
 def test_a_checkpoint_of_another_text(tmp_path):
   (tmp_path / "ptb.train.txt").write_text("a b c\n")
   with pytest.raises(
     checkpoints.CheckpointError,
-    match=r"of a model of 50 words, but the ptb\.train\.txt in --data_path=.* "
-    "has 4 different ones",
+    match=r"of a model of 50 words, but the ptb\.train\.txt in .* has 4 "
+    "different ones. Give --data_path the folder of the text that it was train",
   ):
     load(None, CHECKPOINT, data_path=tmp_path)
 

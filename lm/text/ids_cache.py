@@ -4,9 +4,11 @@ Each entry is a folder named by a key. The key depends on all that the ids were
 computed from, so a text that has changed gets a new entry. An entry has
 
   ids         the int32 ids of all words, as numpy writes them
-  about.json  the number of ids, and a value that belongs to them
+  entry.json  their size and checksum, and a value that belongs to them
 
-It gets its name when it is complete. You can delete it at any time.
+An entry gets its name when it is complete and on the disk. Each start compares
+the ids with their checksum, and makes a damaged entry again. You can delete an
+entry at any time.
 """
 
 import io
@@ -15,13 +17,15 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 
 import numpy as np
 
 from lm.base import files
 
 _LOGGER = logging.getLogger(__name__)
-_FORMAT = "2"  # Changes when the same key gets other contents.
+_FORMAT = "3"  # Changes when the same key gets other contents.
+_BLOCK = 1 << 24  # Bytes of ids that are read at a time.
 
 
 class IdsCache:
@@ -31,7 +35,7 @@ class IdsCache:
     self._folder = folder
 
   def get(self, key, write):
-    """Returns the entry of a key, and makes it if it does not exist.
+    """Returns the entry of a key; makes it if it is missing or damaged.
 
     Args:
       key: the entry's name, of letters and digits.
@@ -41,15 +45,17 @@ class IdsCache:
     Returns:
       (ids, value): int32 [number of words], in memory or mapped from the disk,
       read-only; and the value.
-
-    Raises:
-      DamagedFileError: if the entry is not complete.
     """
     if self._folder is not None:
       path = os.path.join(self._folder, f"{key}-{_FORMAT}")
       try:
-        if not os.path.isdir(path):
-          _make_entry(path, write)
+        if os.path.isdir(path):
+          try:
+            return _read_entry(path)
+          except files.DamagedFileError as error:
+            _LOGGER.warning("%s", error)
+            shutil.rmtree(path)
+        _make_entry(path, write)
         return _read_entry(path)
       except OSError as error:
         _LOGGER.warning(
@@ -72,17 +78,34 @@ def open_cache(folder, data_path):
 
 
 def _read_entry(path):
-  """Returns the ids and the value of an entry."""
-  advice = "Delete that folder: the next start makes it again."
-  number, value = files.read_json(
-    os.path.join(path, "about.json"),
-    lambda about: (about["number"], about["value"]),
-    advice,
+  """Returns the ids and the value of an entry.
+
+  Raises DamagedFileError if a file is missing or not as it was written.
+  """
+  outcome = "The text is read again."
+  expected, value = files.read_json(
+    os.path.join(path, "entry.json"),
+    lambda entry: (entry["ids"], entry["value"]),
+    outcome,
   )
-  ids = np.memmap(os.path.join(path, "ids"), np.int32, "r")
-  if len(ids) != number:
-    raise files.DamagedFileError(f"{path}/ids is not complete. {advice}")
-  return ids, value
+  ids_path = os.path.join(path, "ids")
+  try:
+    with open(ids_path, "rb") as file:
+      is_intact = _describe(file) == expected
+  except FileNotFoundError:
+    is_intact = False
+  if not is_intact:
+    raise files.DamagedFileError(f"{ids_path} is damaged. {outcome}")
+  return np.memmap(ids_path, np.int32, "r"), value
+
+
+def _describe(file):
+  """Returns the number of bytes in a binary file, and their checksum."""
+  checksum = 0
+  file.seek(0)
+  while block := file.read(_BLOCK):
+    checksum = zlib.crc32(block, checksum)
+  return {"bytes": file.tell(), "crc32": checksum}
 
 
 def _make_entry(path, write):
@@ -93,10 +116,14 @@ def _make_entry(path, write):
   try:
     with open(os.path.join(temporary, "ids"), "w+b") as file:
       value = write(file)
-      number = file.seek(0, os.SEEK_END) // 4
-    about = json.dumps({"number": number, "value": value})
-    files.write_file(os.path.join(temporary, "about.json"), about)
+      entry = {"ids": _describe(file), "value": value}
+      file.flush()
+      os.fsync(file.fileno())
+    text = json.dumps(entry)
+    files.write_file(os.path.join(temporary, "entry.json"), text)
+    files.flush_to_disk(temporary)
     os.rename(temporary, path)
+    files.flush_to_disk(parent)
   except OSError:
     if not os.path.isdir(path):  # Else another process was first.
       raise

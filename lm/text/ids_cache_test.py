@@ -38,7 +38,7 @@ def test_an_entry_is_made_once(tmp_path):
   assert isinstance(entry[0], np.memmap)
   with pytest.raises(AssertionError, match="once more"):
     cache.get("other", refuse)
-  assert os.listdir(folder) == ["key-2"]
+  assert os.listdir(folder) == ["key-3"]
 
 
 def test_another_process_may_be_first(tmp_path, caplog):
@@ -49,23 +49,52 @@ def test_another_process_may_be_first(tmp_path, caplog):
     return write(file)
 
   check(cache.get("key", write_late))
-  assert os.listdir(tmp_path) == ["key-2"] and not caplog.text
+  assert os.listdir(tmp_path) == ["key-3"] and not caplog.text
 
 
-@pytest.mark.parametrize("name", ["ids", "about.json"])
-def test_an_incomplete_entry_is_refused(tmp_path, name):
-  """As after a copy of the folder that was interrupted."""
+@pytest.mark.parametrize(
+  ("name", "damage"),
+  [
+    ("ids", lambda content: content[:-4]),
+    ("ids", lambda content: b""),
+    ("ids", lambda content: bytes(len(content))),  # After a power cut.
+    ("ids", None),
+    ("entry.json", lambda content: content[:-4]),
+    ("entry.json", None),
+  ],
+)
+def test_a_damaged_entry_is_made_again(tmp_path, caplog, name, damage):
   cache = IdsCache(str(tmp_path))
   cache.get("key", write)
-  path = tmp_path / "key-2" / name
-  path.write_bytes(path.read_bytes()[:-4])
-  with pytest.raises(files.DamagedFileError, match="Delete that folder: the n"):
-    cache.get("key", write)
+  path = tmp_path / "key-3" / name
+  if damage:
+    path.write_bytes(damage(path.read_bytes()))
+  else:
+    path.unlink()
+  check(cache.get("key", write))
+  assert str(path) in caplog.text and "text is read again." in caplog.text
+  caplog.clear()
+  check(cache.get("key", write))
+  assert os.listdir(tmp_path) == ["key-3"] and not caplog.text
+
+
+def test_an_entry_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+  calls = []
+  fsync, rename = os.fsync, os.rename
+  monkeypatch.setattr(
+    os, "fsync", lambda fd: calls.append("fsync") or fsync(fd)
+  )
+  monkeypatch.setattr(
+    os, "rename", lambda *names: calls.append("rename") or rename(*names)
+  )
+  check(IdsCache(str(tmp_path)).get("key", write))
+  # Of ids, entry.json and their folder; then of the cache's folder.
+  assert calls == ["fsync"] * 3 + ["rename", "fsync"]
 
 
 def test_the_default_folder_is_beside_the_texts(tmp_path):
   check(open_cache(None, str(tmp_path)).get("a", write))
-  assert (tmp_path / ".ids_cache" / "a-2").is_dir()
+  assert (tmp_path / ".ids_cache" / "a-3").is_dir()
 
 
 def test_without_a_place_on_the_disk_ids_are_in_memory(
