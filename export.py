@@ -24,7 +24,7 @@ several runs are averaged, each has a state: state_0, state_1, ...
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 import dataclasses
 import json

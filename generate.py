@@ -7,6 +7,8 @@
 The text continues the prefix, which is the start of a sentence. Each word is
 drawn from the model's distribution, given all words before it. --no_unknown and
 --temperature change that distribution before --top_k and --top_p cut it off.
+With --next_word, only --temperature changes the probabilities; the other flags
+shorten the list.
 
 Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 """
@@ -14,7 +16,7 @@ Dimensions in the comments: B = texts drawn side by side, V = vocab_size.
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 import math
 import sys
@@ -156,7 +158,9 @@ def generate(model, prefixes, first, args):
   if args.next_word:
     for number, row in enumerate(log_probs, first):
       print_heading(args, number, 0)
-      show_next_word(model.vocabulary, distribution(row, **change))
+      probs = distribution(row, temperature=args.temperature)
+      is_possible = distribution(row, **change) > 0
+      show_next_word(model.vocabulary, probs, is_possible)
     return
   last = model.eos if args.sentences else None
   size = len(prefixes) * args.num_samples
@@ -272,10 +276,10 @@ def draw_word(probs, uniform):
   return int(np.searchsorted(sums, uniform * sums[-1], side="right"))
 
 
-def show_next_word(vocabulary, probs):
+def show_next_word(vocabulary, probs, is_possible):
   """Prints the possible words with their probabilities, likeliest first."""
   for i in np.argsort(-probs, kind="stable"):
-    if probs[i] > 0:
+    if is_possible[i]:
       print(f"{probs[i]:.6g} {vocabulary[i]}")
 
 

@@ -109,7 +109,7 @@ def find(run, checkpoint, data_path, hparams=()):
   options = {
     "data_path": data_path,
     "config": configs.SmallConfig(),
-    "changes": parse(hparams, ["forget_bias"]),
+    "changes": parse(hparams, ["forget_bias", "tie_embeddings"]),
   }
   models = [
     trained.load(folder, checkpoint, "--run", **options) for folder in folders
@@ -195,12 +195,12 @@ def log_probs_of(heads):
   `heads` are a model's outputs [N, H], softmax_w [H, V] and softmax_b [V], for
   each model. Probabilities are averaged before the logarithm.
   """
-  found = [softmax.log_probs(tf1.nn.xw_plus_b(*head)) for head in heads]
-  if len(found) == 1:
-    return found[0]
+  log_probs = [softmax.log_probs(tf1.nn.xw_plus_b(*head)) for head in heads]
+  if len(log_probs) == 1:
+    return log_probs[0]
   # Small probabilities would underflow: only their logarithms are computed.
-  log_sum = tf1.reduce_logsumexp(tf1.stack(found), axis=0)  # [N, V]
-  return log_sum - math.log(len(found))
+  log_sum = tf1.reduce_logsumexp(tf1.stack(log_probs), axis=0)  # [N, V]
+  return log_sum - math.log(len(log_probs))
 
 
 def restore(models, session):

@@ -14,7 +14,7 @@ V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 import dataclasses
 import math
@@ -47,6 +47,8 @@ from lm.training.stream import stream_perplexity
 from lm.workers.tf_config import refuse_workers, workers_in
 from lm.workers.workers import ALONE, find_workers
 
+BASIC, BLOCK, CUDNN = "basic", "block", "cudnn"  # The tutorial's names.
+
 
 class PTBInput:
   """A data set as batches.
@@ -54,6 +56,7 @@ class PTBInput:
   Attributes:
     batch_size: B.
     num_steps: T.
+    vocab_size: V of the config; None if it has none.
     epoch_size: the number of batches.
     index: int32, the number of the batch: the next one, unless it is fed.
     input_data: int32 [B, T], the batch.
@@ -68,7 +71,8 @@ class PTBInput:
       reader.DataError: if there are too few words for one batch, or if an id is
         not below the config's vocab_size.
     """
-    reader.check_ids(data, getattr(config, "vocab_size", None))
+    self.vocab_size = getattr(config, "vocab_size", None)
+    reader.check_ids(data, self.vocab_size)
     self.batch_size = config.batch_size
     self.num_steps = config.num_steps
     self.epoch_size = reader.epoch_size(
@@ -131,7 +135,7 @@ class PTBModel:
       ConfigError: if the config lacks a hyper-parameter, or has a wrong one.
     """
     tf1.require_graph("PTBModel")
-    config = config_of(config)
+    config = config_for(config, input_)
     self.input, self.dtype, self._logits = input_, dtype, None
     dtype = "float32" if dtype == device.TF32 else dtype  # That of the tensors.
     # Created before the model's variables, outside of their scope.
@@ -139,12 +143,13 @@ class PTBModel:
       self.global_step = tf1.train.get_or_create_global_step()
     masks, sample_seed = [None] * (config.num_layers + 1), None
     if is_training and config.keep_prob < 1:
-      masks = dropout_masks(config, [seed, self.global_step], input_.rows)
+      own = getattr(input_, "rows", slice(None))
+      masks = dropout_masks(config, [seed, self.global_step], own)
     if is_training and config.num_samples:
       # Other random numbers than the dropout masks have.
       sample_seed = tf1.stack([seed, self.global_step + (1 << 40)])
     # B, unless processes share a batch.
-    own_rows = input_.input_data.shape.as_list()[0]
+    own_rows = input_.input_data.shape.as_list()[0] or config.batch_size
     self.initial_state = _zero_state(own_rows, config)
 
     xs = network.embed(config, input_.input_data)  # [T, B, H]
@@ -198,10 +203,10 @@ class PTBModel:
 
     The gradients, self.gradients, belong to the variables and are scaled.
     """
-    # In no collection: it is not part of a checkpoint, since the rate follows
-    # from the epoch, and no initializer of a program sets it to 0.
+    # A run's checkpoints do without it, as the rate follows from the epoch.
+    collections = [tf1.GraphKeys.GLOBAL_VARIABLES, checkpoints.NOT_SAVED]
     self.lr = tf1.Variable(
-      0.0, trainable=False, collections=[], name="learning_rate"
+      0.0, trainable=False, collections=collections, name="learning_rate"
     )
     self._new_lr = tf1.placeholder(tf1.float32, [], "new_learning_rate")
     self._lr_update = self.lr.assign(self._new_lr)
@@ -211,12 +216,12 @@ class PTBModel:
     factor = max_grad_norm / tf1.maximum(self.grad_norm, max_grad_norm)
     factor /= loss_scale
     gradients = map(with_distinct_rows, self.gradients)
-    optimizer = self.optimizer(self.lr)
-    if type(optimizer) is tf1.train.GradientDescentOptimizer:
-      # Clipping multiplies all gradients by a factor. On the learning rate it
-      # does the same without a pass over them.
+    if type(self).optimizer is PTBModel.optimizer:
+      # Clipping multiplies all gradients by a factor. On the learning rate of
+      # SGD it does the same without a pass over them.
       optimizer = self.optimizer(self.lr * factor)
     else:
+      optimizer = self.optimizer(self.lr)
       gradients = [multiplied(gradient, factor) for gradient in gradients]
     self.train_op = optimizer.apply_gradients(
       zip(gradients, variables, strict=True), self.global_step
@@ -225,6 +230,35 @@ class PTBModel:
   def assign_lr(self, session, lr_value):
     """Sets the learning rate of the next steps."""
     session.run(self._lr_update, {self._new_lr: lr_value})
+
+
+def config_for(config, input_):
+  """Returns a Config with the sizes of the input's batches.
+
+  Args:
+    config: a Config, or any object with the tutorial's attributes.
+    input_: the model's input.
+
+  Raises:
+    ConfigError: if a hyper-parameter is missing or wrong, or if the input may
+      have ids beyond vocab_size.
+  """
+  config = config_of(config)
+  rows, steps = input_.input_data.shape.as_list()
+  sizes = {
+    "batch_size": getattr(input_, "batch_size", rows),
+    "num_steps": steps,
+  }
+  for name, size in sizes.items():
+    if size is not None:
+      setattr(config, name, size)
+  size = getattr(input_, "vocab_size", None) or config.vocab_size
+  if size > config.vocab_size:
+    raise configs.ConfigError(
+      f"vocab_size is {size} in the input's config, but {config.vocab_size} in "
+      "the model's: give both the same."
+    )
+  return config
 
 
 def _zero_state(rows, config):
@@ -264,7 +298,7 @@ def run_epoch(
     session: a Session with the model's variables initialized.
     model: a PTBModel, or a model with the tutorial's attributes cost,
       initial_state and final_state (a pair (c, h) for each layer), and an
-      input with epoch_size, num_steps and batch_size.
+      input with epoch_size and num_steps.
     eval_op: an operation to run with each batch, such as the model's train_op.
     verbose: whether to print ten lines on the way, if there is no bar.
     title: a name for the bar and for errors.
@@ -292,6 +326,8 @@ def run_epoch(
   index = getattr(model.input, "index", None)
   if progress.state is None:
     progress.state = session.run(model.initial_state)
+  rows = len(progress.state[0][0])
+  batch_size = getattr(model.input, "batch_size", rows)
   start = time.perf_counter() - progress.seconds
   reporter = Reporter(size, title, progress.step, verbose)
   with reporter, device.products_in(getattr(model, "dtype", None)):
@@ -308,7 +344,7 @@ def run_epoch(
       perplexity = perplexity_of(progress.costs / progress.step / num_steps)
       if not math.isfinite(perplexity + float(values.get("grad_norm", 0))):
         raise DivergedError(title, progress.step, size)
-      words = progress.step * num_steps * model.input.batch_size
+      words = progress.step * num_steps * batch_size
       wps = words / progress.seconds
       reporter.report(step, perplexity, wps)
       if on_step:
@@ -316,6 +352,11 @@ def run_epoch(
       if stop:
         break
   return perplexity
+
+
+def data_type():
+  """Returns the type of the variables, the loss and the state."""
+  return tf1.float32
 
 
 def get_config(model="small"):
@@ -392,6 +433,7 @@ def train(
         checkpoints.restore_variables(session, run.init_checkpoint)
       shape = [config.num_layers, 2, config.batch_size, config.hidden_size]
       progress = folder.restore(session, shape)
+      workers.broadcast(session, tf1.global_variables())
       while not config.ends_after(progress.valid_perplexities):
         if stop:
           where = f"before epoch {progress.epoch}"
@@ -497,7 +539,7 @@ def train_epoch(session, models, config, progress, folder, stop, workers):
   return is_complete
 
 
-def check_sizes(config, corpus):
+def check_texts_and_memory(config, corpus):
   """Raises InputError if a text or the memory is too small."""
   reader.check_sizes(corpus, config.batch_size, config.num_steps)
   words = config.batch_size * config.num_steps
@@ -547,7 +589,7 @@ def run_training(args):
   addresses, index = workers_in(os.environ.get("TF_CONFIG"))
   training_flags.refuse_for_training(args, len(addresses))
   device.prepare(args.num_gpus, len(addresses), args.deterministic)
-  source = load_source(args)
+  source = find_source(args)
   config, corpus = read_input(args, source)
   config.check_samples(len(addresses))
   options = {"wait": args.wait_for_workers, "fp16": args.exchange_fp16}
@@ -579,7 +621,7 @@ def run_training(args):
   return 0
 
 
-def load_source(args):
+def find_source(args):
   """Returns the Trained from which --init_from says to start, if any."""
   if args.init_from is None:
     return None
@@ -588,6 +630,7 @@ def load_source(args):
     args.checkpoint,
     args.save_path,
     data_path=args.init_data_path or args.data_path,
+    data_flag="--init_data_path",
     config=configs.CONFIGS[args.model](),
     changes=parse(args.hparams),
   )
@@ -613,7 +656,7 @@ def read_input(args, source):
     args.data_path, **options, cache_dir=args.cache_dir
   )
   config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
-  check_sizes(config, corpus)
+  check_texts_and_memory(config, corpus)
   return config, corpus
 
 
@@ -657,7 +700,7 @@ def run_evaluation(args):
       "The texts in --data_path were not prepared as the model's training text "
       "was. They are read as they are; score.py prepares a raw text itself."
     )
-  check_sizes(config, corpus)
+  check_texts_and_memory(config, corpus)
   rnn_mode = args.rnn_mode or choices.usable_mode(config.rnn_mode)
   config = dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode))
   evaluate(config, corpus, model)
@@ -671,7 +714,8 @@ def load_model(args):
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
-  changes = parse(args.hparams, ("batch_size", "num_steps", "forget_bias"))
+  allowed = ("batch_size", "num_steps", "forget_bias", "tie_embeddings")
+  changes = parse(args.hparams, allowed)
   model = trained.load(
     args.save_path,
     args.checkpoint,
@@ -692,6 +736,7 @@ def load_model(args):
         raise command.FlagError(
           f"--{name} is {value} in the checkpoint's run: leave it out."
         )
+  check_sizes_kept(model.config, changes)
   return model, dataclasses.replace(model.config, **changes)
 
 

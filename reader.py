@@ -40,6 +40,13 @@ from lm.text.word_ids import (
 
 _LOGGER = logging.getLogger(__name__)
 _BLOCK = 1 << 22  # Words that are renumbered at a time.
+_SAMPLE = 1 << 20  # Words in which to look for what a text should not have.
+# Words that other tools put at the ends of lines, and for unknown words.
+_MARKS = ("<s>", "</s>")
+_UNKNOWN_WORDS = (
+  *("<UNK>", "UNK", "_UNK", "[UNK]", "unk", "<unknown>", "<RNN_UNK>"),
+  *("<oov>", "<OOV>", "OOV", "<oos>", "<SPOKEN_NOISE>"),
+)
 _MOST_IN_GRAPH = 1 << 26  # Bytes of ids that a graph can have as a constant.
 
 
@@ -108,6 +115,10 @@ def read_corpus(
     part: _to_ids(name, texts[part], vocabulary, unknown, cache)
     for part, name in names.items()
   }
+  if "train" in texts:
+    _report_marks(texts["train"].ids, texts["train"].counts)
+  for part, name in names.items():
+    _report_share(name, ids[part], vocabulary, unknown)
   return Corpus(
     **{"train": None, **ids},
     vocabulary=vocabulary,
@@ -175,13 +186,52 @@ def _check_unknown(unknown, vocabulary):
       f"--unknown_word={unknown} is not in the vocabulary: name the word that "
       "stands for unknown words in the training text, or leave the flag out."
     )
-  for word in ("<UNK>", "UNK", "[UNK]", "<oov>", "<OOV>", "OOV", "unk"):
+  for word in _UNKNOWN_WORDS:
     if word in vocabulary:
       _LOGGER.warning(
         "The training text has no %s, but %s. If that stands for unknown "
         "words, add --unknown_word=%s.",
         *(unknown, word, word),
       )
+
+
+def _report_marks(ids, counts):
+  """Warns if the lines of the training text have marks at their ends.
+
+  They cost the model nothing, so the perplexity would be far too low.
+
+  Args:
+    ids: the ids of the text.
+    counts: {word: number of occurrences} in the order of the ids.
+  """
+  lines = counts.get(EOS, 0)
+  marks = [m for m in _MARKS if counts.get(m, 0) > 0.9 * lines]
+  # A word <eos> before a newline, which is read as <eos> as well.
+  eos = list(counts).index(EOS) if lines else -1
+  first = np.asarray(ids[:_SAMPLE]) == eos
+  if np.count_nonzero(first[1:] & first[:-1]) > 0.45 * first.sum() > 0:
+    marks.append(f"{EOS} or a blank line")
+  if marks:
+    _LOGGER.warning(
+      "Nearly every line of ptb.train.txt has %s at an end: words that are no "
+      "words, and make the perplexity too low. Take them off all three texts: "
+      r"sed -E -i '/^\s*$/d; s#^\s*<s>|(</s>|<eos>)\s*$##g' ptb.*.txt",
+      " and ".join(marks),
+    )
+
+
+def _report_share(name, ids, vocabulary, unknown):
+  """Warns if a third of the words of a text are the unknown word."""
+  if unknown not in vocabulary:
+    return
+  share = np.mean(np.asarray(ids[:_SAMPLE]) == vocabulary.index(unknown))
+  if share > 1 / 3:
+    _LOGGER.warning(
+      "%s: %.0f%% of the words are %s, so the perplexity says little about the "
+      "text. If it is not split into words by spaces, such as Chinese, see "
+      "docs/own_text.md.",
+      *(name, 100 * share, unknown),
+    )
 
 
 def _to_ids(name, text, vocabulary, unknown, cache):
@@ -210,7 +260,9 @@ def _to_ids(name, text, vocabulary, unknown, cache):
       f"the line ends of {name} would be unknown words. Add it."
     )
   if not text.counts.keys() & word_to_id.keys() - {EOS}:
-    raise DataError(f"{name} has no word in common with the training text.")
+    raise DataError(
+      f"{name} has no word in common with the model's vocabulary."
+    )
   unknown_id = word_to_id.get(unknown, -1)  # -1: leave these words out.
   _report_unknown(name, text, word_to_id, unknown)
   old_to_new = np.array(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -180,6 +181,46 @@ def test_another_word_can_stand_for_unknown_words(write, caplog):
       reader.read_corpus(data_path, word)
 
 
+@pytest.mark.parametrize("word", ["<SPOKEN_NOISE>", "_UNK", "<oos>"])
+def test_words_of_other_tools_for_unknown_words(write, caplog, word):
+  reader.read_corpus(write(train=f"a {word}\n", valid="a\n", test="a\n"))
+  assert f"add --unknown_word={word}." in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("line", "marks"),
+  [
+    ("<s> a b </s>", "<s> and </s>"),
+    ("a b <eos>", "<eos> or a blank line"),
+    ("a b\n", "<eos> or a blank line"),
+    ("a <s> b </s> </s>", "<s> and </s>"),
+  ],
+)
+def test_marks_at_the_ends_of_lines(write, caplog, line, marks):
+  """The command of the warning takes them off."""
+  data_path = write(*[f"{line}\n" * 10] * 3)
+  reader.read_corpus(data_path)
+  assert f"Nearly every line of ptb.train.txt has {marks} at" in caplog.text
+  command = caplog.text.partition("all three texts: ")[2].strip()
+  subprocess.run(command, shell=True, cwd=data_path, check=True)
+  caplog.clear()
+  corpus = reader.read_corpus(data_path)
+  assert ("Nearly" in caplog.text) == line.startswith("a <s>")
+  assert corpus.vocabulary[0] in ("<eos>", "</s>")
+
+
+def test_lines_without_marks_are_not_reported(write, caplog):
+  reader.read_corpus(write(*["a b\n" * 9 + "<s> a b </s>\n\n"] * 3))
+  assert "Nearly every" not in caplog.text
+
+
+def test_a_text_of_unknown_words_is_reported(write, caplog):
+  reader.read_corpus(write("a b <unk> <unk>\n", "a b c <unk>\n", "a b\n"))
+  assert "ptb.train.txt: 40% of the words are <unk>, so" in caplog.text
+  assert "ptb.valid.txt: 40% of the words are <unk>, so" in caplog.text
+  assert "ptb.test.txt" not in caplog.text
+
+
 def test_a_given_vocabulary_is_kept(write, caplog):
   words = ["b", "<unk>", "<eos>"]
   data_path = write(train="a b\n", valid="b\n", test="b c b\n")
@@ -248,7 +289,10 @@ def test_newlines_spaces_and_marks(write, text, words):
       {"test": "a b\n".encode("utf-16")},
       r"UTF-16 text.*iconv -f UTF-16 -t UTF-8",
     ),
-    ({"valid": "x y"}, r"ptb\.valid\.txt has no word in common"),
+    (
+      {"valid": "x y"},
+      r"ptb\.valid\.txt has no word in common with the model's vocabulary",
+    ),
   ],
 )
 def test_bad_texts(write, texts, message):

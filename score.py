@@ -15,10 +15,11 @@ before it, and the first word is not predicted.
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 import collections
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -93,8 +94,10 @@ def define_flags(define):
 @command.entry_point("score.py", define_flags)
 def main(args):
   """Scores as the flags say; returns the exit status."""
-  show = show_json if args.json else show_text
-  total, number, num_marked = collections.Counter(), 0, 0
+  show = show_json
+  if not args.json:
+    show = functools.partial(show_text, log_base=args.log_base)
+  total, num_lines, num_marked = collections.Counter(), 0, 0
   with open_text(args.file) as file:
     models = language_model.find(
       args.run, args.checkpoint, args.data_path, args.hparams
@@ -104,14 +107,18 @@ def main(args):
         [read_line(model, text, args.carry_state, args.ids) for text in block]
         for block in read_blocks(file, name_of(args.file))
       )
-      for number, line in enumerate(score(model, blocks, args.carry_state), 1):
+      for line in score(model, blocks, args.carry_state):
         convert_logs(line.words, args.log_base)
         sums = add_up(line.words)
-        total.update(sums)  # It adds.
+        for name, value in sums.items():
+          total[name] += value
+        num_lines += 1
         num_marked += line.had_marks
-        place = {"line": number, **({"id": line.name} if args.ids else {})}
+        place = {"line": num_lines}
+        if args.ids:
+          place["id"] = line.name
         words = line.words if args.per_word else None
-        show(place | with_perplexities(sums, args.log_base), words, args)
+        show(place | with_perplexities(sums, args.log_base), words)
   if num_marked:
     command.tell(
       f"<s> and </s> were taken off {command.counted(num_marked, 'line')}: "
@@ -127,7 +134,7 @@ def main(args):
     raise DataError(
       f"{name_of(args.file)} has nothing to score: no word was predicted."
     )
-  show({"lines": number} | with_perplexities(total, args.log_base), None, args)
+  show({"lines": num_lines} | with_perplexities(total, args.log_base))
   return 0
 
 
@@ -316,18 +323,19 @@ def with_perplexities(sums, log_base):
   }
 
 
-def show_text(scores, words, args):
+def show_text(scores, words=None, *, log_base):
   """Prints the scores of a line or of the text, for people.
 
   Args:
     scores: the dictionary that --json prints: "line" and perhaps "id", or
       "lines"; and what `with_perplexities` returns.
     words: the line's words, a list of Word, to print; None for no words.
-    args: the flags.
+    log_base: the base of the logarithms.
   """
+  base = "" if log_base == "e" else log_base
 
   def likelihood(prefix):
-    base, log_prob = args.log_base.strip("e"), scores[f"{prefix}log_prob"]
+    log_prob = scores[f"{prefix}log_prob"]
     perplexity = scores[f"{prefix}perplexity"]
     shown = "-" if perplexity is None else f"{perplexity:.3f}"
     return f"log{base}-probability {log_prob:.4f}, perplexity {shown}"
@@ -350,9 +358,8 @@ def show_text(scores, words, args):
   sys.stdout.flush()
 
 
-def show_json(scores, words, args):
+def show_json(scores, words=None):
   """Prints the same as a JSON object; the arguments are those of show_text."""
-  del args
   if words is not None:
     names = ("word", "log_prob", "rank", "unknown")
     scores["words"] = [{n: getattr(word, n) for n in names} for word in words]

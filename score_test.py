@@ -143,11 +143,8 @@ def test_unknown_words_are_left_out_if_there_is_no_unk(scores):
 
 def show_line(words, shown_words=None):
   """Prints the scores of a line's words, and some words."""
-  args = FlagValues()
-  score.define_flags(command.Define(args))
-  args(["score.py"])
   scores = {"line": 1} | score.with_perplexities(score.add_up(words), "e")
-  score.show_text(scores, shown_words, args)
+  score.show_text(scores, shown_words, log_base="e")
 
 
 def test_text_is_prepared_as_the_training_text_was(tf1_models, capsys):

@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 import processes
 import tqdm

@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 import launch_local
 import plot_run

@@ -177,6 +177,8 @@ def test_silent_and_strange_servers(download, monkeypatch):
   assert "Set PTB_URL" in told[4] and len(told) == 5
 
 
+# The interrupted download leaves its temporary file to Python.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c(download):
   def answer(handler):
     send(handler, b"x")

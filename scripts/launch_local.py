@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 from lm.base import command, signals
 
@@ -148,6 +148,8 @@ def _start_worker(index, size, args, env, returncodes):
     die_with_parent = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(die_with_parent, signal.SIGTERM)
     os.sched_setaffinity(0, cores_of(index, size))
+    # imports.report_failures unblocks it: Python's start would be interrupted.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
   worker = subprocess.Popen(
     [sys.executable, ROOT / "ptb_word_lm.py", *args],

@@ -23,7 +23,7 @@ LAUNCH = """
 import launch_local, pathlib, sys
 launch_local.ROOT = pathlib.Path(sys.argv.pop(1))
 launch_local.SECONDS_TO_END = 0.5
-sys.exit(launch_local.main(sys.argv))
+sys.exit(launch_local.main())
 """
 WORKER = """
 import json, os, signal, socket, sys, time
@@ -36,6 +36,7 @@ def stop(signum, frame):
   sys.exit(128 + signum)
 for signum in (signal.SIGINT, signal.SIGTERM):
   signal.signal(signum, stop)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 """
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from lm.base import imports
 
 if __name__ == "__main__":
-  imports.explain_missing()
+  imports.report_failures()
 
 
 from lm.base import command, files
@@ -58,6 +58,7 @@ def main(args):
   files.check_new_folder(args.output, "--output")
   names = ("lower_case", "number_word", "punctuation")
   choices = {name: args[name].value for name in names}
+  choices["version"] = preparation.VERSION
   texts, sources = read_texts(args, preparation.Preparation(**choices))
   vocabulary = choose_words(texts["train"], args.vocab_size, args.min_count)
   description = {

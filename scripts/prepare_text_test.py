@@ -56,6 +56,7 @@ def test_the_choices_are_written(text, make, tmp_path):
   make(f"--text={text}", "--number_word=", "--nolower_case", "--vocab_size=9")
   description = json.loads((tmp_path / "new" / "preparation.json").read_text())
   choices = {"lower_case": False, "number_word": "", "punctuation": "split"}
+  choices["version"] = preparation.VERSION
   sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
   assert description == {
     "preparation": choices,

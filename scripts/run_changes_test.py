@@ -246,9 +246,13 @@ def test_a_run_starts_from_a_checkpoint_of_tensorflow_1_15(train, tmp_path):
     "Model/softmax_w"
   )
   np.testing.assert_allclose(new_weights, weights, atol=1e-6)
+  (tmp_path / "ptb.train.txt").write_text("a b c\n")
   for flag, message in {
+    f"--init_data_path={tmp_path}": "of a model of 50 words, but the ptb.train."
+    f"txt in {tmp_path} has 4 different ones. Give --init_data_path the folder",
     "--init_from=/none": "--init_from=/none is neither the folder of a run",
-    "--init_from=": "--init_from= is neither the folder of a run",
+    "--init_from=": "--init_from is empty: name a run's folder or a checkpo",
+    f"--init_data_path={folder}": f"{folder}/ptb.train.txt is missing.",
     "--checkpoint=best": "--checkpoint has no effect with a checkpoint's pat",
   }.items():
     status, _, err = train(tmp_path / "no", *args, flag, data=data, **hparams)
@@ -367,7 +371,7 @@ def test_a_checkpoint_alone_says_how_it_was_trained(
     args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]
     status, out, err = call_command(*command, *args)
     assert (status, out) == (1, "")
-    assert "another vocabulary than that of the ptb.train.txt in --da" in err
+    assert "another vocabulary than that of the ptb.train.txt in " in err
   # The vocabulary of a run with --init_from is that of the other model's text.
   checkpoint = copy_checkpoint(new, tmp_path / "new_alone")
   args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]

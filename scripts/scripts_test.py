@@ -31,6 +31,11 @@ case "${1-} ${2-}" in
       done | grep -vxFf installed
     )
     [[ -z $missing ]] || echo "Collecting $missing"
+    if [[ ${PIP_STATUS-} == 130 ]]; then # Ctrl-C; pip ends with 1 then.
+      trap '' INT
+      kill -INT 0
+      exit 1
+    fi
     [[ ${PIP_STATUS-0} == 0 ]] || exit "$PIP_STATUS"
     echo "$missing" >>installed
     ;;
@@ -85,6 +90,7 @@ class Project:
       env={"PTB_URL": NOWHERE, "PTB_GPU": "no", **env},
       capture_output=True,
       text=True,
+      start_new_session=True,  # So Ctrl-C ends only this script.
     )
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
@@ -119,6 +125,12 @@ def test_a_failed_install_is_repaired(project):
   assert err[-1].startswith("pip could not install requirements.txt into .venv")
   assert err[-1].endswith("check the network and the disk, and start again.")
   assert project.setup() == (0, [INSTALLS])
+
+
+@pytest.mark.parametrize("script", ["setup_venv.sh", "train.sh"])
+def test_ctrl_c_in_pip_is_no_failure_of_pip(project, script):
+  status, _, err = project.run(script, PIP_STATUS="130")
+  assert status == 130 and err in ([MAKES], [MAKES, INSTALLS])
 
 
 def test_a_venv_that_does_not_work_is_left_as_it_is(project):

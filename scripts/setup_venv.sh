@@ -11,6 +11,7 @@
 # yourself, set the variable PTB_GPU to yes or no.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh setup_venv.sh".
 set -euo pipefail
+trap 'exit 130' INT # Without it, Ctrl-C would look like a failure of pip.
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv="$root/.venv"

@@ -244,6 +244,11 @@ def test_evaluates_a_run_on_another_text(finished, call, tmp_path, caplog):
   assert "valid.txt" not in caplog.text
   (tmp_path / "ptb.test.txt").write_text("w01 w02\n" * 99)
   assert call(data, *args)[:2] == (0, out)  # As without the words left out.
+  write_texts(tmp_path, "w01 w02\n" * 5)
+  status, _, err = call(data, *args)
+  assert status == 1 and "Make batch_size or num_steps smaller." in err
+  status, out, _ = call(data, *args, "--hparams=batch_size=2,num_steps=3")
+  assert status == 0 and len(out.splitlines()) == 2
 
 
 def test_evaluates_a_checkpoint_of_tensorflow_1_15(call):
@@ -284,6 +289,8 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
     (["--evaluate", "--checkpoint=best"], "--evaluate needs a run's folder"),
     ([*SAVED, "--model=small"],
      "--model has no effect with --evaluate --save_path: leave it out"),
+    ([*SAVED, "--hparams=forget_bias=1"],
+     "forget_bias is 0.0 in the trained model: leave it out of --hparams"),
     ([*READ, "--seed=2"], "--seed has no effect with --evaluate: leave it out"),
     (["--evaluate", "--save_path=/none"], "/none is not the folder of a run: "),
     ([*SAVED, "--checkpoint=model.ckpt-5"],
@@ -291,7 +298,7 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
     ([*READ, "--hparams=hidden_size=7"],
      "'hidden_size' has no effect here; the fields to set are batch_size "),
     ([*READ, "--data_path=OTHER"], "CKPT is of a model of 50 words, but the "
-     "ptb.train.txt in --data_path=OTHER has 3 different ones"),
+     "ptb.train.txt in OTHER has 3 different ones. Give --data_path the folde"),
     (["--save_path=/sys"], "Cannot write the folder --save_path=/sys: "),
     (["--tf32", "--use_fp16"], "--tf32 and --use_fp16 are two types: leave "),
   ],

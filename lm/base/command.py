@@ -8,7 +8,7 @@ import sys
 
 from absl import flags
 
-from lm.base import imports, signals, tf1
+from lm.base import signals, tf1
 
 
 class InputError(Exception):
@@ -143,7 +143,7 @@ def _command_line(argv):
   """Returns the name of the program, which flags follow, and its arguments."""
   if argv is None:
     return sys.argv
-  starts_with_flag = argv[:1] and argv[0].startswith("-")
+  starts_with_flag = argv[:1] and argv[0].startswith("--")
   return ["", *argv] if starts_with_flag or not argv else argv
 
 
@@ -166,12 +166,13 @@ def _parse(args, argv, pass_unknown, advice_for):
 def _report(error, name, too_large):
   """Prints a sentence about an error that is no InputError.
 
-  Raises the error if it is a bug of this project. `name` and `too_large` are
-  the arguments of `entry_point`.
+  Raises the error if it is a bug or a missing package. `name` and `too_large`
+  are arguments of `entry_point`.
   """
-  if isinstance(error, OSError) and error.filename is None:
-    # It is about stdout, which has no name. At its end, Python would try again
-    # to print what is left.
+  try:
+    sys.stdout.flush()
+  except OSError:
+    # When it exits, Python would try again to print what is left.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   if isinstance(error, BrokenPipeError):  # As by "| head".
     return
@@ -182,7 +183,7 @@ def _report(error, name, too_large):
 
 
 def _sentence_for(error, too_large):
-  """Returns the sentence for an error; None for a bug of this project."""
+  """Returns the sentence for an error; None if Python should report it."""
   if is_out_of_memory(error):
     return too_large
   if _is_gpu_error(error):
@@ -191,10 +192,12 @@ def _sentence_for(error, too_large):
       "CUDA_VISIBLE_DEVICES=-1 in the environment."
     )
   if isinstance(error, OSError):
+    if error.strerror is None:
+      return reason_of(error)
     place = "" if error.filename is None else f"{error.filename}: "
     return f"{place}{error.strerror}."
   if isinstance(error, ModuleNotFoundError):
-    return imports.sentence_for(error)
+    return None  # imports.report_failures handles it.
   if isinstance(error, ImportError):
     return (
       f"TensorFlow cannot be loaded: {error}. Is there enough memory? If so, "

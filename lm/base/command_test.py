@@ -10,7 +10,7 @@ import time
 import pytest
 from absl import flags
 
-from lm.base import command, tf1
+from lm.base import command, imports, tf1
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -128,15 +128,16 @@ def test_output_that_nobody_reads(lines):
     (PermissionError(13, "Permission denied", "/a"), 1,
      "try.py: /a: Permission denied.\n"),
     (OSError(28, "No space left"), 1, "try.py: No space left.\n"),
+    (OSError("No space left"), 1, "try.py: No space left.\n"),
+    (OSError(), 1, "try.py: OSError.\n"),
     (MemoryError(), 1, "try.py: Less.\n"),
     (KeyboardInterrupt(), 130, "Interrupted.\n"),
   ],
 )  # fmt: skip
-def test_errors_become_a_sentence(monkeypatch, capfd, error, status, message):
+def test_errors_become_a_sentence(capfd, error, status, message):
   def body():
     raise error
 
-  monkeypatch.setattr(command.os, "dup2", lambda *args: None)
   before = signal.getsignal(signal.SIGTERM)
   assert run(body, too_large="Less.") == status
   assert capfd.readouterr() == ("", message)
@@ -180,14 +181,35 @@ def test_other_errors_are_not_taken_for_those_of_a_gpu(text):
 
 
 def test_packages_that_are_missing_or_damaged(capfd):
-  def body(error):
+  def body():
     raise error
 
-  missing = ModuleNotFoundError("No module named 'h5py'", name="h5py")
-  told = ("the package h5py is not installed for", "TensorFlow cannot be load")
-  for error, start in zip((missing, ImportError("wrong")), told, strict=True):
-    assert run(lambda: body(error)) == 1  # noqa: B023
-    assert capfd.readouterr().err.startswith(f"try.py: {start}")
+  error = ImportError("wrong")
+  assert run(body) == 1
+  told = "try.py: TensorFlow cannot be loaded: wrong. "
+  assert capfd.readouterr().err.startswith(told)
+  error = ModuleNotFoundError("No module named 'h5py'", name="h5py")
+  with pytest.raises(ModuleNotFoundError):
+    run(body)
+  imports._report(type(error), error, None)
+  told = ": the package h5py is not installed for "
+  assert told in capfd.readouterr().err
+
+
+def test_ctrl_c_while_modules_are_imported():
+  code = """
+import os, signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # By launch_local.py.
+os.kill(os.getpid(), signal.SIGINT)
+from lm.base import imports
+imports.report_failures()
+time.sleep(9)
+"""
+  process = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert process.returncode == 128 + signal.SIGINT
+  assert (process.stdout, process.stderr) == ("", "Interrupted.\n")
 
 
 def test_numbers_get_the_right_noun():

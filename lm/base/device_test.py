@@ -10,14 +10,14 @@ from lm.base import command, device, tf1
 
 def test_tf32_is_allowed_for_its_type_only():
   is_allowed = tf1.config.experimental.tensor_float_32_execution_enabled
-  assert is_allowed()  # The process decides outside of the block.
+  was_allowed = is_allowed()  # The process decides outside of the block.
   for dtype in ("float32", "bfloat16"):
     with device.products_in(dtype):
       assert not is_allowed()
   with pytest.raises(KeyError), device.products_in("tf32"):
     assert is_allowed()
     raise KeyError
-  assert is_allowed()
+  assert is_allowed() == was_allowed
 
 
 def test_the_name_of_gpus(pretend_gpus):

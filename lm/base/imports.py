@@ -1,28 +1,46 @@
-"""Explains to users which package is missing, and how to install it.
+"""Explains a missing package to users, and handles Ctrl-C during imports.
 
-Each command calls `explain_missing` before it imports anything else, so this
+Each command calls `report_failures` before it imports anything else, so this
 module imports only what comes with Python.
 """
 
+import contextlib
 import os
+import signal
 import sys
 
 
-def explain_missing():
-  """Makes a missing package end this process with a sentence."""
+def report_failures():
+  """Makes Ctrl-C or a missing package end this process with a sentence.
+
+  Later, the command sets a handler of its own for Ctrl-C.
+  """
   sys.excepthook = _report
+  is_default = signal.getsignal(signal.SIGINT) == signal.default_int_handler
+  if is_default and not hasattr(sys, "ps1"):  # Prompts, as IPython, have ps1.
+    signal.signal(signal.SIGINT, _end)
+  # launch_local.py blocks Ctrl-C in its workers until here.
+  if hasattr(signal, "pthread_sigmask"):  # Windows lacks it.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+
+
+def _end(signum, frame):
+  """Ends the process; Python would ignore exceptions in parts of an import."""
+  with contextlib.suppress(OSError):
+    os.write(2, b"Interrupted.\n")
+  os._exit(128 + signum)
 
 
 def _report(kind, error, traceback):
-  """Prints an uncaught exception: a sentence if a package is missing."""
+  """Reports an uncaught exception, in place of sys.__excepthook__."""
   if isinstance(error, ModuleNotFoundError):
     command = os.path.basename(sys.argv[0])
-    print(f"{command}: {sentence_for(error)}", file=sys.stderr)
+    print(f"{command}: {_sentence_for(error)}", file=sys.stderr)
   else:
     sys.__excepthook__(kind, error, traceback)
 
 
-def sentence_for(error):
+def _sentence_for(error):
   """Returns what to do about a ModuleNotFoundError."""
   version = "{}.{}".format(*sys.version_info)
   sentence = f"the package {error.name} is not installed for {sys.executable} "

@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 
 _AS_ONE = 1.0  # Seconds within which signals count as one.
@@ -17,9 +18,12 @@ _AS_ONE = 1.0  # Seconds within which signals count as one.
 def handle(handler):
   """Sets the handler of SIGINT, SIGTERM and SIGHUP; returns the former ones.
 
-  A signal that is ignored, as SIGHUP is under nohup, stays ignored.
+  A signal that is ignored, as SIGHUP is under nohup, stays ignored. In a thread
+  that is not the main one, Python handles no signals, and nothing is set.
   """
   former = {}
+  if threading.current_thread() is not threading.main_thread():
+    return former
   for name in ("SIGINT", "SIGTERM", "SIGHUP"):
     signum = getattr(signal, name, None)  # Windows has no SIGHUP.
     if signum and signal.getsignal(signum) != signal.SIG_IGN:

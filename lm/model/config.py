@@ -204,21 +204,22 @@ class Config(metaclass=_CheckedClass):
 
 
 def config_of(source):
-  """Returns a Config with the hyper-parameters of any object.
+  """Returns a new Config with the hyper-parameters of any object.
 
   Args:
-    source: a Config, which is returned as it is; or an object or a class with
-      the tutorial's attributes. Hyper-parameters that the tutorial did not have
-      get their default.
+    source: a Config, or an object or a class with the tutorial's attributes.
+      Hyper-parameters that the tutorial did not have get their default.
 
   Raises:
     ConfigError: if one is missing, or has a wrong type or value.
   """
-  if isinstance(source, Config):
-    return source
-  values = {
-    name: getattr(source, name) for name in fields() if hasattr(source, name)
-  }
+  values = {}
+  for name, field in fields().items():
+    if hasattr(source, name):
+      values[name] = getattr(source, name)
+    elif field.default is dataclasses.MISSING:
+      kind = source if isinstance(source, type) else type(source)
+      raise ConfigError(f"{kind.__name__} has no {name}: set it.")
   return Config(**values)
 
 

@@ -61,6 +61,10 @@ def in_pieces(function, tensors, vocab_size, dtypes):
 def model_losses(config, rows, targets, is_training, sample_seed=None):
   """Computes the loss of each target, given the outputs of the last layer.
 
+  Training minimizes these losses, and the valid perplexity is computed from
+  them too: a loss that only training should have needs a look at is_training.
+  `losses` has a gradient written by hand, which must change with it.
+
   Args:
     config: a Config.
     rows: [T * B, H], the outputs of the last layer.

@@ -44,6 +44,8 @@ from lm.model.softmax import SOFTMAX_ROWS
 from lm.run.run import RecordError, from_record
 
 _LOGGER = logging.getLogger(__name__)
+# The collection of the global variables that checkpoints do without.
+NOT_SAVED = "not_saved"
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
 # How other versions of TensorFlow and forks of the tutorial name a layer's
 # tensors: the end of the name, below any scopes.
@@ -128,7 +130,10 @@ class Checkpoints:
       # All other fields of the Progress, and the Run.
       self._json = make("json", [], tf1.string, zeros)
     variables = [*tf1.global_variables(), self._state, self._json]
-    self._variables = {v.op.name: v for v in variables}
+    not_saved = {v.op.name for v in tf1.get_collection(NOT_SAVED)}
+    self._variables = {
+      v.op.name: v for v in variables if v.op.name not in not_saved
+    }
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
@@ -166,23 +171,14 @@ class Checkpoints:
     Without a checkpoint, returns a new Progress and None. Raises
     CheckpointError if there are checkpoints, but none is intact.
     """
-    self._steps = steps_in(self._path)
-    advice = ""
+    steps = steps_in(self._path)
+    self._others = {step for step in steps if self._is_of_others(step)}
+    self._steps = [step for step in steps if step not in self._others]
     while self._steps:
       step = self._steps[-1]
       path = _path_of(self._path, step)
       try:
         with _reading(path) as tensors:
-          if "progress/json" not in tensors.shapes:
-            self._others.add(step)
-            advice = (
-              f" To train on from its weights alone, give --init_from={path} "
-              "and another --save_path."
-            )
-            raise _UnfitError(
-              "a tf.train.Saver or Supervisor of another program wrote it, "
-              "without the place in the training."
-            )
           _check_shapes(tensors, self._variables)
           _check_no_others(tensors, self._variables)
           _unless_damaged(self._saver.restore, session, path)
@@ -203,12 +199,26 @@ class Checkpoints:
         progress.state = session.run(self._state)
       self._write_pointers(step, progress)  # A kill may have prevented it.
       return progress, step
-    if steps_in(self._path):
+    if steps:
+      advice = "Put back a copy, or remove them to train from the start."
+      if self._others:
+        path = _path_of(self._path, max(self._others))
+        advice = (
+          f"Another program, such as a tf.train.Saver, wrote {path}, without "
+          "the place in the training. To train on from its weights alone, give "
+          f"--init_from={path} and another --save_path."
+        )
       raise CheckpointError(
-        f"No checkpoint in {self._path} can be resumed. Put back a copy, or "
-        f"remove them to train from the start.{advice}"
+        f"No checkpoint in {self._path} can be resumed. {advice}"
       )
     return Progress(), None
+
+  def _is_of_others(self, step):
+    """Returns whether another program wrote the checkpoint of a step."""
+    try:
+      return not record_in(_path_of(self._path, step))
+    except CheckpointError:  # It is damaged.
+      return False
 
   def _write_pointers(self, step, progress):
     """Writes `checkpoint` and `best_checkpoint`, in TensorFlow's format."""

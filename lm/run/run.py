@@ -6,7 +6,7 @@ import hashlib
 import json
 
 from lm.base.command import InputError
-from lm.model.config import Config
+from lm.model.config import Config, config_of
 from lm.text.preparation import Preparation
 from lm.text.word_ids import UNKNOWN
 
@@ -42,6 +42,10 @@ class Run:
     default=None, metadata={"may_change": True}
   )
 
+  def __post_init__(self):
+    # A copy of the values alone: the class may be a program's own.
+    object.__setattr__(self, "config", config_of(self.config))
+
   @classmethod
   def on_corpus(cls, corpus, **fields):
     """Returns the run on a reader.Corpus, given the fields it does not set."""
@@ -64,7 +68,7 @@ class Run:
     # Older versions recorded the mode, whichever it was.
     values["config"]["rnn_mode"] = self.config.rnn_mode
     if self.preparation is not None:
-      values["preparation"] = dataclasses.asdict(self.preparation)
+      values["preparation"] = _without_defaults(self.preparation)
     return values
 
   @classmethod
@@ -165,6 +169,7 @@ def _flat(values):
 # How users know fields whose names tell them little.
 _FLAGS = {
   "vocab_limit": "--vocab_size",
+  "version": "the version of the rules of prepare_text.py",
   "unknown_word": "--unknown_word",
   "init_from": "--init_from",
   "init_checkpoint": "the checkpoint of --init_from",

@@ -58,17 +58,27 @@ class NoRunFolder(contextlib.AbstractContextManager):
   result = None
   is_due = False
 
+  def __exit__(self, *exception):
+    pass
+
+  def claim(self, run, vocabulary):
+    pass
+
   def restore(self, session, state_shape):
     """Returns the Progress of a new run."""
     return checkpoints.Progress()
 
-  def _do_nothing(self, *args):
+  def save(self, session, step, progress):
     pass
 
-  claim = save = summarize = finish = __exit__ = _do_nothing
+  def summarize(self, step, prefix, values):
+    pass
+
+  def finish(self, step, values):
+    pass
 
 
-class RunFolder(NoRunFolder):
+class RunFolder(contextlib.AbstractContextManager):
   """The folder of one run: training writes it, and resumes from it.
 
   Use it as a context manager; the folder is locked until the block ends. Call
@@ -93,6 +103,7 @@ class RunFolder(NoRunFolder):
     """
     check_path(path)
     self.path = path
+    self.result = None
     self.is_due = Timer(checkpoint_minutes)
     with self._trying_to("make the folder"):
       os.makedirs(path, exist_ok=True)
@@ -193,7 +204,10 @@ class RunFolder(NoRunFolder):
     """Writes a checkpoint of a global step, and epochs.jsonl after an epoch."""
     with self._trying_to("write the checkpoint"):
       if not os.path.samestat(os.stat(self.path), self._folder):
-        raise FileNotFoundError(0, "the folder was replaced by another one")
+        raise RunFolderError(
+          f"Cannot write the checkpoint of --save_path={self.path}: the folder "
+          "was replaced by another one."
+        )
       self._checkpoints.save(session, step, progress)
     if progress.step == 0:
       self._write_epochs(progress)

@@ -190,6 +190,11 @@ def load_checkpoint(
   if run is None:
     bias = changes.get("forget_bias", 0.0)  # The tutorial's.
     sizes = checkpoints.sizes_in(path)
+    if sizes.get("tie_embeddings") and not changes.get("tie_embeddings"):
+      raise checkpoints.CheckpointError(
+        f"{path} has no softmax_w. If the program that wrote it used the "
+        "embedding in its place, give --hparams=tie_embeddings=true."
+      )
     model = Trained(
       checkpoint=path,
       config=dataclasses.replace(config, **sizes, forget_bias=bias),

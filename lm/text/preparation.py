@@ -12,6 +12,8 @@ import os
 import re
 import unicodedata
 
+import regex
+
 from lm.base.command import InputError
 from lm.base.files import read_json
 from lm.text.word_ids import EOS, UNKNOWN
@@ -19,9 +21,17 @@ from lm.text.word_ids import EOS, UNKNOWN
 FILE_NAME = "preparation.json"
 PUNCTUATION = ("split", "drop", "keep")
 
+# How texts are prepared today. A text that was prepared in version 1 is used as
+# it was made.
+VERSION = 2
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
 # Markers of this and other tools, such as </s>, <unk>, [MASK] and @-@.
 _MARKER = re.compile(r"(</?[^\W\d]\w*>|\[[A-Z]+\]|@[^\w\s@]@)")
+# Words that another tool has made: -LRB-, &apos;t, mod@@ and ▁the.
+_TOKEN = re.compile(
+  r"-[LR][RSC]B-|&(?:apos|quot|amp|lt|gt|bar|#\d+);\S*|[^\s@]+@@|\u2581\S*",
+  re.IGNORECASE,
+)
 
 
 class PreparationError(InputError, ValueError):
@@ -41,8 +51,14 @@ class Preparation:
   # What happens to punctuation marks: "split" makes them words of their own,
   # "drop" removes them, "keep" leaves them at their word.
   punctuation: str
+  version: int = 1  # Of the rules, see VERSION.
 
   def __post_init__(self):
+    if self.version not in range(1, VERSION + 1):
+      raise PreparationError(
+        f"version must be 1 to {VERSION}: a newer version of this project made "
+        "the text."
+      )
     if not isinstance(self.lower_case, bool):
       raise PreparationError("lower_case must be true or false.")
     if self.punctuation not in PUNCTUATION:
@@ -69,7 +85,9 @@ def _prepare(choices, word):
   """Returns the words that a Preparation makes from a text without spaces.
 
   A mark inside a word stays, as in "don't", "U.S" or "well-known". So does a
-  comma or point inside a number. Markers do not change.
+  comma or point inside a number. Markers do not change. What readers see as one
+  character stays whole, such as a letter with its accents, a flag, or an emoji
+  with its color.
   """
   if word == choices.number_word or _MARKER.fullmatch(word):
     return [word]
@@ -79,14 +97,19 @@ def _prepare(choices, word):
   if choices.lower_case:
     word = word.lower()
   pieces = [word]
-  if choices.punctuation != "keep":
+  is_token = choices.version > 1 and _TOKEN.fullmatch(word)
+  if choices.punctuation != "keep" and not is_token:
     marks = (c for c in set(word) if unicodedata.category(c)[0] in "PS")
     marks = re.escape("".join(marks))
-    letters, inside = rf"[^\s{marks}]+", r"['\u2019.-]|(?<=\d),(?=\d)"
-    pattern = rf"{letters}(?:(?:{inside}){letters})*"
-    if choices.punctuation == "split":
-      pattern += rf"|[\s{marks}]"
-    pieces = re.findall(pattern, word)
+    letter, mark = rf"[^\s{marks}]", rf"[\s{marks}]"
+    inside = r"['\u2019.-]|(?<=\d),(?=\d)"
+    if choices.version > 1:  # \X is what readers see as one character.
+      letter, mark = rf"(?!{mark})\X", rf"(?={mark})\X"
+      inside += r"|\u00b7"  # As in paral\u00b7lel.
+    pattern = rf"(?:{letter})+(?:(?:{inside})(?:{letter})+)*|{mark}"
+    pieces = regex.findall(pattern, word)
+    if choices.punctuation == "drop":
+      pieces = [piece for piece in pieces if not regex.match(mark, piece)]
   if choices.number_word:
     return [choices.number_word if _NUMBER.fullmatch(p) else p for p in pieces]
   return pieces

@@ -42,8 +42,32 @@ PTB = Preparation(lower_case=True, number_word="N", punctuation="split")
   ],
 )  # fmt: skip
 def test_split(change, line, words):
-  choices = dataclasses.replace(PTB, **change)
+  for version in (1, preparation.VERSION):
+    choices = dataclasses.replace(PTB, **change, version=version)
+    assert choices.split(line) == words.split()
+
+
+@pytest.mark.parametrize(
+  ("line", "words", "others"),
+  [
+    ("I \u2764\ufe0f it!", "i \u2764\ufe0f it !", "i it"),
+    ("\U0001f44d\U0001f3fd\U0001f469\u200d\U0001f4bb.",
+     "\U0001f44d\U0001f3fd \U0001f469\u200d\U0001f4bb .", ""),
+    ("\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7",
+     "\U0001f1e9\U0001f1ea \U0001f1eb\U0001f1f7", ""),
+    ("paral\u00b7lel \u00b7", "paral\u00b7lel \u00b7", "paral\u00b7lel"),
+    ("-LRB- Mod@@ \u2581The don &apos;t &amp;", "-lrb- mod@@ \u2581the don "
+     "&apos;t &amp;", "-lrb- mod@@ \u2581the don &apos;t &amp;"),
+    ("AT&T; @@", "at & t ; @ @", "at t"),
+  ],
+)  # fmt: skip
+def test_what_is_one_character_or_one_token_is_one_word(line, words, others):
+  choices = dataclasses.replace(PTB, version=preparation.VERSION)
   assert choices.split(line) == words.split()
+  dropped = dataclasses.replace(choices, punctuation="drop")
+  assert dropped.split(line) == others.split()
+  kept = dataclasses.replace(choices, punctuation="keep", lower_case=False)
+  assert kept.split(line) == line.split()
 
 
 @pytest.mark.parametrize("punctuation", preparation.PUNCTUATION)
@@ -51,12 +75,16 @@ def test_split(change, line, words):
 @pytest.mark.parametrize("lower_case", [True, False])
 def test_what_is_prepared_stays_as_it_is(punctuation, number_word, lower_case):
   choices = Preparation(
-    lower_case=lower_case, number_word=number_word, punctuation=punctuation
+    lower_case=lower_case,
+    number_word=number_word,
+    punctuation=punctuation,
+    version=preparation.VERSION,
   )
   draw = random.Random(1)
   pieces = [
     *"aZN1_.,'-%$<>\u0130\u00df\u0301\u093f\u2019\u3002\ufb01\u1e9e\x85 "
   ]
+  pieces += ["\u00b7", "\ufe0f", "\u200d", "@@", "-LRB-", "&apos;", "\u2581"]
   pieces += ["<unk>", "<eos>", "<num>", " N ", "1,5", "\U0001f600"]
   pieces += ["</S>", "[MASK]", "@,@"]
   for _ in range(500):

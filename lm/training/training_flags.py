@@ -125,5 +125,5 @@ def refuse_for_evaluation(args):
   for_training += ["wait_for_workers", "exchange_fp16"]
   refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
   if args.save_path is not None:
-    names = ["model", "hparams", "rnn_mode", "unknown_word", "vocab_size"]
+    names = ["model", "rnn_mode", "unknown_word", "vocab_size"]
     refuse(args, names, "--evaluate --save_path")

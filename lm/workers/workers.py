@@ -96,6 +96,9 @@ class OneWorker(contextlib.AbstractContextManager):
     """Returns session.run(fetches, feed), for a step that all workers make."""
     return session.run(fetches, feed)
 
+  def broadcast(self, session, variables):
+    """Gives the variables of all workers the values of worker 0."""
+
   def sum(self, tensor):
     """Returns the sum of the workers' tensors, which have the same shape."""
     return tensor
@@ -184,7 +187,7 @@ class Workers(OneWorker):
       # A worker that has left already is not lost: all work is done.
       with contextlib.suppress(WorkersError):
         self.gather(None)
-    self._session.close()
+      self._session.close()  # Not after an error, as in `session`.
 
   def check_alike(self, settings):
     settings = {**settings, "TensorFlow": tf1.version.VERSION}
@@ -227,10 +230,13 @@ class Workers(OneWorker):
     path = path if self.index == 0 else None
     return _SharedFolder(super().open_folder(path, checkpoint_minutes), self)
 
+  @contextlib.contextmanager
   def output(self):
     if self.index == 0:
-      return contextlib.nullcontext()
-    return contextlib.redirect_stdout(open(os.devnull, "w"))
+      yield
+    else:
+      with open(os.devnull, "w") as null, contextlib.redirect_stdout(null):
+        yield
 
   def device(self):
     return tf1.device(f"/job:worker/task:{self.index}")
@@ -290,8 +296,7 @@ class Workers(OneWorker):
     return tf1.reshape(tf1.pad(words, [[0, 0], *padding]), [-1, *shape])
 
   def broadcast(self, session, variables):
-    """Gives all workers worker 0's values: the others add zeros to the sum."""
-    copies = []
+    copies = []  # Of the sums, to which the other workers add zeros.
     for variable in variables:
       value = variable.read_value()
       sent = tf1.zeros_like(value) if self.index else value
@@ -366,13 +371,14 @@ _AFTER_LOSS = (
 )
 
 
-class _SharedFolder(run_folder.NoRunFolder):
+class _SharedFolder(contextlib.AbstractContextManager):
   """A run's folder, used by all workers; only worker 0's is a RunFolder."""
 
   def __init__(self, folder, workers):
     self._folder, self._workers = folder, workers
     begun = workers.gather(folder.begun and folder.begun.to_json())[0]
     self.begun = begun and Run.from_json(begun)
+    self.result = None
     self.is_due = workers.agree_on(folder.is_due)
     self.summarize, self.finish = folder.summarize, folder.finish
 
@@ -385,7 +391,6 @@ class _SharedFolder(run_folder.NoRunFolder):
 
   def restore(self, session, state_shape):
     progress = self._folder.restore(session, state_shape)
-    self._workers.broadcast(session, tf1.global_variables())
     fields = self._workers.gather(vars(progress))[0]
     progress = checkpoints.Progress(**fields)
     if progress.state is not None:
@@ -445,7 +450,7 @@ def _sha256_of_code():
   return {
     str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
     for path in paths
-    if "_test." not in path.name
+    if "_test." not in path.name and path.parent.name != "testdata"
   }
 
 

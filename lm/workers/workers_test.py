@@ -377,6 +377,8 @@ def test_the_checksum_of_the_code(monkeypatch, tmp_path):
   assert [*sums[0]] == ["a.py"] and [*sums[2]] == ["a.py", "lm/workers/b.py"]
   assert sums[0] != sums[1] and sums[1]["a.py"] == sums[2]["a.py"]
   (tmp_path / "a_test.py").write_text("4")
+  (tmp_path / "lm" / "testdata").mkdir()
+  (tmp_path / "lm" / "testdata" / "c.py").write_text("5")
   assert workers._sha256_of_code() == sums[-1]
 
 

@@ -1,8 +1,10 @@
-"""Tests of the modules as a library, each in a process of its own.
+"""Tests of the modules as a library, by short forms of public programs.
 
-The programs are short forms of public ones that import the tutorial's code.
+Programs that change what holds for a whole process run in one of their own.
 """
 
+import contextlib
+import io
 import os
 import pathlib
 import subprocess
@@ -12,8 +14,9 @@ import textwrap
 import pytest
 
 from conftest import OLD_RUN, TINY
+from lm.base import tf1
 
-ROOT = pathlib.Path(__file__).resolve().parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 # What most of the programs begin with.
 TF1 = """
   import tensorflow.compat.v1 as tf
@@ -52,11 +55,20 @@ def run_program(*parts, folder, argv=()):
   return result.stdout
 
 
+def run_here(*parts, in_graph=False):
+  """Like run_program, but in this process; maybe in a graph of its own."""
+  program = "\n".join(textwrap.dedent(part) for part in parts)
+  graph = tf1.Graph().as_default() if in_graph else contextlib.nullcontext()
+  out = io.StringIO()
+  with graph, contextlib.redirect_stdout(out):
+    exec(program, {"__name__": "program"})
+  return out.getvalue()
+
+
 @pytest.mark.parametrize(
   "behavior",
   [
     "disable_v2_behavior",
-    "disable_eager_execution",
     "disable_resource_variables",
     "disable_v2_tensorshape",
   ],
@@ -136,7 +148,7 @@ def test_configs_of_the_tutorial(tmp_path):
   assert lines[5].startswith("hiden_size is not a hyper-parameter: init_scale,")
   assert lines[6:] == [
     "hidden_size must be a whole number from 1 to 1,000,000, not 0.",
-    "Config has no lr_decay: set it.",
+    "Plain has no lr_decay: set it.",
   ]
 
 
@@ -161,10 +173,15 @@ def test_adam_resumes_exactly(tmp_path):
         return self.steps < 0
 
     corpus = reader.read_corpus({str(TINY)!r})
-    config = configs.TestConfig()
-    config.vocab_size = len(corpus.vocabulary)
-    config.hidden_size, config.num_steps, config.learning_rate = 8, 5, 0.01
-    config.keep_prob, config.max_max_epoch = 0.8, 2
+
+    class Config(configs.TestConfig):
+      def __init__(self):
+        super().__init__()
+        self.vocab_size = len(corpus.vocabulary)
+        self.hidden_size, self.num_steps, self.learning_rate = 8, 5, 0.01
+        self.keep_prob, self.max_max_epoch = 0.8, 2
+
+    config = Config()
     run = Run.on_corpus(
       corpus, model="test", seed=1, dtype="float32", config=config
     )
@@ -192,7 +209,87 @@ def test_adam_resumes_exactly(tmp_path):
   assert any(line.startswith("No checkpoint in ") for line in lines)
 
 
-def test_another_model_in_the_same_graph(tmp_path):
+def test_sizes_of_the_input_count():
+  """As in the tutorial, whose eval_input had a batch_size of 1."""
+  program = """
+    perplexities = []
+    for batch_size, num_steps in ((4, 3), (1, 1), (2, 7)):
+      sizes = Config()
+      sizes.batch_size, sizes.num_steps = batch_size, num_steps
+      with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        with tf.variable_scope("Model"):
+          model = PTBModel(False, Config(), PTBInput(sizes, DATA))
+        session.run(tf.global_variables_initializer())
+        perplexities.append(run_epoch(session, model))
+    print(max(perplexities) < 21.5 and min(perplexities) > 19)
+    config = Config()
+    config.vocab_size = 10
+    try:
+      with tf.Graph().as_default():
+        PTBModel(False, config, PTBInput(Config(), DATA))
+    except ValueError as error:
+      print(error)
+  """
+  lines = run_here(TF1, MODELS, program).splitlines()
+  assert lines[0] == "True"
+  assert lines[1].startswith("vocab_size is 20 in the input's config, but 10")
+
+
+def test_the_tutorials_main(tmp_path):
+  """Its Supervisor writes summaries of the learning rate in a thread."""
+  program = """
+    with tf.Graph().as_default():
+      model = build()
+      tf.summary.scalar("Learning_Rate", model.lr)
+      supervisor = tf.train.Supervisor(logdir="logs", save_summaries_secs=0.01)
+      with supervisor.managed_session() as session:
+        for _ in range(3):
+          model.assign_lr(session, 1.0)
+          run_epoch(session, model, model.train_op)
+        step = supervisor.global_step
+        supervisor.saver.save(session, "logs/model.ckpt", step)
+    with tf.Graph().as_default():
+      model = build()
+      hooks = [tf.train.StopAtStepHook(last_step=50)]
+      with tf.train.MonitoredTrainingSession(
+        checkpoint_dir="logs", hooks=hooks
+      ) as session:
+        while not session.should_stop():
+          session.run(model.train_op)
+    print(tf.train.latest_checkpoint("logs"))
+  """
+  start = "tf.disable_v2_behavior()\n"
+  printed = run_program(TF1, start, MODELS, program, folder=tmp_path)
+  assert printed.split()[-1] == "logs/model.ckpt-50"
+
+
+def test_the_step_of_any_optimizer_is_clipped():
+  program = """
+    class Model(PTBModel):
+      def optimizer(self, learning_rate):
+        return tf.train.GradientDescentOptimizer(tf.maximum(learning_rate, 1.0))
+
+    config = Config()
+    config.max_grad_norm = 0.001
+    for dtype in ("float32", "float16"):
+      with tf.Graph().as_default(), tf.Session() as session:
+        with tf.variable_scope("Model"):
+          input_ = PTBInput(config, DATA)
+          model = Model(True, config, input_, dtype=dtype)
+        session.run(tf.global_variables_initializer())
+        variables = tf.trainable_variables()
+        before = session.run(variables)
+        session.run(model.train_op)
+        after = session.run(variables)
+        squares = [((a - b) ** 2).sum() for a, b in zip(after, before)]
+        print(abs(sum(squares) ** 0.5 - 0.001) < 0.0001)
+  """
+  printed = run_here(TF1, MODELS, program)
+  assert printed.split() == ["True", "True"]
+
+
+def test_another_model_in_the_same_graph():
   program = """
     x = tf.get_variable("theirs", [2])
     train = tf.train.GradientDescentOptimizer(1.0).minimize(x[0] ** 2)
@@ -209,12 +306,11 @@ def test_another_model_in_the_same_graph(tmp_path):
       assert np.array_equal(before, session.run(x))
       print(len(first.gradients), len(tf.trainable_variables()))
   """
-  start = "tf.disable_v2_behavior()\n"
-  lines = run_program(TF1, start, MODELS, program, folder=tmp_path)
+  lines = run_here(TF1, MODELS, program, in_graph=True)
   assert lines.split() == ["5", "11"]
 
 
-def test_a_model_of_their_own_in_run_epoch(tmp_path):
+def test_a_model_of_their_own_in_run_epoch():
   program = """
     import types
 
@@ -222,7 +318,7 @@ def test_a_model_of_their_own_in_run_epoch(tmp_path):
       pass
 
     model = Model()
-    model.input = types.SimpleNamespace(epoch_size=4, num_steps=5, batch_size=2)
+    model.input = types.SimpleNamespace(epoch_size=4, num_steps=5)
     c, h = (tf.placeholder_with_default(tf.zeros([2, 3]), [2, 3]) for _ in "ch")
     model.initial_state = ((c, h),)
     model.final_state = ((c + 1, h + 2),)
@@ -230,12 +326,11 @@ def test_a_model_of_their_own_in_run_epoch(tmp_path):
     with tf.Session() as session:
       print(run_epoch(session, model, tf.no_op()))
   """
-  start = "tf.disable_v2_behavior()\n"
-  printed = run_program(TF1, start, MODELS, program, folder=tmp_path)
+  printed = run_here(TF1, MODELS, program, in_graph=True)
   assert float(printed) == pytest.approx(2.718281828**1.5)
 
 
-def test_batches_can_be_changed_without_changing_the_corpus(tmp_path):
+def test_batches_can_be_changed_without_changing_the_corpus():
   program = """
     before = DATA.copy()
     for x, y in reader.ptb_iterator(DATA, 4, 3):
@@ -244,11 +339,11 @@ def test_batches_can_be_changed_without_changing_the_corpus(tmp_path):
     assert (DATA == before).all()
     print(next(iter(reader.ptb_iterator(DATA, 4, 3)))[0][1])
   """
-  printed = run_program(MODELS, program, folder=tmp_path)
+  printed = run_here(MODELS, program)
   assert printed.split() == ["[10", "11", "12]"]
 
 
-def test_eager_mode_names_the_way(tmp_path):
+def test_eager_mode_names_the_way():
   program = """
     for call in (
       lambda: reader.ptb_producer(DATA, 4, 3),
@@ -260,13 +355,13 @@ def test_eager_mode_names_the_way(tmp_path):
       except RuntimeError as error:
         print(error)
   """
-  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  lines = run_here(TF1, MODELS, program).splitlines()
   assert len(lines) == 3
   assert all("with tf.Graph().as_default()" in line for line in lines)
   assert all("reader.ptb_iterator" in line for line in lines)
 
 
-def test_ids_beyond_the_vocabulary(tmp_path):
+def test_ids_beyond_the_vocabulary():
   program = """
     for data in (DATA + 1, DATA - 1):
       try:
@@ -275,14 +370,14 @@ def test_ids_beyond_the_vocabulary(tmp_path):
       except ValueError as error:
         print(error)
   """
-  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  lines = run_here(TF1, MODELS, program).splitlines()
   assert [line.partition(",")[0] for line in lines] == [
     "the data has ids from 1 to 20",
     "the data has ids from -1 to 18",
   ]
 
 
-def test_models_are_freed(tmp_path):
+def test_models_are_freed():
   program = """
     import gc, weakref
 
@@ -297,7 +392,7 @@ def test_models_are_freed(tmp_path):
     gc.collect()
     print([graph() for graph in graphs])
   """
-  printed = run_program(TF1, MODELS, program, folder=tmp_path)
+  printed = run_here(TF1, MODELS, program)
   assert printed.strip() == "[None, None]"
 
 
@@ -355,6 +450,7 @@ def test_commands_run_twice_in_a_notebook(tmp_path):
   program = f"""
     import runpy, signal, sys
 
+    sys.ps1 = "In: "  # As IPython has it.
     handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     text = "{TINY}/ptb.valid.txt"
     train = ["--data_path={TINY}", "--model=test", "--hparams=max_max_epoch=1"]
@@ -382,7 +478,7 @@ def test_commands_run_twice_in_a_notebook(tmp_path):
   assert len(tests) == 2 and tests[0] == tests[1]
 
 
-def test_a_frozen_graph(tmp_path):
+def test_a_frozen_graph():
   program = """
     with tf.Graph().as_default():
       model = build(False)
@@ -398,12 +494,11 @@ def test_a_frozen_graph(tmp_path):
       found = session.run("probabilities:0", {model.input.input_data.name: x})
       print(np.abs(found - expected).max() < 1e-6)
   """
-  start = "tf.disable_v2_behavior()\n"
-  printed = run_program(TF1, start, MODELS, program, folder=tmp_path)
+  printed = run_here(TF1, MODELS, program, in_graph=True)
   assert printed.strip() == "True"
 
 
-def test_names_of_tensors(tmp_path):
+def test_names_of_tensors():
   """Programs fetch them by these names, which TensorFlow 1.15 gave them."""
   program = """
     with tf.Graph().as_default(), tf.name_scope("Test"):
@@ -413,7 +508,7 @@ def test_names_of_tensors(tmp_path):
       print(input_.input_data.name, input_.targets.name)
       print([tensor.name for tensor in model.initial_state[0]])
   """
-  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  lines = run_here(TF1, MODELS, program).splitlines()
   assert lines == [
     "Test/TestInput/StridedSlice:0 Test/TestInput/StridedSlice_1:0",
     "['Test/Model/MultiRNNCellZeroState/BasicLSTMCellZeroState/zeros:0', "
@@ -421,7 +516,7 @@ def test_names_of_tensors(tmp_path):
   ]
 
 
-def test_the_tutorials_private_functions(tmp_path):
+def test_the_tutorials_private_functions():
   program = f"""
     import reader
     path = "{TINY}/ptb.valid.txt"
@@ -440,11 +535,11 @@ def test_the_tutorials_private_functions(tmp_path):
     except ValueError as error:
       print(error)
   """
-  lines = run_program(program, folder=tmp_path).splitlines()
+  lines = run_here(program).splitlines()
   assert lines[0].endswith("True") and lines[1] == "50"
 
 
-def test_scores_of_impossible_ids(tmp_path):
+def test_scores_of_impossible_ids():
   program = f"""
     import language_model
     models = language_model.find(["{OLD_RUN}"], None, None)
@@ -458,7 +553,7 @@ def test_scores_of_impossible_ids(tmp_path):
           except ValueError as error:
             print(error)
   """
-  lines = run_program(program, folder=tmp_path).splitlines()
+  lines = run_here(program).splitlines()
   assert len(lines) == 11  # One id is a stream, though not a line.
   assert lines[0].startswith("A text to score has at least 2 ids")
   assert sum("whole numbers from 0 to 49" in line for line in lines) == 8
