@@ -13,6 +13,7 @@ import textwrap
 
 import pytest
 
+import configs
 from conftest import OLD_RUN, TINY
 from lm.base import tf1
 
@@ -70,10 +71,10 @@ def run_here(*parts, in_graph=False):
   [
     "disable_v2_behavior",
     "disable_resource_variables",
-    "disable_v2_tensorshape",
   ],
 )
-def test_the_tutorials_loop(tmp_path, behavior):
+def test_the_tutorials_programs(tmp_path, behavior):
+  """Its loop; and its main, where a Supervisor's thread writes summaries."""
   loop = """
     with tf.Graph().as_default():
       model, valid = build(), build(False, reuse=True)
@@ -93,13 +94,40 @@ def test_the_tutorials_loop(tmp_path, behavior):
         print(state[0].h.shape)
         print(tf.train.Saver().save(session, "model.ckpt"))
   """
+  main = """
+    with tf.Graph().as_default():
+      model = build()
+      tf.summary.scalar("Learning_Rate", model.lr)
+      supervisor = tf.train.Supervisor(logdir="logs", save_summaries_secs=0.01)
+      with supervisor.managed_session() as session:
+        for _ in range(3):
+          model.assign_lr(session, 1.0)
+          run_epoch(session, model, model.train_op)
+        step = supervisor.global_step
+        supervisor.saver.save(session, "logs/model.ckpt", step)
+    with tf.Graph().as_default():
+      model = build()
+      hooks = [tf.train.StopAtStepHook(last_step=50)]
+      with tf.train.MonitoredTrainingSession(
+        checkpoint_dir="logs", hooks=hooks
+      ) as session:
+        while not session.should_stop():
+          session.run(model.train_op)
+    print(tf.train.latest_checkpoint("logs"))
+  """
   start = f"tf.{behavior}()\n"
-  printed = run_program(TF1, start, MODELS, loop, folder=tmp_path).split("\n")
+  has_threads = behavior == "disable_v2_behavior"  # Where it is off as well.
+  programs = [TF1, start, MODELS, loop] + [main] * has_threads
+  printed = run_program(*programs, folder=tmp_path).split("\n")
   first, _, last = map(float, printed[:3])
   assert last < first * 0.9 and printed[3:5] == ["(4, 5)", "model.ckpt"]
+  assert printed[5:] == ["logs/model.ckpt-50", ""] or not has_threads
 
 
-def test_configs_of_the_tutorial(tmp_path):
+def test_configs_of_the_tutorial(monkeypatch):
+  # The program sets it; here it is set back afterwards.
+  batch_size = configs.LargeConfig.batch_size
+  monkeypatch.setattr(configs.LargeConfig, "batch_size", batch_size)
   program = """
     from ptb_word_lm import SmallConfig, MediumConfig, LargeConfig, TestConfig
     from ptb_word_lm import get_config
@@ -143,7 +171,7 @@ def test_configs_of_the_tutorial(tmp_path):
     except ValueError as error:
       print(error)
   """
-  lines = run_program(TF1, MODELS, program, folder=tmp_path).splitlines()
+  lines = run_here(TF1, MODELS, program).splitlines()
   assert lines[:5] == ["50 200", "1", "2 1", "(4, 6)", "(4, 6)"]
   assert lines[5].startswith("hiden_size is not a hyper-parameter: init_scale,")
   assert lines[6:] == [
@@ -152,8 +180,9 @@ def test_configs_of_the_tutorial(tmp_path):
   ]
 
 
-def test_adam_resumes_exactly(tmp_path):
+def test_adam_resumes_exactly(tmp_path, monkeypatch):
   """And so does no other optimizer."""
+  monkeypatch.chdir(tmp_path)
   program = f"""
     import configs, ptb_word_lm, reader
     from lm.base import tf1
@@ -204,7 +233,7 @@ def test_adam_resumes_exactly(tmp_path):
       assert planned[name] == resumed[name], name
     print(planned["valid_perplexity"] < 45)  # Chance: 50.
   """
-  lines = run_program(program, folder=tmp_path).splitlines()
+  lines = run_here(program).splitlines()
   assert lines[-1] == "True"
   assert any(line.startswith("No checkpoint in ") for line in lines)
 
@@ -234,34 +263,6 @@ def test_sizes_of_the_input_count():
   lines = run_here(TF1, MODELS, program).splitlines()
   assert lines[0] == "True"
   assert lines[1].startswith("vocab_size is 20 in the input's config, but 10")
-
-
-def test_the_tutorials_main(tmp_path):
-  """Its Supervisor writes summaries of the learning rate in a thread."""
-  program = """
-    with tf.Graph().as_default():
-      model = build()
-      tf.summary.scalar("Learning_Rate", model.lr)
-      supervisor = tf.train.Supervisor(logdir="logs", save_summaries_secs=0.01)
-      with supervisor.managed_session() as session:
-        for _ in range(3):
-          model.assign_lr(session, 1.0)
-          run_epoch(session, model, model.train_op)
-        step = supervisor.global_step
-        supervisor.saver.save(session, "logs/model.ckpt", step)
-    with tf.Graph().as_default():
-      model = build()
-      hooks = [tf.train.StopAtStepHook(last_step=50)]
-      with tf.train.MonitoredTrainingSession(
-        checkpoint_dir="logs", hooks=hooks
-      ) as session:
-        while not session.should_stop():
-          session.run(model.train_op)
-    print(tf.train.latest_checkpoint("logs"))
-  """
-  start = "tf.disable_v2_behavior()\n"
-  printed = run_program(TF1, start, MODELS, program, folder=tmp_path)
-  assert printed.split()[-1] == "logs/model.ckpt-50"
 
 
 def test_the_step_of_any_optimizer_is_clipped():
