@@ -112,7 +112,7 @@ class PTBModel:
     lr: the learning rate (in training only, like the rest).
     gradients: float32, of each trainable variable, scaled and not clipped.
     grad_norm: float32, their global norm, not scaled.
-    train_op: one step of SGD.
+    train_op: one step of the optimizer, by default SGD.
   """
 
   def __init__(
@@ -143,8 +143,8 @@ class PTBModel:
       self.global_step = tf1.train.get_or_create_global_step()
     masks, sample_seed = [None] * (config.num_layers + 1), None
     if is_training and config.keep_prob < 1:
-      own = getattr(input_, "rows", slice(None))
-      masks = dropout_masks(config, [seed, self.global_step], own)
+      batch_rows = getattr(input_, "rows", slice(None))
+      masks = dropout_masks(config, [seed, self.global_step], batch_rows)
     if is_training and config.num_samples:
       # Other random numbers than the dropout masks have.
       sample_seed = tf1.stack([seed, self.global_step + (1 << 40)])

@@ -151,7 +151,8 @@ def _read_words(filename):
   Raises DataError if it cannot be read, or has no words.
   """
   text = read_ids(filename, ids_cache.IdsCache(None))
-  return [text.vocabulary[i] for i in text.ids]
+  vocabulary = text.vocabulary  # The property makes a list each time.
+  return [vocabulary[i] for i in text.ids]
 
 
 def _build_vocab(filename):
@@ -213,8 +214,9 @@ def _report_marks(ids, counts):
     marks.append(f"{EOS} or a blank line")
   if marks:
     _LOGGER.warning(
-      "Nearly every line of ptb.train.txt has %s at an end: words that are no "
-      "words, and make the perplexity too low. Take them off all three texts: "
+      "Nearly every line of ptb.train.txt has %s at its start or end. These "
+      "are easy to predict, so the perplexity is too low. Remove them from all "
+      "three texts: "
       r"sed -E -i '/^\s*$/d; s#^\s*<s>|(</s>|<eos>)\s*$##g' ptb.*.txt",
       " and ".join(marks),
     )

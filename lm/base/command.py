@@ -85,8 +85,8 @@ def entry_point(
 
   The decorated function gets the command line as a list, with or without the
   name of the program, by default that of the process. It returns the exit
-  status. It reports an error that the user can
-  fix as one sentence, and can be called any number of times.
+  status. It reports an error that the user can fix as one sentence, and can be
+  called any number of times.
 
   Args:
     name: the command's name, for messages.

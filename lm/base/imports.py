@@ -35,12 +35,12 @@ def _report(kind, error, traceback):
   """Reports an uncaught exception, in place of sys.__excepthook__."""
   if isinstance(error, ModuleNotFoundError):
     command = os.path.basename(sys.argv[0])
-    print(f"{command}: {_sentence_for(error)}", file=sys.stderr)
+    print(f"{command}: {_explain_missing(error)}", file=sys.stderr)
   else:
     sys.__excepthook__(kind, error, traceback)
 
 
-def _sentence_for(error):
+def _explain_missing(error):
   """Returns what to do about a ModuleNotFoundError."""
   version = "{}.{}".format(*sys.version_info)
   sentence = f"the package {error.name} is not installed for {sys.executable} "

@@ -134,7 +134,7 @@ def lines_of(texts):
 def describe_differences(first, second, places=("there", "here")):
   """Compares two dictionaries of values, and those within them.
 
-  Values that are missing are the default of a Run's or a Config's field.
+  Values that are missing are the default of the field of this name.
 
   Args:
     first: a dictionary, such as Run.to_json returns.
@@ -202,8 +202,9 @@ def _without_defaults(instance):
 
 @functools.cache
 def _all_fields():
-  """Returns the dataclasses.Field of each field of a Run and its Config."""
-  return [*dataclasses.fields(Run), *dataclasses.fields(Config)]
+  """Returns the dataclasses.Field of each field of a Run and its parts."""
+  kinds = Run, Config, Preparation
+  return [field for kind in kinds for field in dataclasses.fields(kind)]
 
 
 def _may_change():

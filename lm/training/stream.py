@@ -106,6 +106,8 @@ def stream_perplexity(
   size = len(inputs)
 
   def feed_of(step, state):
+    if step == 0:
+      reporter.start_again()
     reporter.bar.update()
     feed = state_feed(model.initial_state, state)
     feed[model.input.input_data] = inputs[step]
@@ -116,7 +118,6 @@ def stream_perplexity(
     return workers.run(session, model.final_state, feed_of(step, state))
 
   def starts_of(ends):
-    reporter.start_again()
     if ends is None:
       return session.run(model.initial_state)
     starts = np.roll(workers.gather_rows(np.array(ends)), 1, axis=2)
@@ -131,7 +132,6 @@ def stream_perplexity(
     state = find_starts(read, starts_of, is_same, size, batch_size, stop)
     if state is None:
       return None
-    reporter.start_again()
     nats = 0.0
     for step in range(size):
       # Workers compute the cost together, and so agree on it and on stopping.
