@@ -41,7 +41,7 @@ from lm.text.word_ids import EOS
 def define_flags(define):
   """Defines the command line's flags."""
   language_model.define_flags(define)
-  define.string("export_dir", None, "The folder to make, a new one.")
+  define.path("export_dir", None, "The folder to make, a new one.")
 
 
 @command.entry_point("export.py", define_flags)
@@ -49,7 +49,7 @@ def main(args):
   """Exports as the flags say; returns the exit status."""
   files.check_new_folder(args.export_dir, "--export_dir")
   models = language_model.find(
-    args.run, args.checkpoint, args.data_path, args.hparams
+    args.run, args.checkpoint, args.data_path, args.hparams, args.weights
   )
   with files.new_folder(args.export_dir, "--export_dir") as folder:
     names = export(models, folder)

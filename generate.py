@@ -27,6 +27,7 @@ import language_model
 from lm.base import command
 from lm.base.command import InputError, refuse, tell
 from lm.base.files import open_text
+from lm.text import tokenize_ptb
 from lm.text.word_ids import EOS, decode
 
 _BATCH = 100  # Prefixes that are read, or texts that are drawn, side by side.
@@ -39,7 +40,9 @@ def define_flags(define):
   integer, number = define.integer, define.float
   string, boolean = define.string, define.boolean
   string("prefix", "", "The words to start with.")
-  string("prefix_file", None, "A file with a prefix on each line; - is stdin.")
+  define.path(
+    "prefix_file", None, "A file with a prefix on each line; - is stdin."
+  )
   integer("num_words", 100, "Words to draw, including each <eos>.", 1, 10**6)
   boolean("sentences", False, "End each text at the end of its sentence.")
   help_text = "The divisor of the log-probabilities: below 1, likely words "
@@ -51,6 +54,7 @@ def define_flags(define):
   boolean("no_unknown", False, "Never draw the word for unknown words.")
   integer("num_samples", 1, "Texts to draw for each prefix.", 1, 10**6)
   integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
+  boolean("detokenize", False, "Join PTB's words to raw English: don't.")
   boolean("next_word", False, "Print the probability of each next word.")
   define.validator(  # It also refuses infinity and NaN.
     "temperature", lambda t: 0 <= t < math.inf, "must be 0 or more."
@@ -65,13 +69,14 @@ def main(args):
   """Generates as the flags say; returns the exit status."""
   if args.next_word:
     without_effect = ["num_words", "sentences", "num_samples", "seed"]
+    without_effect += ["detokenize"]
     refuse(args, without_effect, "--next_word")
   lines = [args.prefix]
   if args.prefix_file is not None:
     refuse(args, ["prefix"], "--prefix_file")
     lines = read_lines(args.prefix_file)
   models = language_model.find(
-    args.run, args.checkpoint, args.data_path, args.hparams
+    args.run, args.checkpoint, args.data_path, args.hparams, args.weights
   )
   with language_model.LanguageModel(models, args.tokenize) as model:
     if args.sentences and model.eos is None:
@@ -162,6 +167,7 @@ def generate(model, prefixes, first, args):
       is_possible = distribution(row, **change) > 0
       show_next_word(model.vocabulary, probs, is_possible)
     return
+  join = tokenize_ptb.detokenizer() if args.detokenize else " ".join
   last = model.eos if args.sentences else None
   size = len(prefixes) * args.num_samples
   for begin in range(0, size, _BATCH):
@@ -174,7 +180,10 @@ def generate(model, prefixes, first, args):
     for row, number, ids in zip(rows, numbers, drawn, strict=True):
       print_heading(args, first + row, number)
       words = [model.vocabulary[i] for i in (*prefixes[row], *ids)]
-      print(as_lines(words), flush=True)
+      text = as_lines(words)
+      if args.detokenize:
+        text = "\n".join(join(line.split()) for line in text.split("\n"))
+      print(text, flush=True)
 
 
 def print_heading(args, prefix, number):

@@ -12,6 +12,7 @@ import pytest
 import generate
 import language_model
 from conftest import TF1_CHECKPOINT
+from lm.text import tokenize_ptb
 
 RANDOM = np.random.RandomState(7)
 
@@ -122,6 +123,17 @@ def test_the_text_continues_the_prefix(call):
   assert out.startswith("w01 w02\nw03 ") and err == ""
   words = out.replace("\n", " <eos> ").split()
   assert len(words) in (3 + 1 + 7, 3 + 1 + 7 + 1)  # A last <eos> is not seen.
+
+
+def test_words_are_joined_to_english(call, monkeypatch):
+  join = tokenize_ptb.detokenizer()
+  text = "i ca n't say the company 's <unk> \\/ N unit"
+  assert join(text.split()) == "i can't say the company's <unk> / N unit"
+  args = ["--prefix=w01 w02\nw03", "--num_words=7"]
+  _, plain, _ = call(*args)
+  monkeypatch.setattr(tokenize_ptb, "detokenizer", lambda: "-".join)
+  _, joined, _ = call(*args, "--detokenize")
+  assert joined == plain.replace(" ", "-") != plain
 
 
 def test_sentences_end_the_same_texts_earlier(call):

@@ -11,6 +11,7 @@ between, tensors are time-major, as in training.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import os
@@ -51,13 +52,19 @@ def define_flags(define):
     "averaged.",
   )
   define.string(
+    "weights",
+    None,
+    "The weights of the runs in their average, such as 0.7,0.3. (default: "
+    "equal)",
+  )
+  define.path(
     "checkpoint",
     None,
     "The checkpoint to use: last (the default), best by its valid perplexity, "
     "or another name in the run's folder. With --data_path, the path of any "
     "checkpoint, also of TensorFlow 1.15, without .index.",
   )
-  define.string(
+  define.path(
     "data_path",
     None,
     "Without --run: the folder with the ptb.train.txt that the checkpoint was "
@@ -81,10 +88,11 @@ def define_tokenize(define):
   )
 
 
-def find(run, checkpoint, data_path, hparams=()):
+def find(run, checkpoint, data_path, hparams=(), weights=None):
   """Loads the models that the flags of these names ask for.
 
   `run` is a list of folders, or of texts with commas between folders.
+  `weights` is a text with a number for each folder, or None.
 
   Returns:
     A list of trained.Trained.
@@ -121,6 +129,13 @@ def find(run, checkpoint, data_path, hparams=()):
           f"{folders[0]} and {folder} differ in the {name} of their training "
           "texts: their probabilities cannot be averaged."
         )
+  if weights is not None:
+    models = [
+      dataclasses.replace(model, weight=weight)
+      for model, weight in zip(
+        models, _parse_weights(weights, len(models)), strict=True
+      )
+    ]
   words = softmax.max_rows(len(models[0].vocabulary))
   advice = "Use a machine with more memory, or fewer runs."
   device.check_memory([model.config for model in models], words, advice)
@@ -135,13 +150,28 @@ def _folders_in(texts):
   """
   folders = []
   for text in texts:
-    is_folder = os.path.isdir(text)
-    folders += [text] if is_folder else map(str.strip, text.split(","))
+    is_folder = os.path.isdir(os.path.expanduser(text))
+    names = [text] if is_folder else map(str.strip, text.split(","))
+    folders += map(os.path.expanduser, names)
   if not folders or not all(folders):
     raise ModelError("--run has an empty name: name folders of trained runs.")
   if len(set(map(os.path.realpath, folders))) < len(folders):
     raise ModelError("--run names a folder twice: leave it out once.")
   return folders
+
+
+def _parse_weights(text, count):
+  """Returns the numbers of --weights; there must be `count`, all above 0."""
+  try:
+    weights = [float(number) for number in text.split(",")]
+  except ValueError:
+    weights = []
+  if len(weights) != count or not all(0 < w < math.inf for w in weights):
+    raise ModelError(
+      f"--weights={text} must have a number above 0 for each run, with commas "
+      f"between them: {count} of them."
+    )
+  return weights
 
 
 def zero_states(models, batch_size):
@@ -166,22 +196,29 @@ def add_models(models, ids, lengths, states):
     (heads, states): what `log_probs_of` takes, for B * T rows; and the states
     after the last id of each row. Rows beyond the length have no meaning.
   """
+  total = sum(model.weight for model in models)
   heads, new_states = [], []
   for number, (model, state) in enumerate(zip(models, states, strict=True)):
     with tf1.variable_scope(f"model_{number}/Model", reuse=tf1.AUTO_REUSE):
-      head, new_state = _add_model(model.config, ids, lengths, state)
-    heads.append(head)
+      head, new_state = _add_model(model, ids, lengths, state)
+    heads.append((*head, math.log(model.weight / total)))
     new_states.append(new_state)
   return heads, new_states
 
 
-def _add_model(config, ids, lengths, state):
-  """Adds one model; returns its head and its new state, [B, L, 2, H]."""
+def _add_model(model, ids, lengths, state):
+  """Adds one model; returns its head without the share, and its new state.
+
+  The state is [B, L, 2, H].
+  """
+  config = model.config
+  eos = model.vocabulary.index(EOS) if config.by_sentence else None
+  kept = network.kept_states(config, ids, eos)
   pairs = [
     tf1.unstack(layer, axis=1) for layer in tf1.unstack(state, axis=1)
   ]  # (c, h) of each layer, each [B, H].
   outputs, new_state = network.layers_in_a_loop(
-    config, network.embed(config, ids), lengths, pairs
+    config, network.embed(config, ids), lengths, pairs, kept
   )  # [T, B, H]
   outputs = tf1.transpose(outputs, [1, 0, 2])  # [B, T, H]
   rows = tf1.reshape(outputs, [-1, config.hidden_size])  # [B * T, H]
@@ -192,15 +229,18 @@ def _add_model(config, ids, lengths, state):
 def log_probs_of(heads):
   """Returns the log-probabilities of the next words, float32 [N, V], in nats.
 
-  `heads` are a model's outputs [N, H], softmax_w [H, V] and softmax_b [V], for
-  each model. Probabilities are averaged before the logarithm.
+  `heads` are a model's outputs [N, H], softmax_w [H, V], softmax_b [V] and the
+  logarithm of its share in the average, for each model. Probabilities are
+  averaged before the logarithm.
   """
-  log_probs = [softmax.log_probs(tf1.nn.xw_plus_b(*head)) for head in heads]
+  log_probs = [
+    softmax.log_probs(tf1.nn.xw_plus_b(*layer)) for *layer, _ in heads
+  ]
   if len(log_probs) == 1:
     return log_probs[0]
   # Small probabilities would underflow: only their logarithms are computed.
-  log_sum = tf1.reduce_logsumexp(tf1.stack(log_probs), axis=0)  # [N, V]
-  return log_sum - math.log(len(log_probs))
+  log_shares = [[[head[-1]]] for head in heads]  # [models, 1, 1]
+  return tf1.reduce_logsumexp(tf1.stack(log_probs) + log_shares, axis=0)
 
 
 def restore(models, session):
@@ -292,8 +332,21 @@ class LanguageModel(contextlib.AbstractContextManager):
 
   def words_of(self, line):
     """Returns the words of a line, prepared as the training text was."""
-    prepared = self._preparation
-    return prepared.split(line) if prepared else line.split()
+    return [word for word, _ in self.words_and_places(line)]
+
+  def words_and_places(self, line):
+    """Returns pairs of a word and the place of the field it comes from.
+
+    Fields are what stands between spaces; their places are counted from 1.
+    """
+    if isinstance(self._preparation, tokenize_ptb.Tokenizer):
+      return self._preparation.split_with_places(line)
+    split = self._preparation.split if self._preparation else str.split
+    return [
+      (word, place)
+      for place, field in enumerate(line.split(), 1)
+      for word in split(field)
+    ]
 
   @property
   def is_prepared(self):

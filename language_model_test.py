@@ -114,6 +114,30 @@ def test_several_models_average_their_probabilities(runs, monkeypatch):
     assert np.exp(row, dtype=float).sum() == pytest.approx(1, abs=1e-6)
 
 
+def test_weights_of_several_models(runs):
+  names = [f"{runs}/a", f"{runs}/b"]
+  models = language_model.find(names, "last", None, weights="3,1")
+  (line,) = LINES[:1]
+  with language_model.LanguageModel(models) as model:
+    ((log_probs, _),) = model.score_lines([line])
+  paths = [model.checkpoint for model in models]
+  probs = [
+    probs_in_numpy(path, line[:-1])[range(len(line) - 1), line[1:]]
+    for path in paths
+  ]
+  expected = np.average(probs, axis=0, weights=[0.75, 0.25])
+  np.testing.assert_allclose(np.exp(log_probs), expected, rtol=1e-5)
+  for weights in ("1", "1,2,3", "1,0", "1,-1", "1,nan", "1,inf", "1,x", ""):
+    with pytest.raises(language_model.ModelError, match=r"each run.*: 2 of"):
+      language_model.find(names, "last", None, weights=weights)
+
+
+def test_runs_can_start_with_a_tilde(runs, monkeypatch):
+  monkeypatch.setenv("HOME", str(runs))
+  folders = language_model._folders_in(["~/a, ~/b"])
+  assert folders == [f"{runs}/a", f"{runs}/b"]
+
+
 @pytest.fixture
 def run(tmp_path):
   """A copy of the old run, to damage."""

@@ -62,9 +62,10 @@ class PTBInput:
     input_data: int32 [B, T], the batch.
     targets: int32 [B, T], the words that follow.
     rows: a slice, the rows of the batch that this process has.
+    eos: the id of <eos>, which a config with by_sentence needs; or None.
   """
 
-  def __init__(self, config, data, name=None, *, rows=slice(None)):
+  def __init__(self, config, data, name=None, *, rows=slice(None), eos=None):
     """Cuts the ids `data`, of one dimension, into the config's batches.
 
     Raises:
@@ -78,7 +79,7 @@ class PTBInput:
     self.epoch_size = reader.epoch_size(
       len(data), self.batch_size, self.num_steps
     )
-    self.rows = rows
+    self.rows, self.eos = rows, eos
     with tf1.name_scope(name, "PTBInput"):
       self.index = reader.next_index(self.epoch_size)
       self.input_data, self.targets = reader.batch_at(
@@ -153,8 +154,10 @@ class PTBModel:
     self.initial_state = _zero_state(own_rows, config)
 
     xs = network.embed(config, input_.input_data)  # [T, B, H]
+    eos = getattr(input_, "eos", None)
+    kept = network.kept_states(config, input_.input_data, eos)
     rows, self.final_state = network.unrolled_layers(
-      config, xs, self.initial_state, masks, dtype
+      config, xs, self.initial_state, masks, dtype, kept
     )  # [T * B, H]
     self._config, self._rows = config, rows
     self._scope = tf1.get_variable_scope()
@@ -389,14 +392,15 @@ def build_models(
     (train_model, eval_model).
   """
   initializer = uniform_initializer(config.init_scale, seed)
+  options = {"rows": workers.rows, "eos": corpus.eos}
   with tf1.name_scope("Train"):
-    input_ = PTBInput(config, corpus.train, name="Input", rows=workers.rows)
+    input_ = PTBInput(config, corpus.train, "Input", **options)
     with tf1.variable_scope("Model", initializer=initializer):
       train_model = model_class(
         True, config, input_, seed=seed, dtype=dtype, workers=workers
       )
   with tf1.name_scope("Eval"):
-    input_ = PTBInput(config, corpus.valid, name="Input", rows=workers.rows)
+    input_ = PTBInput(config, corpus.valid, "Input", **options)
     with tf1.variable_scope("Model", reuse=True):
       eval_model = model_class(False, config, input_, workers=workers)
   return train_model, eval_model
@@ -551,7 +555,8 @@ def evaluate(config, corpus, model):
   with tf1.Graph().as_default(), device.session() as session:
     tf1.set_random_seed(1)
     with tf1.variable_scope("Model"):
-      eval_model = PTBModel(False, config, PTBInput(config, corpus.valid))
+      input_ = PTBInput(config, corpus.valid, eos=corpus.eos)
+      eval_model = PTBModel(False, config, input_)
     description = model.restore(session) or f"{model.checkpoint}."
     tell(f"Evaluating {description}")
     valid_perplexity = run_epoch(session, eval_model, title="Valid")
@@ -647,6 +652,7 @@ def read_input(args, source):
   changes = parse(args.hparams)
   config = dataclasses.replace(configs.CONFIGS[args.model](), **changes)
   options = {"unknown": args.unknown_word, "vocab_size": args.vocab_size}
+  options["word_list"] = args.vocabulary
   if source:
     check_sizes_kept(source.config, changes)
     sizes = {name: getattr(source.config, name) for name in SIZES}
@@ -663,9 +669,13 @@ def read_input(args, source):
 def choose_run(args, config, corpus, source, begun):
   """Returns the Run that the flags ask for, on this machine.
 
-  It keeps the rnn_mode and the 16 bits of `begun`, the Run to resume, unless
-  that is None. This loads TensorFlow, which bad input need not wait for.
+  It keeps the rnn_mode, the 16 bits and the keep_checkpoints of `begun`, the
+  Run to resume, unless that is None. This loads TensorFlow, which bad input
+  need not wait for.
   """
+  keep_checkpoints = args.keep_checkpoints
+  if keep_checkpoints is None:
+    keep_checkpoints = bool(begun and begun.keep_checkpoints)
   rnn_mode = args.rnn_mode or (begun and begun.config.rnn_mode)
   rnn_mode = rnn_mode or choices.fastest_mode(config)
   dtype = begun and begun.dtype
@@ -677,6 +687,7 @@ def choose_run(args, config, corpus, source, begun):
     config=dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode)),
     exchange_fp16=args.exchange_fp16,
     vocab_limit=args.vocab_size,
+    keep_checkpoints=keep_checkpoints,
     init_from=args.init_from,
     init_checkpoint=source and source.checkpoint,
   )

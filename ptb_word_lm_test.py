@@ -35,6 +35,7 @@ ODD = configs.SmallConfig(
   num_steps=5, batch_size=3, hidden_size=7, vocab_size=11, max_grad_norm=0.8
 )
 LOUD = dataclasses.replace(ODD, init_scale=0.5)
+EOS_ID = 4
 IDS = np.random.RandomState(0).randint(0, ODD.vocab_size, 3 * 5 * 6 + 3)
 
 
@@ -47,7 +48,7 @@ def session_of(config, ids=IDS, is_training=True, seed=1, dtype="float32"):
   with tf1.Graph().as_default(), tf1.Session() as session:
     initializer = random_draws.uniform_initializer(config.init_scale, seed)
     with tf1.variable_scope("Model", initializer=initializer):
-      input_ = ptb_word_lm.PTBInput(config, ids)
+      input_ = ptb_word_lm.PTBInput(config, ids, eos=EOS_ID)
       model = ptb_word_lm.PTBModel(
         is_training, config, input_, seed=seed, dtype=dtype
       )
@@ -202,7 +203,7 @@ def compare_with_numpy(config):
         masks = session.run(masks_of_step, {number: step})
       expected_cost, expected_state, expected_norm = lstm_numpy.train_step(
         *(weights, ids, targets, expected_state, 0.7, config.max_grad_norm),
-        *(masks, config.forget_bias),
+        *(masks, config.forget_bias, EOS_ID if config.by_sentence else None),
       )
       cost, norm, state = train_step(session, model, state)
       clipped.append(norm > config.max_grad_norm)
@@ -227,6 +228,24 @@ def test_tied_embeddings_and_a_forget_bias_against_numpy(rnn_mode):
   with session_of(config) as (_, model, weights):
     assert "Model/softmax_w" not in weights
     assert not any(isinstance(g, tf1.IndexedSlices) for g in model.gradients)
+
+
+@MODES
+def test_sentences_start_from_zeros_as_in_numpy(rnn_mode):
+  config = dataclasses.replace(
+    ODD, keep_prob=0.6, rnn_mode=rnn_mode, by_sentence=True
+  )
+  compare_with_numpy(config)
+
+
+def test_sentences_need_the_id_of_eos(monkeypatch):
+  config = dataclasses.replace(ODD, by_sentence=True)
+  monkeypatch.setitem(globals(), "EOS_ID", None)
+  with (
+    pytest.raises(configs.ConfigError, match="by_sentence=true needs <eos>"),
+    session_of(config),
+  ):
+    pass
 
 
 def first_step(config, dtype="float32"):

@@ -36,6 +36,7 @@ from lm.text.word_ids import (
   check_folder,
   limit_vocabulary,
   read_ids,
+  read_word_list,
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -64,6 +65,11 @@ class Corpus:
   preparation: Preparation | None = None  # How the texts were prepared.
   best_perplexity: float | None = None  # Of a perfect model on the test text.
 
+  @property
+  def eos(self):
+    """The id of <eos>; None if the vocabulary has none."""
+    return self.vocabulary.index(EOS) if EOS in self.vocabulary else None
+
 
 def read_corpus(
   data_path,
@@ -71,6 +77,7 @@ def read_corpus(
   vocabulary=None,
   *,
   vocab_size=None,
+  word_list=None,
   parts=("train", "valid", "test"),
   cache_dir=None,
 ):
@@ -88,6 +95,8 @@ def read_corpus(
     vocab_size: the largest number of words in the vocabulary. The reader keeps
       the most frequent words, and reads the others as `unknown`. None for no
       limit.
+    word_list: a file with the words of the vocabulary, one on each line. Their
+      ids are in the order of frequency in the training text.
     parts: the texts to read. Without "train", give the vocabulary.
     cache_dir: the folder that stores the ids of large texts; None for
       .ids_cache in data_path, "" for none.
@@ -107,7 +116,12 @@ def read_corpus(
     part: read_ids(os.path.join(data_path, name), cache)
     for part, name in names.items()
   }
-  if vocabulary is None:
+  if word_list is not None:
+    counts = texts["train"].counts
+    words = read_word_list(word_list)
+    _report_missing(word_list, words, counts)
+    vocabulary = sorted(words, key=lambda word: -counts.get(word, 0))
+  elif vocabulary is None:
     counts = texts["train"].counts
     vocabulary = limit_vocabulary(counts, vocab_size, unknown)
   _check_unknown(unknown, vocabulary)
@@ -219,6 +233,23 @@ def _report_marks(ids, counts):
       "three texts: "
       r"sed -E -i '/^\s*$/d; s#^\s*<s>|(</s>|<eos>)\s*$##g' ptb.*.txt",
       " and ".join(marks),
+    )
+
+
+def _report_missing(word_list, words, counts):
+  """Warns if a list has words that the training text lacks.
+
+  Args:
+    word_list: the path of the list.
+    words: its words.
+    counts: {word: number of occurrences} of the training text.
+  """
+  missing = [word for word in words if word not in counts]
+  if missing:
+    _LOGGER.warning(
+      "ptb.train.txt lacks %s of the %s words in %s, such as %s. They are "
+      "kept; the model learns only that they are rare.",
+      *(f"{len(missing):,}", f"{len(words):,}", word_list, missing[0]),
     )
 
 

@@ -230,6 +230,35 @@ def test_a_given_vocabulary_is_kept(write, caplog):
   np.testing.assert_array_equal(corpus.test, [0, 1, 0, 2])
 
 
+def test_a_list_of_words_is_the_vocabulary(write, tmp_path, caplog):
+  path = tmp_path / "words"
+  path.write_text("<s> 0\nzebra 1\n\n</s>\t2\nb 3 7\n<unk>\na\n")
+  data_path = write(train="a b b c\n", valid="b c\n", test="zebra\n")
+  corpus = reader.read_corpus(data_path, word_list=str(path))
+  assert corpus.vocabulary == ["b", "<eos>", "a", "zebra", "<unk>"]
+  assert [corpus.vocabulary[i] for i in corpus.train] == (
+    ["a", "b", "b", "<unk>", "<eos>"]
+  )
+  assert "lacks 2 of the 5 words in" in caplog.text
+  assert "ptb.train.txt: the vocabulary lacks 1 of 5 words" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ("a\nb\na 2\n", "words has 'a' 2 times: each word must be there once"),
+    ("<eos>\n</s>\n", "words has '<eos>' 2 times"),
+    ("<s>\n\n", "words has no words: it must have one on each line"),
+    ("a\nb\n", "The vocabulary has no <eos>.*Add it"),
+  ],
+)
+def test_bad_lists_of_words(write, tmp_path, content, message):
+  path = tmp_path / "words"
+  path.write_text(content)
+  with pytest.raises(reader.DataError, match=message):
+    reader.read_corpus(write(), word_list=str(path))
+
+
 def test_without_train_the_vocabulary_is_enough(write, tmp_path):
   words = ["b", "<unk>", "<eos>"]
   data_path = write(valid="b\n", test="b c b\n")

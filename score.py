@@ -40,6 +40,7 @@ class Word:
   """A word of the text and its score."""
 
   word: str
+  place: int | None  # Of its field in the line, from 1; None for <eos>.
   id: int | None  # The id that is scored; None if the word is left out.
   unknown: bool
   fate: str  # What an unknown word is read as, or "left out"; else "".
@@ -77,7 +78,7 @@ def define_flags(define):
   language_model.define_tokenize(define)
   boolean = define.boolean
   help_text = "A UTF-8 text, a sentence a line; - is standard input."
-  define.string("file", "-", help_text)
+  define.path("file", "-", help_text)
   boolean("per_word", False, "Also print each word's log-probability and rank.")
   boolean("json", False, "Print JSON: an object for each line and the text.")
   boolean("ids", False, "The first field of a line is its name, not scored.")
@@ -100,7 +101,7 @@ def main(args):
   total, num_lines, num_marked = collections.Counter(), 0, 0
   with open_text(args.file) as file:
     models = language_model.find(
-      args.run, args.checkpoint, args.data_path, args.hparams
+      args.run, args.checkpoint, args.data_path, args.hparams, args.weights
     )
     with language_model.LanguageModel(models, args.tokenize) as model:
       blocks = (
@@ -187,7 +188,7 @@ def read_line(model, text, carry_state=False, has_name=False):
     if fields[-1:] == ["</s>"] and not model.knows("</s>"):
       del fields[-1]
       had_marks = True
-  words = model.words_of(" ".join(fields))
+  words = model.words_and_places(" ".join(fields))
   if model.drops_blank_lines:
     # Each line ends that has a word. With a name it is a sentence even without.
     has_end = bool(words) or name is not None
@@ -196,18 +197,18 @@ def read_line(model, text, carry_state=False, has_name=False):
   else:
     has_end = text.endswith("\n") or not carry_state
   if has_end and model.eos is not None:
-    words = [*words, EOS]
-  words = [look_up(model, word) for word in words]
+    words = [*words, (EOS, None)]
+  words = [look_up(model, word, place) for word, place in words]
   return Line(name, is_blank, had_marks, words)
 
 
-def look_up(model, word):
+def look_up(model, word, place):
   """Returns the Word for a word of a line, not yet scored."""
   id_ = model.id_of(word)
   if model.knows(word):
-    return Word(word, id_, unknown=word == model.unknown, fate="")
+    return Word(word, place, id_, unknown=word == model.unknown, fate="")
   fate = "left out" if id_ is None else model.unknown
-  return Word(word, id_, unknown=True, fate=fate)
+  return Word(word, place, id_, unknown=True, fate=fate)
 
 
 def score(model, blocks, carry_state=False):
@@ -361,7 +362,7 @@ def show_text(scores, words=None, *, log_base):
 def show_json(scores, words=None):
   """Prints the same as a JSON object; the arguments are those of show_text."""
   if words is not None:
-    names = ("word", "log_prob", "rank", "unknown")
+    names = ("word", "place", "log_prob", "rank", "unknown")
     scores["words"] = [{n: getattr(word, n) for n in names} for word in words]
   print(json.dumps(scores, ensure_ascii=False), flush=True)
 

@@ -137,7 +137,9 @@ def test_unknown_words_are_left_out_if_there_is_no_unk(scores):
   with_unknown, _ = scores("w18 zzz w08\n", "--per_word")
   expected, _ = scores("w18 w08\n", "--per_word")
   word = {"word": "zzz", "log_prob": None, "rank": None, "unknown": True}
-  assert with_unknown["words"].pop(1) == word
+  assert with_unknown["words"].pop(1) == word | {"place": 2}
+  assert with_unknown["words"][1].pop("place") == 3
+  assert expected["words"][1].pop("place") == 2
   assert with_unknown == {**expected, "num_unknown": 1, "num_left_out": 1}
 
 
@@ -323,6 +325,18 @@ def test_raw_english_gets_the_words_of_ptb(call_command, tmp_path):
   for flag, words in (([], "I don't!"), (["--tokenize=ptb"], "i do n't")):
     out = call_command("score", *args, *flag)[1]
     assert re.findall(r"(\S+) \(left out", out) == words.split()
+
+
+def test_each_word_has_the_place_of_the_written_one(scores):
+  text = 'n1 He said "I don\'t -- can\u2019t" ... pay US$5!\n'
+  for flags, places in (
+    ([], "123456789"),
+    (["--tokenize=ptb"], "1234466899"),
+  ):
+    line, _ = scores(text, "--ids", "--per_word", *flags)
+    *words, last = line["words"]
+    assert "".join(str(word["place"]) for word in words) == places
+    assert (last["word"], last["place"]) == ("<eos>", None)
 
 
 def test_a_pipe_is_answered_line_by_line():

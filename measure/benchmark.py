@@ -177,11 +177,11 @@ def define_flags(define):
   define.multi_enum("dtype", dtypes, DTYPES, help_text)
   define.boolean("peers", False, "Also measure PyTorch.")
   help_text = "The folder of another checkout to measure as well."
-  define.string("old", None, help_text)
+  define.path("old", None, help_text)
   define.integer("rounds", 5, "How many times to measure everything.", 1)
   help_text = "The least time to train in a round."
   define.float("seconds", 3.0, help_text, 0, 3600)
-  define.string("json", None, "The file to write all numbers to.")
+  define.path("json", None, "The file to write all numbers to.")
 
 
 @command.entry_point("benchmark.py", define_flags)

@@ -102,7 +102,7 @@ def do(exercise, data_path):
 def define_flags(define):
   """Defines the command line's flags."""
   help_text = "The folder with the texts, instead of the sample corpus."
-  define.string("data_path", None, help_text)
+  define.path("data_path", None, help_text)
 
 
 @command.entry_point("exercises.py", define_flags, arguments=99)

@@ -108,8 +108,8 @@ def draw_neighbours(figure, trained):
 
 def define_flags(define):
   """Defines the command line's flags."""
-  define.string("run", None, "The --save_path of small on PTB.")
-  define.string("data_path", None, "The folder of PTB's texts.")
+  define.path("run", None, "The --save_path of small on PTB.")
+  define.path("data_path", None, "The folder of PTB's texts.")
 
 
 @command.entry_point("tutorial_pictures.py", define_flags)

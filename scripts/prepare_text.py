@@ -33,11 +33,11 @@ PARTS = ("train", "valid", "test")
 
 def define_flags(define):
   """Defines the command line's flags."""
-  string, integer = define.string, define.integer
-  string("text", None, "The text to split, UTF-8.")
+  string, integer, path = define.string, define.integer, define.path
+  path("text", None, "The text to split, UTF-8.")
   for part in PARTS:
-    string(part, None, f"The {part} text, instead of --text.")
-  string("output", None, "The folder to make; it must not exist.")
+    path(part, None, f"The {part} text, instead of --text.")
+  path("output", None, "The folder to make; it must not exist.")
   for part in PARTS[1:]:
     help_text = f"The share of the lines of --text for the {part} text."
     define.float(f"{part}_share", 0.05, help_text)

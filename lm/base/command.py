@@ -46,6 +46,13 @@ class _BooleanParser(flags.BooleanParser):
       raise ValueError("value should be true or false") from None
 
 
+class _PathParser(flags.ArgumentParser):
+  """Expands a ~ at the start, which shells leave alone after an "="."""
+
+  def parse(self, argument):
+    return os.path.expanduser(argument)
+
+
 class Define:
   """Defines flags in a FlagValues: `string` calls DEFINE_string, and so on."""
 
@@ -63,6 +70,11 @@ class Define:
       _BooleanParser(), None, name, default, help_text, boolean=True, **options
     )
     self.flag(flag)
+
+  def path(self, name, default, help_text):
+    """Defines a flag that names a file or a folder."""
+    flags.disclaim_key_flags()
+    self.flag(flags.Flag(_PathParser(), None, name, default, help_text))
 
   def validator(self, name, is_valid, message):
     """Refuses the values of a flag for which `is_valid` returns false."""

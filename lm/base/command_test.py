@@ -1,7 +1,9 @@
 """Tests of command.py and signals.py: how every command ends."""
 
+import importlib
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +45,29 @@ def run(body, **options):
   """Runs a command that does `body` in this process; returns its status."""
   main = command.entry_point("try.py", **options)(lambda args: body())
   return main(["try.py"])
+
+
+def test_paths_can_start_with_a_tilde(monkeypatch):
+  monkeypatch.setenv("HOME", "/home/me")
+  paths = []
+  main = command.entry_point(
+    "try.py", lambda define: define.path("file", None, "A path.")
+  )(lambda args: paths.append(args.file))
+  for argv in (["--file=~/a~"], ["--file", "~"], ["--file=a/~"], []):
+    main(["try.py", *argv])
+  assert paths == ["/home/me/a~", "/home/me", "a/~", None]
+
+
+def test_every_flag_for_a_file_or_folder_is_a_path():
+  text = re.compile(r"\bfiles?\b|\bfolders?\b|\bpath\b|\bUTF-8\b")
+  for name in ("ptb_word_lm", "score", "generate", "export", "prepare_text"):
+    args = flags.FlagValues()
+    importlib.import_module(name).define_flags(command.Define(args))
+    for flag in args:
+      is_path = isinstance(args[flag].parser, command._PathParser)
+      # A run is a list of paths; language_model_test.py tests it.
+      if flag != "run" and text.search(args[flag].help):
+        assert is_path, flag
 
 
 @pytest.mark.parametrize(("how", "status"), [("SIG_DFL", 129), ("SIG_IGN", 0)])

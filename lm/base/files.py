@@ -7,7 +7,7 @@ import pathlib
 import secrets
 import shutil
 
-from lm.base.command import InputError
+from lm.base.command import InputError, tell
 
 _BUFFER = 1 << 18  # Bytes that are read at a time.
 
@@ -62,6 +62,8 @@ def open_text(path):
   Raises OSError if it cannot be read.
   """
   if path == "-":
+    if os.isatty(0):
+      tell("Type the text, then Ctrl-D on a line of its own.")
     return open(0, "rb", _BUFFER, closefd=False)
   return open(path, "rb", _BUFFER)
 

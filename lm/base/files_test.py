@@ -108,6 +108,14 @@ def test_an_error_leaves_nothing(tmp_path, error):
     )
 
 
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_is_told_to_type(monkeypatch, capsys, is_terminal):
+  monkeypatch.setattr("os.isatty", lambda descriptor: is_terminal)
+  open_text("-").close()
+  sentence = "Type the text, then Ctrl-D on a line of its own.\n"
+  assert capsys.readouterr().err == sentence * is_terminal
+
+
 def test_nothing_is_replaced(tmp_path):
   (tmp_path / "file").write_text("x")
   (tmp_path / "link").symlink_to("nowhere")

@@ -142,6 +142,12 @@ class Config(metaclass=_CheckedClass):
     lambda x: -100 <= x <= 100,
     default=0.0,
   )
+  by_sentence: bool = _declare(
+    "Whether the state returns to zeros after each <eos>.",
+    "true or false",
+    lambda _: True,
+    default=False,
+  )
   patience: int = _whole(
     "Epochs without a better valid perplexity; 0: no limit.",
     least=0,

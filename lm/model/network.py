@@ -5,6 +5,7 @@ V = vocab_size, L = num_layers. Tensors are time-major, [T, B, ...].
 """
 
 from lm.base import tf1
+from lm.model.config import ConfigError
 from lm.model.rnn_modes import (
   CELL_SCOPE,
   RNN_MODES,
@@ -22,7 +23,33 @@ def embed(config, ids):
   return tf1.nn.embedding_lookup(embedding, tf1.transpose(ids))
 
 
-def unrolled_layers(config, xs, state, masks, dtype):
+def kept_states(config, ids, eos):
+  """Returns what decides before which words the state returns to zeros.
+
+  Args:
+    config: a Config.
+    ids: int32 [B, T].
+    eos: the id of <eos>, or None.
+
+  Returns:
+    float32 [T, B, 1], 0 at <eos> and 1 elsewhere; None unless the config has
+    by_sentence.
+
+  Raises:
+    ConfigError: if it has, and eos is None.
+  """
+  if not config.by_sentence:
+    return None
+  if eos is None:
+    raise ConfigError(
+      "by_sentence=true needs <eos>, the end of a line, and its id, which a "
+      "program gives PTBInput as eos."
+    )
+  is_kept = tf1.not_equal(tf1.transpose(ids), eos)
+  return tf1.cast(is_kept, tf1.float32)[..., tf1.newaxis]
+
+
+def unrolled_layers(config, xs, state, masks, dtype, kept=None):
   """Runs the LSTM layers over T steps, as training does.
 
   Args:
@@ -32,23 +59,41 @@ def unrolled_layers(config, xs, state, masks, dtype):
     masks: L + 1 dropout masks [T, B, H], for the embedded words and for each
       layer's outputs; all are None without dropout.
     dtype: the type of the products.
+    kept: what `kept_states` returns.
 
   Returns:
     (rows, state): the outputs of the last layer, [T * B, H] of this type; and
     the state after the last step, like `state`.
   """
-  layer, final_state = RNN_MODES[config.rnn_mode], []
+  final_state = []
   # [T, B, H]. After a layer it is that, or a list of T tensors [B, H].
   xs = tf1.cast(dropout(xs, masks[0]), dtype)
   scope = tf1.get_variable_scope()
   with tf1.variable_scope(scope, custom_getter=_cast_once(dtype)):
     for number, (c, h) in enumerate(state):
-      with tf1.variable_scope(CELL_SCOPE.format(number)):
-        xs, c, h = layer(xs, c, h, config.forget_bias)
+      layer_scope = CELL_SCOPE.format(number)
+      xs, c, h = _unrolled_layer(config, xs, c, h, kept, layer_scope)
       xs = dropout(xs, masks[number + 1])
       final_state.append(tf1.rnn_cell.LSTMStateTuple(c, h))
   rows = tf1.reshape(stacked(xs), [-1, config.hidden_size])
   return rows, tuple(final_state)
+
+
+def _unrolled_layer(config, xs, c, h, kept, scope):
+  """Runs one layer in a variable scope; returns (outputs, c, h).
+
+  If the state has to return to zeros within the T steps, each step is a call of
+  the mode. Gradients do not pass the zeros either.
+  """
+  if kept is None:
+    with tf1.variable_scope(scope):
+      return RNN_MODES[config.rnn_mode](xs, c, h, config.forget_bias)
+  layer, outputs = single_step(config.rnn_mode), []
+  for x, k in zip(unstacked(xs), tf1.unstack(kept), strict=True):
+    with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
+      ys, c, h = layer([x], c * k, h * k, config.forget_bias)
+    outputs += unstacked(ys)
+  return outputs, c, h
 
 
 def dropout(xs, mask):
@@ -77,7 +122,7 @@ def _cast_once(dtype):
   return get
 
 
-def layers_in_a_loop(config, xs, lengths, state):
+def layers_in_a_loop(config, xs, lengths, state, kept=None):
   """Runs the LSTM layers over any number T of steps, to use a trained model.
 
   Args:
@@ -85,6 +130,7 @@ def layers_in_a_loop(config, xs, lengths, state):
     xs: float32 [T, B, H], the embedded words.
     lengths: int32 [B], how many of the T words of each row to read.
     state: a pair (c, h) for each layer, each float32 [B, H].
+    kept: what `kept_states` returns.
 
   Returns:
     (xs, state): the outputs of the last layer, float32 [T, B, H]; and the
@@ -94,7 +140,7 @@ def layers_in_a_loop(config, xs, lengths, state):
   for number, (c, h) in enumerate(state):
     xs, pair = tf1.nn.dynamic_rnn(
       _Cell(config),
-      xs,
+      xs if kept is None else (xs, kept),
       lengths,
       tf1.rnn_cell.LSTMStateTuple(c, h),
       time_major=True,
@@ -114,6 +160,9 @@ class _Cell:
     self.state_size = tf1.rnn_cell.LSTMStateTuple(*sizes)
 
   def __call__(self, x, state):
+    if isinstance(x, tuple):
+      x, kept = x  # [B, H] and [B, 1]
+      state = [tensor * kept for tensor in state]
     layer = single_step(self._config.rnn_mode)
     xs, c, h = layer([x], *state, self._config.forget_bias)
     (x,) = unstacked(xs)

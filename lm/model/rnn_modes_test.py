@@ -58,7 +58,7 @@ def test_contract(rnn_mode, dtype, tolerance, is_list):
     "Model/softmax_w": np.zeros([HIDDEN, STEPS * BATCH]),
     "Model/softmax_b": np.zeros(STEPS * BATCH),
   }
-  _, [last], (_, _, expected, _) = lstm_numpy.forward(
+  _, [last], (*_, expected, _) = lstm_numpy.forward(
     weights, ids, ids, [tuple(state)]
   )
   for value, other in zip(found, [*expected, *last], strict=True):
@@ -125,15 +125,20 @@ def test_a_new_cell_trains_and_is_used(monkeypatch, mode, dtype):
   check_uses_are_alike(config, weights)
 
 
-@pytest.mark.parametrize("forget_bias", [0.0, 1.5])
+@pytest.mark.parametrize(
+  ("forget_bias", "by_sentence"), [(0.0, False), (1.5, False), (0.0, True)]
+)
 @pytest.mark.parametrize("rnn_mode", rnn_modes.LSTM_MODES)
-def test_a_loop_computes_what_unrolled_steps_do(rnn_mode, forget_bias):
+def test_a_loop_computes_what_unrolled_steps_do(
+  rnn_mode, forget_bias, by_sentence
+):
   config = configs.SmallConfig(
     rnn_mode=rnn_mode,
     num_steps=STEPS,
     batch_size=BATCH,
     hidden_size=HIDDEN,
     forget_bias=forget_bias,
+    by_sentence=by_sentence,
   )
   random, weights = np.random.RandomState(1), {}
   for layer in range(config.num_layers):
@@ -154,11 +159,17 @@ def check_uses_are_alike(config, weights):
   xs = random.randn(STEPS, BATCH, HIDDEN)
   state = random.uniform(-1, 1, [config.num_layers, 2, BATCH, HIDDEN])
   with tf1.Graph().as_default(), tf1.Session() as session:
+    ids = tf1.constant([[1, 2, 0, 2, 2]] * BATCH)
+    kept = network.kept_states(config, ids, 0)
+
+    def kept_until(steps):
+      return None if kept is None else kept[:steps]
+
     xs = tf1.placeholder_with_default(xs.astype(np.float32), xs.shape)
     pairs = [tf1.unstack(x) for x in tf1.unstack(state.astype(np.float32))]
     with tf1.variable_scope("Model") as scope:
       outputs, last = network.layers_in_a_loop(
-        config, xs, tf1.constant(lengths), pairs
+        config, xs, tf1.constant(lengths), pairs, kept
       )
       made = tf1.trainable_variables()
       scope.reuse_variables()
@@ -166,7 +177,7 @@ def check_uses_are_alike(config, weights):
       found = []  # Of the first 1, 2, ... words.
       for steps in range(1, STEPS + 1):
         rows, after = network.unrolled_layers(
-          config, xs[:steps], pairs, masks, "float32"
+          config, xs[:steps], pairs, masks, "float32", kept_until(steps)
         )
         found.append((tf1.reshape(rows, [steps, BATCH, HIDDEN]), after))
     assert tf1.trainable_variables() == made

@@ -105,7 +105,8 @@ class Progress:
 class Checkpoints:
   """The checkpoints of one run, model.ckpt-<global step>, in its folder.
 
-  The newest two are kept, so that one is intact whatever happens, and the best.
+  The newest two are kept, so that one is intact whatever happens, and the best;
+  with keep_checkpoints, also that of each epoch.
   Create this object when the graph has all of its variables.
   """
 
@@ -163,6 +164,8 @@ class Checkpoints:
     self._steps = [*self._steps[-1:], step]
     self._write_pointers(step, progress)
     needed = {*self._steps, *self._others, _best_step(progress.epochs)}
+    if self._run.keep_checkpoints:
+      needed |= {epoch["global_step"] for epoch in progress.epochs}
     self._remove(lambda other: other not in needed)
 
   def restore(self, session):

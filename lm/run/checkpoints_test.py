@@ -96,6 +96,19 @@ def test_an_epoch_starts_from_zeros(run):
   assert Training(run.path).restore() == (7, progress)
 
 
+def test_each_epoch_can_be_kept(tmp_path):
+  keeping = dataclasses.replace(RUN, keep_checkpoints=True)
+  assert keeping.id == RUN.id
+  run, epochs = Training(tmp_path, keeping), []
+  for number in range(1, 6):
+    run.save(number * 7 - 2, epochs, step=5)
+    epochs.append(epoch(number, 10 - number))
+    run.save(number * 7, epochs)
+  assert checkpoints.steps_in(tmp_path) == [7, 14, 21, 28, 33, 35]
+  Training(tmp_path).save(37, epochs, step=2)
+  assert checkpoints.steps_in(tmp_path) == [35, 37]
+
+
 def test_two_and_the_best_are_kept_and_named(run):
   for which in ("best", "last"):
     with pytest.raises(checkpoints.CheckpointError, match="has no checkpoint"):

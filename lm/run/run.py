@@ -36,6 +36,10 @@ class Run:
   unknown_word: str = UNKNOWN  # The word that stands for unknown words.
   exchange_fp16: bool = False  # Whether workers exchanged 16 bits.
   vocab_limit: int | None = None  # --vocab_size
+  # Whether the checkpoint of each epoch stays.
+  keep_checkpoints: bool = dataclasses.field(
+    default=False, metadata={"may_change": True}
+  )
   init_from: str | None = None  # The model whose weights it started with.
   # The checkpoint of that model. The newest one may change meanwhile.
   init_checkpoint: str | None = dataclasses.field(

@@ -27,6 +27,7 @@ class Trained:
   preparation: preparation.Preparation | None  # Of the training text, if any.
   unknown: str = word_ids.UNKNOWN  # The word that stands for unknown words.
   run: Run | None = None  # The run that trained it, if that is known.
+  weight: float = 1.0  # Its share in an average of models, before division.
   # If the model was loaded from a run's folder: the folder, and the name of the
   # checkpoint there, as in checkpoints.find_checkpoint.
   folder: str | None = dataclasses.field(default=None, compare=False)
@@ -256,7 +257,10 @@ def _check_vocabulary(model, vocabulary, data_path, data_flag):
   """Raises CheckpointError if a Trained had another vocabulary in training."""
   path, run, size = model.checkpoint, model.run, model.config.vocab_size
   text = f"the ptb.train.txt in {data_path}"
-  advice = f"Give {data_flag} the folder of the text that it was trained on."
+  advice = (
+    f"Give {data_flag} the folder of the text that it was trained on. If it "
+    "was trained with --vocabulary, name its run's folder instead."
+  )
   if run and run.init_from:
     advice = (
       f"Its run began with the vocabulary of {run.init_from}: name the run's "

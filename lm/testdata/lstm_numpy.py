@@ -21,7 +21,7 @@ import numpy as np
 CELL = "Model/RNN/multi_rnn_cell/cell_{}/basic_lstm_cell/"
 
 
-def forward(weights, ids, targets, state, masks=None, forget_bias=0):
+def forward(weights, ids, targets, state, masks=None, forget_bias=0, eos=None):
   """Computes the cost of a batch.
 
   Args:
@@ -32,6 +32,7 @@ def forward(weights, ids, targets, state, masks=None, forget_bias=0):
     masks: [L + 1, T, B, H], the factors of dropout on the embedded words and
       on each layer's outputs; None for ones.
     forget_bias: is added to the forget gate's input.
+    eos: the word before which the state returns to zeros; None for no word.
 
   Returns:
     (cost, state, trace): the cross-entropy in nats, summed over time and
@@ -40,12 +41,14 @@ def forward(weights, ids, targets, state, masks=None, forget_bias=0):
   x = weights["Model/embedding"][ids.T]  # [T, B, H]
   masks = np.ones([len(state) + 1, *x.shape]) if masks is None else masks
   x = x * masks[0]
+  kept = (eos != ids.T)[:, :, None].astype(float)  # [T, B, 1]
   layers, new_state = [], []
   for layer, (c, h) in enumerate(state):
     kernel = weights[CELL.format(layer) + "kernel"]  # [2H, 4H]
     bias = weights[CELL.format(layer) + "bias"]  # [4H]
     steps, outputs = [], []
-    for x_t in x:
+    for x_t, k in zip(x, kept, strict=True):
+      c, h = c * k, h * k
       below = np.concatenate([x_t, h], axis=1)  # [B, 2H]
       i, g, f, o = np.split(below @ kernel + bias, 4, axis=1)  # Each [B, H].
       i, g, f, o = sigm(i), np.tanh(g), sigm(f + forget_bias), sigm(o)
@@ -61,7 +64,7 @@ def forward(weights, ids, targets, state, masks=None, forget_bias=0):
   p /= p.sum(axis=2, keepdims=True)  # [T, B, V]
   hit = np.take_along_axis(p, targets.T[:, :, None], axis=2)  # [T, B, 1]
   cost = -np.log(hit).mean(axis=1).sum()
-  return cost, new_state, (masks, layers, x, p)
+  return cost, new_state, (masks, kept, layers, x, p)
 
 
 def backward(weights, ids, targets, trace):
@@ -69,7 +72,7 @@ def backward(weights, ids, targets, trace):
 
   The embedding's is [T, B, H]: a row for each word read, in the order of time.
   """
-  masks, layers, x, p = trace
+  masks, kept, layers, x, p = trace
   steps, batch = p.shape[:2]
   d_logits = p.copy()  # [T, B, V]
   t, b = np.ogrid[:steps, :batch]
@@ -101,23 +104,23 @@ def backward(weights, ids, targets, trace):
       d_kernel += below.T @ d_gates
       d_bias += d_gates.sum(axis=0)
       d_x[t], d_h = np.split(d_gates @ kernel.T, 2, axis=1)
-      d_c = d_c * f
+      d_c, d_h = d_c * f * kept[t], d_h * kept[t]
     gradients[CELL.format(layer) + "kernel"] = d_kernel
     gradients[CELL.format(layer) + "bias"] = d_bias
   gradients["Model/embedding"] = d_x * masks[0]
   return gradients
 
 
-def train_step(
-  weights, ids, targets, state, lr, max_grad_norm, masks=None, forget_bias=0
-):
+def train_step(weights, ids, targets, state, lr, max_grad_norm, *options):
   """Trains the weights, in place, by one clipped step of SGD.
+
+  `options` are the last arguments of `forward`.
 
   Returns:
     (cost, state, norm): as `forward` has them, and the gradient's global norm
     before clipping.
   """
-  cost, state, trace = forward(weights, ids, targets, state, masks, forget_bias)
+  cost, state, trace = forward(weights, ids, targets, state, *options)
   gradients = backward(weights, ids, targets, trace)
   if "Model/softmax_w" not in weights:
     rows = gradients.pop("Model/embedding")

@@ -37,28 +37,71 @@ class Tokenizer:
     try:
       from nltk.tokenize.treebank import TreebankWordTokenizer
     except ImportError as error:
-      raise InputError(
-        f"--tokenize=ptb needs nltk, which cannot be loaded: {error}. Install "
-        "requirements.txt again (scripts/setup_venv.sh does that)."
-      ) from None
+      raise _missing("--tokenize=ptb", error) from None
     self._tokenize = TreebankWordTokenizer().tokenize
 
   def split(self, line):
     """Returns the list of the words of a line. <eos> separates sentences."""
-    first, *others = map(self._split_sentence, line.split(EOS))
-    return first + [word for words in others for word in (EOS, *words)]
+    return [word for word, _ in self.split_with_places(line)]
 
-  def _split_sentence(self, sentence):
-    sentence = sentence.translate(_PLAIN)
-    for pattern, (replacement, _) in _PROTECTED.items():
-      sentence = pattern.sub(replacement, sentence)
-    words = []
-    for token in self._tokenize(sentence):
+  def split_with_places(self, line):
+    """Returns pairs of a word and the place of the field it comes from.
+
+    Fields are what stands between spaces; their places are counted from 1.
+    """
+    words, sentence = [], []
+    for place, field in enumerate(line.split(), 1):
+      for part in filter(None, re.split(f"({EOS})", field)):
+        if part == EOS:
+          words += [*self._split_sentence(sentence), (EOS, place)]
+          sentence = []
+        else:
+          sentence.append((_protect(part), place))
+    return words + self._split_sentence(sentence)
+
+  def _split_sentence(self, fields):
+    """Returns the same for pairs of a field's text and its place."""
+    letters = "".join("".join(text.split()) for text, _ in fields)
+    places = [p for text, p in fields for _ in "".join(text.split())]
+    words, begin = [], 0
+    for token in self._tokenize(" ".join(text for text, _ in fields)):
+      place = places[begin]
+      # nltk turns " into two letters, and keeps the number of all others.
+      begin += 1 if letters[begin] == '"' else len(token)
       word = _word_of(token)
       # A possessive follows an s; other single marks are quotation marks.
-      if word and (word != "'" or (words and words[-1].endswith("s"))):
-        words.append(word)
+      if word and (word != "'" or (words and words[-1][0].endswith("s"))):
+        words.append((word, place))
     return words
+
+
+def detokenizer():
+  """Returns a function that joins words to raw English, without capitals.
+
+  It undoes what Tokenizer does to contractions and possessives.
+  """
+  try:
+    from nltk.tokenize.treebank import TreebankWordDetokenizer
+  except ImportError as error:
+    raise _missing("--detokenize", error) from None
+  join = TreebankWordDetokenizer().detokenize
+  return lambda words: join(words).replace("\\/", "/")
+
+
+def _missing(flag, error):
+  """Returns the InputError for an ImportError of nltk."""
+  return InputError(
+    f"{flag} needs nltk, which cannot be loaded: {error}. Install "
+    "requirements.txt again (scripts/setup_venv.sh does that)."
+  )
+
+
+def _protect(text):
+  """Returns a text as nltk should see it."""
+  text = text.translate(_PLAIN)
+  for pattern, (replacement, _) in _PROTECTED.items():
+    text = pattern.sub(replacement, text)
+  return text
 
 
 def _word_of(token):

@@ -1,6 +1,7 @@
 """Reads a text as words, and numbers the words of its vocabulary."""
 
 import codecs
+import collections
 import dataclasses
 import glob
 import hashlib
@@ -10,6 +11,7 @@ import numpy as np
 import tqdm
 
 from lm.base.command import InputError, tell
+from lm.base.files import open_text
 from lm.text import ids_cache
 
 EOS = "<eos>"  # The word that stands for the end of a line.
@@ -51,6 +53,30 @@ def read_vocabulary(
   path = os.path.join(data_path, "ptb.train.txt")
   counts = read_ids(path, ids_cache.open_cache(cache_dir, data_path)).counts
   return limit_vocabulary(counts, vocab_size, unknown)
+
+
+def read_word_list(path):
+  """Returns the words of a list: the first field of each line.
+
+  </s> is read as <eos>. <s> is left out, as <eos> stands for both.
+
+  Raises:
+    DataError: if the file is not UTF-8, has no words, or has a word twice.
+    OSError: if it cannot be read.
+  """
+  with open_text(path) as file:
+    lines = decode(file.read(), path).split("\n")
+  words = [line.split()[0] for line in lines if line.strip()]
+  words = [EOS if word == "</s>" else word for word in words if word != "<s>"]
+  if not words:
+    raise DataError(f"{path} has no words: it must have one on each line.")
+  counts = collections.Counter(words)
+  word, count = counts.most_common(1)[0]
+  if count > 1:
+    raise DataError(
+      f"{path} has '{word}' {count} times: each word must be there once."
+    )
+  return words
 
 
 def vocabulary_of(counts):

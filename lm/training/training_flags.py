@@ -11,8 +11,8 @@ from lm.model.rnn_modes import RNN_MODES
 def define_flags(define, models):
   """Defines the flags; `models` are the possible values of --model."""
   flags.disclaim_key_flags()  # So the --help of the command lists them.
-  string, boolean = define.string, define.boolean
-  string("data_path", None, "The folder with the ptb.*.txt files.")
+  string, boolean, path = define.string, define.boolean, define.path
+  path("data_path", None, "The folder with the ptb.*.txt files.")
   define.enum("model", "small", models, "The hyper-parameters to use.")
   help_text = "Hyper-parameters to change: max_max_epoch=1,keep_prob=0.5."
   define.multi_string("hparams", [], help_text)
@@ -24,7 +24,13 @@ def define_flags(define, models):
   help_text = "Keep the N most frequent words of the training text; "
   help_text += "read the others as --unknown_word. (default: keep all)"
   define.integer("vocab_size", None, help_text, 3)
-  string(
+  path(
+    "vocabulary",
+    None,
+    "A file whose lines start with the words of the vocabulary. (default: the "
+    "words of the training text)",
+  )
+  path(
     "cache_dir",
     None,
     "The folder that keeps the ids of large texts for the next start; empty: "
@@ -53,19 +59,19 @@ def define_flags(define, models):
   define.integer(
     "seed", 1, "The seed of initial weights and dropout masks.", 0, 2**31 - 1
   )
-  string(
+  path(
     "save_path",
     None,
     "The folder for checkpoints, TensorBoard summaries and results. A run "
     "that has begun there resumes. (default: write nothing)",
   )
-  string(
+  path(
     "init_from",
     None,
     "Start a new run with the weights, sizes and vocabulary of this model: a "
     "run's folder (see --checkpoint), or a checkpoint's path, without .index.",
   )
-  string(
+  path(
     "init_data_path",
     None,
     "The folder with the ptb.train.txt that --init_from, if it is a "
@@ -75,6 +81,12 @@ def define_flags(define, models):
     "checkpoint_minutes",
     10.0,
     "Minutes between two checkpoints within an epoch.",
+  )
+  boolean(
+    "keep_checkpoints",
+    None,
+    "Keep the checkpoint of each epoch. (default: as the run in --save_path "
+    "did; for a new run, keep the newest two and the best)",
   )
   define.integer(
     "num_gpus", None, "Train with a worker on each of N GPUs; 0: none.", 0
@@ -88,7 +100,7 @@ def define_flags(define, models):
     )
   boolean("exchange_fp16", False, "Let workers exchange bfloat16 gradients.")
   boolean("evaluate", False, "Do not train: print a checkpoint's perplexities.")
-  string(
+  path(
     "checkpoint",
     None,
     "The checkpoint of a run to evaluate or to start from: last (the default), "
@@ -106,14 +118,17 @@ def refuse_for_training(args, num_workers):
     refuse(args, ["checkpoint"], "training, which resumes from the newest")
     refuse(args, ["init_data_path"], "no --init_from")
   else:
-    names = ["unknown_word", "vocab_size"]
+    names = ["unknown_word", "vocab_size", "vocabulary"]
     refuse(args, names, "--init_from, which has its own")
     if os.path.isdir(args.init_from):
       refuse(args, ["init_data_path"], "a run's folder in --init_from")
     elif os.path.isfile(f"{args.init_from}.index"):
       refuse(args, ["checkpoint"], "a checkpoint's path in --init_from")
+  if args.vocabulary is not None:
+    refuse(args, ["vocab_size"], "--vocabulary")
   if args.save_path is None:
-    refuse(args, ["checkpoint_minutes"], "no --save_path")
+    names = ["checkpoint_minutes", "keep_checkpoints"]
+    refuse(args, names, "no --save_path")
   if num_workers < 2:
     refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
 
@@ -121,7 +136,8 @@ def refuse_for_training(args, num_workers):
 def refuse_for_evaluation(args):
   """Raises FlagError if a flag was given that has no effect in evaluation."""
   for_training = ["seed", "use_fp16", "tf32", "deterministic", "init_from"]
-  for_training += ["init_data_path", "checkpoint_minutes"]
+  for_training += ["init_data_path", "checkpoint_minutes", "vocabulary"]
+  for_training += ["keep_checkpoints"]
   for_training += ["wait_for_workers", "exchange_fp16"]
   refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
   if args.save_path is not None:

@@ -219,7 +219,7 @@ def run_of(path, stop_after=None, stops=0):
     stops: which worker that is.
   """
   config = dataclasses.replace(
-    CONFIG, num_layers=1, rnn_mode="block", num_samples=20
+    CONFIG, num_layers=1, rnn_mode="block", num_samples=20, by_sentence=True
   )
   corpus = reader.read_corpus(str(TINY))
   corpus = dataclasses.replace(  # 19 steps an epoch.
