@@ -17,6 +17,7 @@ import math
 import os
 
 import numpy as np
+import tqdm
 from absl import flags
 
 import configs
@@ -24,6 +25,7 @@ from lm.base import device, tf1
 from lm.base.command import InputError, tell
 from lm.model import network, softmax
 from lm.model.config import parse
+from lm.model.gradients import sgd_step
 from lm.run import trained
 from lm.text import tokenize_ptb
 from lm.text.preparation import Preparation
@@ -86,6 +88,20 @@ def define_tokenize(define):
     "Turn raw English into the Penn Treebank's words: lower case, do n't for "
     "don't, N for numbers, no punctuation.",
   )
+
+
+def define_adapt(define):
+  """Defines the flags of dynamic evaluation."""
+  help_text = "Adapt the model while it reads: the learning rate, such as 0.1. "
+  help_text += "The run's files do not change."
+  define.float("adapt", None, help_text)
+  define.validator(  # It also refuses infinity and NaN.
+    "adapt",
+    lambda rate: rate is None or 0 < rate < math.inf,
+    "must be above 0.",
+  )
+  help_text = "With --adapt: words from one step to the next."
+  define.integer("adapt_steps", 5, help_text, 1, 10_000)
 
 
 def find(run, checkpoint, data_path, hparams=(), weights=None):
@@ -281,19 +297,30 @@ def scores_of(heads, targets):
   return tuple(tf1.reshape(x, tf1.shape(targets)) for x in found)
 
 
+def _losses_of(heads, targets):
+  """Returns each model's own losses, float32 [T], of targets int32 [1, T]."""
+  labels = tf1.reshape(targets, [-1])
+  return [softmax.losses(*head, labels) for *head, _ in heads]
+
+
 class LanguageModel(contextlib.AbstractContextManager):
   """One or more trained models, used as one. It is a context manager.
 
   Methods that take `states` resume from those that the last call returned; None
   is the start. They raise ModelError if a probability is not a finite number.
 
+  With `adapt`, a learning rate, `score_stream` is dynamic evaluation (Krause et
+  al. 2018, arXiv:1709.07432, section 3): it scores adapt_steps words, trains
+  each model on them by a step of clipped SGD, and goes on to the next words. A
+  new stream starts from the trained weights. The checkpoints do not change.
+
   Attributes:
     vocabulary: the words in the order of their ids.
     unknown: the word for words outside the vocabulary, which may lack it.
   """
 
-  def __init__(self, models, tokenize=None):
-    """Loads what `find` returned; `tokenize` is the flag's value.
+  def __init__(self, models, tokenize=None, adapt=None, adapt_steps=5):
+    """Loads what `find` returned; the others are the values of flags.
 
     Raises:
       InputError: if a model is damaged, or if the models' training text was
@@ -324,8 +351,23 @@ class LanguageModel(contextlib.AbstractContextManager):
       )
       self._log_probs = log_probs_of(heads)  # [B * T, V]
       self._scores = scores_of(heads, self._targets)
+      self._adapt_steps = adapt and adapt_steps
+      if adapt:
+        # All is computed with the weights as they were before the step.
+        with tf1.control_dependencies([*self._scores, *self._new_states]):
+          steps = [
+            sgd_step(tf1.reduce_sum(losses), model.config, adapt)
+            for model, losses in zip(
+              models, _losses_of(heads, self._targets), strict=True
+            )
+          ]
+        with tf1.control_dependencies(steps):
+          self._scores = [tf1.identity(scores) for scores in self._scores]
+      self._variables = tf1.trainable_variables()
       self._session = device.session()
       restore(models, self._session)
+      if adapt:
+        self._trained_weights = self._session.run(self._variables)
 
   def __exit__(self, *exception):
     self._session.close()
@@ -430,7 +472,8 @@ class LanguageModel(contextlib.AbstractContextManager):
   def score_stream(self, ids, states=None):
     """Predicts each word of a stream, at least one id, from all before it.
 
-    A long stream is cut into pieces, which are read side by side.
+    A long stream is cut into pieces, which are read side by side; or one after
+    the other, if the model adapts.
 
     Returns:
       (log_probs, ranks, states): arrays as `score_lines` returns them, and the
@@ -440,6 +483,8 @@ class LanguageModel(contextlib.AbstractContextManager):
     count = len(ids) - 1
     if count == 0:
       return np.zeros(0), np.zeros(0, int), states
+    if self._adapt_steps:
+      return self._score_adapting(ids, states)
     pieces = min(math.ceil(count / _LEAST_WORDS), _MOST_ROWS)
     x, y, is_real = stream.cut(ids, pieces, min(_most_steps(pieces), count))
     lengths = is_real.sum(axis=2)  # [steps, B]
@@ -475,6 +520,24 @@ class LanguageModel(contextlib.AbstractContextManager):
       for values in zip(*scores, strict=True)
     )
     return log_probs, ranks, [end[used - 1 : used] for end in ends]
+
+  def _score_adapting(self, ids, states):
+    """Does what `score_stream` does, and trains the models on the way."""
+    if states is None:
+      pairs = zip(self._variables, self._trained_weights, strict=True)
+      with self._session.graph.as_default():
+        for variable, weights in pairs:
+          variable.load(weights, self._session)
+    scores = []
+    begins = range(0, len(ids) - 1, self._adapt_steps)
+    for begin in tqdm.tqdm(begins, "Adapting", leave=False, disable=None):
+      piece = ids[begin : begin + self._adapt_steps + 1]
+      values, states = self._score(
+        [piece[:-1]], [piece[1:]], [len(piece) - 1], states
+      )
+      scores.append(values)
+    log_probs, ranks = np.concatenate(scores, axis=2)[:, 0]
+    return log_probs, ranks.astype(int), states
 
   def _score(self, ids, targets, lengths, states):
     """Scores the targets, [B, T]; returns ((log_probs, ranks), states)."""
@@ -514,5 +577,6 @@ def _check_finite(values):
   if not np.isfinite(values).all():
     raise ModelError(
       "The model's probabilities are not finite numbers: its weights are too "
-      "large, as after a training that diverged. Use another checkpoint."
+      "large, as after a training that diverged. Use another checkpoint, or a "
+      "smaller --adapt."
     )

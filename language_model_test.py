@@ -18,14 +18,19 @@ LINES = [RANDOM.randint(0, 50, length) for length in (7, 2, 31, 7, 12, 2, 3)]
 CHECKPOINT = f"{TINY}/model.ckpt-7680"
 
 
-def probs_in_numpy(path, ids):
-  """Returns the probabilities [T, V] of the word after each of the ids [T]."""
+def weights_in(path):
+  """Returns the weights in a checkpoint as lstm_numpy has them."""
   tensors = tf1.train.load_checkpoint(path)
-  weights = {
+  return {
     name: tensors.get_tensor(name).astype(float)
     for name in tensors.get_variable_to_shape_map()
     if name.startswith("Model/")
   }
+
+
+def probs_in_numpy(path, ids):
+  """Returns the probabilities [T, V] of the word after each of the ids [T]."""
+  weights = weights_in(path)
   size = weights["Model/embedding"].shape[1]
   layers = sum(name.endswith("kernel") for name in weights)
   zeros = [(np.zeros([1, size]), np.zeros([1, size]))] * layers
@@ -79,6 +84,58 @@ def test_pieces_that_all_start_from_zeros_are_scored_otherwise(
   ids = np.concatenate(LINES)
   with pytest.raises(AssertionError):
     check_scores(model.score_stream(ids)[:2], [CHECKPOINT], ids)
+
+
+def test_a_model_adapts_as_in_numpy(tf1_models):
+  ids = np.concatenate(LINES)
+  weights = weights_in(CHECKPOINT)
+  state = [(np.zeros([1, 16]), np.zeros([1, 16]))] * 2
+  expected = []
+  for begin in range(0, len(ids) - 1, 7):
+    piece = ids[np.newaxis, begin : begin + 8]
+    cost, state, norm = lstm_numpy.train_step(
+      weights, piece[:, :-1], piece[:, 1:], state, 0.5, 5.0
+    )
+    expected.append(cost)
+    assert norm > 5  # It is clipped.
+  files = {path: path.read_bytes() for path in TINY.iterdir()}
+  with language_model.LanguageModel(
+    tf1_models, adapt=0.5, adapt_steps=7
+  ) as model:
+    first, _, states = model.score_stream(ids)
+    more, _, _ = model.score_stream(ids, states)
+    second, _, _ = model.score_stream(ids)
+  costs = -np.add.reduceat(first, range(0, len(first), 7))
+  np.testing.assert_allclose(costs, expected, rtol=1e-5)
+  np.testing.assert_array_equal(first, second)  # From the trained weights.
+  assert abs(more - first).max() > 0.1
+  assert files == {path: path.read_bytes() for path in TINY.iterdir()}
+
+
+def test_no_word_is_scored_by_weights_that_have_seen_it(tf1_models):
+  size = len(tf1_models[0].vocabulary)
+  texts = {
+    "random words": np.random.RandomState(0).randint(0, size, 2000),
+    "a repeated sentence": np.tile([3, 1, 4, 1, 5, 9, 2, 6], 50),
+  }
+  with language_model.LanguageModel(tf1_models, adapt=0.3) as model:
+    perplexities = {
+      name: np.exp(-model.score_stream(ids)[0].mean())
+      for name, ids in texts.items()
+    }
+  assert perplexities["random words"] > size
+  assert perplexities["a repeated sentence"] < 3
+
+
+def test_each_of_several_models_adapts(runs):
+  models = language_model.find([f"{runs}/a", f"{runs}/b"], "last", None)
+  ids = np.concatenate(LINES)
+  log_probs = []
+  for group in (models[:1], models[1:], models):
+    with language_model.LanguageModel(group, adapt=0.5) as model:
+      log_probs.append(model.score_stream(ids)[0])
+  mean = np.logaddexp(log_probs[0], log_probs[1]) - np.log(2)
+  np.testing.assert_allclose(log_probs[2], mean, atol=1e-5)
 
 
 def test_several_runs_can_be_named_in_several_flags(call_command, runs):

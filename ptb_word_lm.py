@@ -22,7 +22,10 @@ import os
 import sys
 import time
 
+import numpy as np
+
 import configs
+import language_model
 import reader
 from configs import LargeConfig, MediumConfig, SmallConfig, TestConfig  # noqa: F401
 from lm.base import command, device, tf1
@@ -568,9 +571,30 @@ def evaluate(config, corpus, model):
   return valid_perplexity, test_perplexity
 
 
+def evaluate_adapting(corpus, model, learning_rate, num_steps):
+  """Prints the perplexities of a Trained that goes on learning as it reads.
+
+  Each text is one stream, read from the trained weights on, by
+  language_model.LanguageModel.
+  """
+  with language_model.LanguageModel(
+    [model], adapt=learning_rate, adapt_steps=num_steps
+  ) as adapting:
+    for title, ids in (("Valid", corpus.valid), ("Test", corpus.test)):
+      log_probs, _, _ = adapting.score_stream(ids)
+      perplexity = perplexity_of(-np.mean(log_probs))
+      if math.isinf(perplexity):
+        raise command.InputError(
+          f"{title}: the perplexity is too large for a number. Choose a "
+          "smaller --adapt."
+        )
+      print(f"{title} Perplexity: {perplexity:.3f}", flush=True)
+
+
 def define_flags(define):
   """Defines the command line's flags."""
   training_flags.define_flags(define, list(configs.CONFIGS))
+  language_model.define_adapt(define)
 
 
 def advice_for(flag):
@@ -712,6 +736,9 @@ def run_evaluation(args):
       "was. They are read as they are; score.py prepares a raw text itself."
     )
   check_texts_and_memory(config, corpus)
+  if args.adapt:
+    evaluate_adapting(corpus, model, args.adapt, args.adapt_steps)
+    return 0
   rnn_mode = args.rnn_mode or choices.usable_mode(config.rnn_mode)
   config = dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode))
   evaluate(config, corpus, model)
@@ -725,7 +752,9 @@ def load_model(args):
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
-  allowed = ("batch_size", "num_steps", "forget_bias", "tie_embeddings")
+  allowed = ["forget_bias", "tie_embeddings"]
+  if args.adapt is None:
+    allowed += ["batch_size", "num_steps"]
   changes = parse(args.hparams, allowed)
   model = trained.load(
     args.save_path,

@@ -9,7 +9,8 @@ predicts the first word from <eos>, and predicts <eos> after the last word. With
 --carry_state=document, the state returns to zeros only where a blank line ends
 a document: a sentence is predicted from those before it. With --carry_state,
 the text is one stream, as in training: each word is predicted from all words
-before it, and the first word is not predicted.
+before it, and the first word is not predicted. With --adapt, the model goes on
+learning while it reads (dynamic evaluation, arXiv:1709.07432).
 """
 
 from lm.base import imports
@@ -76,6 +77,7 @@ def define_flags(define):
   """Defines the command line's flags."""
   language_model.define_flags(define)
   language_model.define_tokenize(define)
+  language_model.define_adapt(define)
   boolean = define.boolean
   help_text = "A UTF-8 text, a sentence a line; - is standard input."
   define.path("file", "-", help_text)
@@ -98,16 +100,25 @@ def main(args):
   show = show_json
   if not args.json:
     show = functools.partial(show_text, log_base=args.log_base)
+  if args.adapt is None:
+    command.refuse(args, ["adapt_steps"], "no --adapt")
+  elif not args.carry_state:
+    raise command.FlagError(
+      "--adapt needs --carry_state or --carry_state=document."
+    )
   total, num_lines, num_marked = collections.Counter(), 0, 0
   with open_text(args.file) as file:
     models = language_model.find(
       args.run, args.checkpoint, args.data_path, args.hparams, args.weights
     )
-    with language_model.LanguageModel(models, args.tokenize) as model:
+    options = args.tokenize, args.adapt, args.adapt_steps
+    with language_model.LanguageModel(models, *options) as model:
       blocks = (
         [read_line(model, text, args.carry_state, args.ids) for text in block]
         for block in read_blocks(file, name_of(args.file))
       )
+      if args.adapt:  # What is scored together must not depend on the blocks.
+        blocks = [list(itertools.chain(*blocks))]
       for line in score(model, blocks, args.carry_state):
         convert_logs(line.words, args.log_base)
         sums = add_up(line.words)

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from absl.flags import FlagValues, IllegalFlagValueError
 import language_model
 import score
 from conftest import TF1_CHECKPOINT, TINY
-from lm.base import command
+from lm.base import command, files
 from lm.text import preparation
 from lm.text.word_ids import DataError
 
@@ -337,6 +338,55 @@ def test_each_word_has_the_place_of_the_written_one(scores):
     *words, last = line["words"]
     assert "".join(str(word["place"]) for word in words) == places
     assert (last["word"], last["place"]) == ("<eos>", None)
+
+
+def test_an_adapted_text_has_the_perplexity_of_evaluate(
+  call_command, runs, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(files, "_BUFFER", 300)  # The text is read in blocks.
+  text = tmp_path / "text"
+  text.write_text(TEST_TEXT.read_text() * 3)
+  data = tmp_path / "data"
+  data.mkdir()
+  shutil.copy(text, data / "ptb.test.txt")
+  shutil.copy(TINY / "ptb.valid.txt", data)
+  adapt = ["--adapt=0.2", "--adapt_steps=11"]
+  _, out, _ = call_command(
+    *("ptb_word_lm", "--evaluate", f"--save_path={runs}/a"),
+    *(f"--data_path={data}", *adapt),
+  )
+  perplexity = re.search(r"Test Perplexity: (\S+)", out)[1]
+  args = [f"--run={runs}/a", f"--file={text}", *adapt]
+  _, out, _ = call_command("score", *args, "--carry_state")
+  assert f"perplexity {perplexity}," in out.splitlines()[-1]
+  _, plain, _ = call_command("score", *args[:2], "--carry_state")
+  assert f"perplexity {perplexity}," not in plain
+  # Each document starts from the trained weights.
+  text.write_text("w01 w02\nw03 w04\n\nw01 w02\nw03 w04\n")
+  _, out, _ = call_command("score", *args, "--carry_state=document")
+  lines = [line.partition(":")[2] for line in out.splitlines()]
+  assert lines[:2] == lines[3:5]
+
+
+@pytest.mark.parametrize(
+  ("command", "flags", "message"),
+  [
+    ("score", ["--adapt=0.1"], "--adapt needs --carry_state"),
+    ("score", ["--adapt_steps=3"], "--adapt_steps has no effect with no --ad"),
+    ("score", ["--adapt=nan"], "flag --adapt=nan: must be above 0"),
+    ("ptb_word_lm", ["--adapt=0.1"], "--adapt has no effect with training"),
+    (
+      "ptb_word_lm",
+      ["--adapt=1e9", "--evaluate", f"--data_path={TINY}"],
+      "Valid: the perplexity is too large for a number. Choose a smaller",
+    ),
+  ],
+)
+def test_rates_that_cannot_adapt(call_command, runs, command, flags, message):
+  if flags[-1].startswith("--data"):
+    flags = [*flags, f"--save_path={runs}/a"]
+  status, _, err = call_command(command, *flags)
+  assert status == 1 and message in err
 
 
 def test_a_pipe_is_answered_line_by_line():

@@ -32,6 +32,26 @@ def gradients_of(cost, config):
   return gradients, variables
 
 
+def sgd_step(cost, config, learning_rate):
+  """Returns an operation that changes the variables of a cost.
+
+  It is one step of SGD with a clipped gradient (the paper's section 4.1).
+
+  Args:
+    cost: a scalar.
+    config: a Config.
+    learning_rate: a number.
+  """
+  gradients, variables = gradients_of(cost, config)
+  norm = tf1.global_norm(gradients)
+  factor = config.max_grad_norm / tf1.maximum(norm, config.max_grad_norm)
+  gradients = [with_distinct_rows(gradient) for gradient in gradients]
+  # No variable may change before all gradients are known.
+  with tf1.control_dependencies([tf1.group(*gradients)]):
+    optimizer = tf1.train.GradientDescentOptimizer(learning_rate * factor)
+    return optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
 def multiplied(gradient, factor):
   """Multiplies a gradient, which may be sparse, by a scalar."""
   if not isinstance(gradient, tf1.IndexedSlices):

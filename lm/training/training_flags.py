@@ -114,6 +114,7 @@ def refuse_for_training(args, num_workers):
 
   `num_workers` is the number of workers that TF_CONFIG lists.
   """
+  refuse(args, ["adapt", "adapt_steps"], "training, without --evaluate")
   if args.init_from is None:
     refuse(args, ["checkpoint"], "training, which resumes from the newest")
     refuse(args, ["init_data_path"], "no --init_from")
@@ -140,6 +141,10 @@ def refuse_for_evaluation(args):
   for_training += ["keep_checkpoints"]
   for_training += ["wait_for_workers", "exchange_fp16"]
   refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
+  if args.adapt is None:
+    refuse(args, ["adapt_steps"], "no --adapt")
+  else:
+    refuse(args, ["rnn_mode"], "--adapt")
   if args.save_path is not None:
     names = ["model", "rnn_mode", "unknown_word", "vocab_size"]
     refuse(args, names, "--evaluate --save_path")
