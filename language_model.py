@@ -93,7 +93,7 @@ def define_tokenize(define):
 def define_adapt(define):
   """Defines the flags of dynamic evaluation."""
   help_text = "Adapt the model while it reads: the learning rate, such as 0.1. "
-  help_text += "The run's files do not change."
+  help_text += "The run itself does not change."
   define.float("adapt", None, help_text)
   define.validator(  # It also refuses infinity and NaN.
     "adapt",

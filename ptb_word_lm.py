@@ -635,7 +635,8 @@ def run_training(args):
     if folder.result:
       report_result(args.save_path, folder.result)
     else:
-      report_start(run, len(corpus.train), workers.size)
+      is_kept = args.save_path is not None
+      report_start(run, len(corpus.train), workers.size, is_kept)
       if run.init_checkpoint:
         report_source(source, run)
       with StopRequest() as own_stop:

@@ -9,3 +9,5 @@ Each room imports only from those below it. From the lowest up, they are:
   workers   several processes as one
   training  what is around the steps: flags, perplexity, printed lines
 """
+
+__version__ = "1.0.0"

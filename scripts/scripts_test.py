@@ -259,27 +259,41 @@ def test_train_with_ptb(project, tmp_path):
   (project.root / "scripts/ptb.sha256").write_text(hashes)
   status, out, err = project.run("train.sh", "--seed", "1", cwd=tmp_path)
   assert status == 0
-  assert out == [f"trains --data_path={data} --seed 1 {tmp_path}"]
-  assert "is already in" in err[-1]
+  run = project.root / "runs" / "small"
+  path = f"--save_path={run} --data_path={data}"
+  assert out == [f"trains {path} --seed 1 {tmp_path}"]
+  assert "is already in" in err[-2]
+  assert err[-1] == f"The run is kept in {run}. The same command resumes it."
 
 
 def test_train_without_ptb_takes_the_sample_corpus(project):
   sample = project.root / "sample-corpus"
-  trains = f"trains --data_path={sample} /"
+  run = project.root / "runs" / "sample-small"
+  trains = f"trains --save_path={run} --data_path={sample} /"
   status, out, err = project.run("train.sh")
   assert (status, out) == (0, [f"makes {sample}", trains])
-  assert err[-1].endswith("its perplexities are not PTB's.")
+  assert err[-2].endswith("its perplexities are not PTB's.")
   assert project.run("train.sh")[:2] == (0, [trains])
 
 
 @pytest.mark.parametrize(
-  "flags",
-  [["--seed=1", "-data_path", "my corpus"], ["--help"], ["-helpfull"], ["-?"]],
+  ("flags", "run"),
+  [
+    ("--seed=1 -data_path my-corpus", "small"),
+    ("--data_path=x --model=medium", "medium"),
+    ("-data_path=x -model large", "large"),
+    ("--data_path=x -save_path y", None),
+    ("--data_path x --evaluate --checkpoint=y", None),
+    ("--help", None),
+    ("-helpfull", None),
+    ("-?", None),
+  ],
 )
-def test_train_downloads_nothing_needlessly(project, flags):
-  status, out, err = project.run("train.sh", *flags)
-  assert (status, out) == (0, [f"trains {' '.join(flags)} /"])
-  assert err == [MAKES, INSTALLS]
+def test_train_downloads_and_keeps_what_the_flags_say(project, flags, run):
+  status, out, err = project.run("train.sh", *flags.split())
+  keeps = f"--save_path={project.root}/runs/{run} " if run else ""
+  assert (status, out) == (0, [f"trains {keeps}{flags} /"])
+  assert err[:2] == [MAKES, INSTALLS] and len(err) == 2 + bool(run)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@
 #
 # Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags. If
 # they include --data_path or --help, it downloads no data. If no source of the
-# data answers, it trains on the sample corpus.
+# data answers, it trains on the sample corpus. The run is kept in runs/MODEL,
+# or runs/sample-MODEL, unless --save_path names another folder. The same
+# command resumes it.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
@@ -13,14 +15,32 @@ root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 python="$root/.venv/bin/python"
 data="$root/simple-examples/data"
 
+# Names of flags may have one dash or two, and a space in place of the "=".
+model=small has_data='' has_path='' previous=''
+for flag; do
+  if [[ $previous == -?(-)model ]]; then model=$flag; fi
+  case $flag in
+    -model=* | --model=*) model=${flag#*=} ;;
+    -data_path* | --data_path*) has_data=yes ;;
+    -save_path* | --save_path* | -evaluate* | --evaluate*) has_path=yes ;;
+    -h | -\? | -help* | --help*) has_data=yes has_path=yes ;;
+  esac
+  previous=$flag
+done
+
+# train NAME FLAG...: NAME is that of the run's folder, without --save_path.
 train() {
+  local run="$root/runs/$1"
+  shift
+  if [[ ! $has_path ]]; then
+    echo "The run is kept in $run. The same command resumes it." >&2
+    set -- --save_path="$run" "$@"
+  fi
   exec "$python" "$root/ptb_word_lm.py" "$@"
 }
 
 "$root/scripts/setup_venv.sh" requirements.txt
-for flag; do
-  if [[ $flag == -?(-)@(data_path?(=*)|help*|h|\?) ]]; then train "$@"; fi
-done
+if [[ $has_data ]]; then train "$model" "$@"; fi
 
 status=0
 "$python" "$root/scripts/download_ptb.py" "$root" || status=$?
@@ -28,8 +48,9 @@ if ((status > 1)); then # Ctrl-C, for example: then stop here too.
   exit "$status"
 elif ((status == 1)); then
   data="$root/sample-corpus"
+  model="sample-$model"
   echo "Without the Penn Treebank this trains on a sample corpus that the" \
     "project makes itself: its perplexities are not PTB's." >&2
   [[ -d $data ]] || "$python" "$root/scripts/make_sample_corpus.py" "$data"
 fi
-train --data_path="$data" "$@"
+train "$model" --data_path="$data" "$@"

@@ -8,6 +8,7 @@ import sys
 
 from absl import flags
 
+import lm
 from lm.base import signals, tf1
 
 
@@ -122,7 +123,10 @@ def entry_point(
         if define_flags:
           define_flags(Define(args))
         others = _parse(args, _command_line(argv), pass_unknown, advice_for)
-        if args.help:
+        if args.version:
+          print(f"ptb_word_lm {lm.__version__}")
+          status = 0
+        elif args.help:
           doc = function.__globals__["__doc__"]  # The module's.
           print(f"{doc}{args.get_help()}")
           status = 0
@@ -160,11 +164,14 @@ def _command_line(argv):
 
 
 def _parse(args, argv, pass_unknown, advice_for):
-  """Sets the flags of a FlagValues, and adds --help; returns other arguments.
+  """Sets the flags of a FlagValues; returns the other arguments.
+
+  Every command has the flags --help and --version.
 
   The arguments are those of `entry_point`. Raises FlagError for a wrong flag.
   """
   Define(args).boolean("help", False, "Show this help.", short_name="h")
+  Define(args).boolean("version", False, "Print the version.")
   try:
     return args(argv, known_only=pass_unknown)[1:]
   except flags.Error as error:

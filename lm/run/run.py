@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 
+import lm
 from lm.base.command import InputError
 from lm.model.config import Config, config_of
 from lm.text.preparation import Preparation
@@ -40,6 +41,10 @@ class Run:
   keep_checkpoints: bool = dataclasses.field(
     default=False, metadata={"may_change": True}
   )
+  # The version of this project that trained it last; 1.0.0 is the first.
+  project_version: str | None = dataclasses.field(
+    default=None, metadata={"may_change": True}
+  )
   init_from: str | None = None  # The model whose weights it started with.
   # The checkpoint of that model. The newest one may change meanwhile.
   init_checkpoint: str | None = dataclasses.field(
@@ -58,6 +63,7 @@ class Run:
       vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
       preparation=corpus.preparation,
       unknown_word=corpus.unknown,
+      project_version=lm.__version__,
       **fields,
     )
 

@@ -13,8 +13,8 @@ from lm.run.run import describe_differences
 PERPLEXITIES = ("train_perplexity", "valid_perplexity")
 
 
-def report_start(run, num_words, num_workers):
-  """Says what a Run trains, on what, by how many workers."""
+def report_start(run, num_words, num_workers, is_kept):
+  """Says what a Run trains, on what, by how many workers, and if it is kept."""
   if unused := device.unused_gpu():
     tell(unused.rstrip())
   is_tf32 = run.dtype == device.TF32
@@ -25,6 +25,8 @@ def report_start(run, num_words, num_workers):
     f"TensorFlow {tf1.version.VERSION}, rnn_mode {run.config.rnn_mode}, in "
     f"{kind}: {num_words:,} words, {run.config.vocab_size:,} different ones."
   )
+  if not is_kept:
+    tell("Nothing is kept, as there is no --save_path.")
   if run.dtype != "float32" and not device.has_units_for(run.dtype):
     tell(
       f"This processor has no units for {run.dtype}: --use_fp16 is slower here."
