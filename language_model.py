@@ -50,8 +50,7 @@ def define_flags(define):
   define.multi_string(
     "run",
     None,
-    "A run's --save_path. Several, with commas or each with a --run, are "
-    "averaged.",
+    "The --save_path of a run. Several, with commas between, are averaged.",
   )
   define.string(
     "weights",

@@ -14,7 +14,9 @@ def define_flags(define, models):
   string, boolean, path = define.string, define.boolean, define.path
   path("data_path", None, "The folder with the ptb.*.txt files.")
   define.enum("model", "small", models, "The hyper-parameters to use.")
-  help_text = "Hyper-parameters to change: max_max_epoch=1,keep_prob=0.5."
+  help_text = (
+    "Hyper-parameters to change, such as max_max_epoch=1,keep_prob=0.5."
+  )
   define.multi_string("hparams", [], help_text)
   string(
     "unknown_word",
