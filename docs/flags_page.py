@@ -31,8 +31,8 @@ HEAD = """# Flags and hyper-parameters
 `docs/flags_page.py` makes this page from the code. Write a flag as
 `--name=value`. One that is true or false is turned on by `--name` and off by
 `--noname`. The name of a file or a folder may start with `~`. Every command has
-`--help` and `--version`. `scripts/train.sh` and `scripts/launch_local.sh` pass flags on to
-`ptb_word_lm.py`.
+`--help` and `--version`. `scripts/train.sh` and `scripts/launch_local.sh` pass
+flags on to `ptb_word_lm.py`.
 """
 HYPER_PARAMETERS = """
 ## Hyper-parameters
