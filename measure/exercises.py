@@ -10,6 +10,7 @@ import dataclasses
 import pathlib
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,18 +37,14 @@ class Exercise:
 
   number: str
   title: str
-  file: str  # The path of the file to change, or "".
-  change: str  # A diff: its lines begin with a space, "-" or "+".
+  diff: str  # What to change; "" for nothing.
   commands: str  # One on each line.
 
-  def apply(self, text):
-    """Returns the changed text; ValueError unless the change fits once."""
-    lines = self.change.splitlines(keepends=True)
-    old = "".join(line[1:] for line in lines if line[0] in " -")
-    new = "".join(line[1:] for line in lines if line[0] in " +")
-    if text.count(old) != 1:
-      raise ValueError(f"exercise {self.number}: not one place has\n{old}")
-    return text.replace(old, new)
+  def apply(self, folder):
+    """Changes the code in a folder, a copy of the project."""
+    subprocess.run(
+      ["git", "apply", "-"], input=self.diff, text=True, cwd=folder, check=True
+    )
 
 
 def read_exercises(page):
@@ -55,9 +52,9 @@ def read_exercises(page):
   pattern = r"### (\d+)\. (.*)\n((?s:.*?))```sh\n((?s:.*?))```"
   exercises = []
   for number, title, text, commands in re.findall(pattern, page):
-    diff = re.search(r"(?s)```diff\n--- a/(\S+)\n\+\+\+ \S+\n(.*?)```", text)
-    file, change = diff.groups() if diff else ("", "")
-    exercises.append(Exercise(number, title, file, change, commands))
+    diff = re.search(r"(?s)```diff\n(.*?)```", text)
+    diff = diff[1] if diff else ""
+    exercises.append(Exercise(number, title, diff, commands))
   return exercises
 
 
@@ -82,9 +79,8 @@ def do(exercise, data_path):
     shutil.copytree(ROOT / "lm", folder / "lm")
     for path in ROOT.glob("*.py"):
       shutil.copy(path, folder)
-    if exercise.file:
-      path = folder / exercise.file
-      path.write_text(exercise.apply(path.read_text()))
+    if exercise.diff:
+      exercise.apply(folder)
     for line in exercise.commands.splitlines():
       _, script, *args = line.split()
       texts = args.index("--data_path=sample-corpus")
