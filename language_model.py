@@ -91,8 +91,8 @@ def define_tokenize(define):
 
 def define_adapt(define):
   """Defines the flags of dynamic evaluation."""
-  help_text = "Adapt the model while it reads: the learning rate, such as 0.1. "
-  help_text += "The run itself does not change."
+  help_text = "With --evaluate, or --carry_state of score.py: let the model "
+  help_text += "learn while it reads, at this learning rate, such as 0.1."
   define.float("adapt", None, help_text)
   define.validator(  # It also refuses infinity and NaN.
     "adapt",
@@ -181,7 +181,7 @@ def _parse_weights(text, count):
     weights = [float(number) for number in text.split(",")]
   except ValueError:
     weights = []
-  if len(weights) != count or not all(0 < w < math.inf for w in weights):
+  if len(weights) != count or not all(0 < weight < 1e30 for weight in weights):
     raise ModelError(
       f"--weights={text} must have a number above 0 for each run, with commas "
       f"between them: {count} of them."
@@ -350,7 +350,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       )
       self._log_probs = log_probs_of(heads)  # [B * T, V]
       self._scores = scores_of(heads, self._targets)
-      self._adapt_steps = adapt and adapt_steps
+      self._adapt_steps = adapt_steps if adapt else None
       if adapt:
         # All is computed with the weights as they were before the step.
         with tf1.control_dependencies([*self._scores, *self._new_states]):
@@ -361,8 +361,8 @@ class LanguageModel(contextlib.AbstractContextManager):
             )
           ]
         with tf1.control_dependencies(steps):
-          self._scores = [tf1.identity(scores) for scores in self._scores]
-      self._variables = tf1.trainable_variables()
+          self._adapting = [tf1.identity(scores) for scores in self._scores]
+        self._variables = tf1.trainable_variables()
       self._session = device.session()
       restore(models, self._session)
       if adapt:
@@ -532,16 +532,20 @@ class LanguageModel(contextlib.AbstractContextManager):
     for begin in tqdm.tqdm(begins, "Adapting", leave=False, disable=None):
       piece = ids[begin : begin + self._adapt_steps + 1]
       values, states = self._score(
-        [piece[:-1]], [piece[1:]], [len(piece) - 1], states
+        *([piece[:-1]], [piece[1:]], [len(piece) - 1], states),
+        self._adapting,
       )
       scores.append(values)
     log_probs, ranks = np.concatenate(scores, axis=2)[:, 0]
     return log_probs, ranks.astype(int), states
 
-  def _score(self, ids, targets, lengths, states):
-    """Scores the targets, [B, T]; returns ((log_probs, ranks), states)."""
+  def _score(self, ids, targets, lengths, states, fetches=None):
+    """Scores the targets, [B, T]; returns ((log_probs, ranks), states).
+
+    `fetches` are the tensors of the scores; None for those that train nothing.
+    """
     feed = {self._ids: ids, self._targets: targets, self._lengths: lengths}
-    return self._run(self._scores, feed, states)
+    return self._run(fetches or self._scores, feed, states)
 
   def next_words(self, ids, states=None):
     """Reads one more word of each text, B ids.
@@ -562,20 +566,17 @@ class LanguageModel(contextlib.AbstractContextManager):
       feed.update(zip(self._states, states, strict=True))
     with device.products_in("float32"):
       values, states = self._session.run((fetches, self._new_states), feed)
-    _check_finite(values)
+    if not np.isfinite(values).all():
+      advice = "Choose a smaller --adapt."
+      if self._adapt_steps is None:
+        advice = "Use another checkpoint."
+      raise ModelError(
+        "The model's probabilities are not finite numbers: its weights are too "
+        f"large, as after a training that diverged. {advice}"
+      )
     return values, states
 
 
 def _most_steps(rows):
   """Returns how many words of each of the rows are scored at a time."""
   return min(max(_MOST_WORDS // rows, 1), 500)
-
-
-def _check_finite(values):
-  """Raises ModelError if there is an infinity or a NaN among the values."""
-  if not np.isfinite(values).all():
-    raise ModelError(
-      "The model's probabilities are not finite numbers: its weights are too "
-      "large, as after a training that diverged. Use another checkpoint, or a "
-      "smaller --adapt."
-    )

@@ -104,11 +104,13 @@ def test_a_model_adapts_as_in_numpy(tf1_models):
   ) as model:
     first, _, states = model.score_stream(ids)
     more, _, _ = model.score_stream(ids, states)
+    lines = [model.score_lines([ids])[0][0] for _ in range(2)]
     second, _, _ = model.score_stream(ids)
   costs = -np.add.reduceat(first, range(0, len(first), 7))
   np.testing.assert_allclose(costs, expected, rtol=1e-5)
   np.testing.assert_array_equal(first, second)  # From the trained weights.
   assert abs(more - first).max() > 0.1
+  np.testing.assert_array_equal(*lines)  # Only a stream adapts.
   assert files == {path: path.read_bytes() for path in TINY.iterdir()}
 
 

@@ -687,6 +687,11 @@ def read_input(args, source):
     args.data_path, **options, cache_dir=args.cache_dir
   )
   config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
+  if config.by_sentence and corpus.eos is None:
+    raise configs.ConfigError(
+      "by_sentence=true needs the ends of lines, but the training text is one "
+      "line."
+    )
   check_texts_and_memory(config, corpus)
   return config, corpus
 
@@ -736,10 +741,12 @@ def run_evaluation(args):
       "The texts in --data_path were not prepared as the model's training text "
       "was. They are read as they are; score.py prepares a raw text itself."
     )
-  check_texts_and_memory(config, corpus)
   if args.adapt:
+    config = dataclasses.replace(config, batch_size=1, num_steps=1)
+    check_texts_and_memory(config, corpus)
     evaluate_adapting(corpus, model, args.adapt, args.adapt_steps)
     return 0
+  check_texts_and_memory(config, corpus)
   rnn_mode = args.rnn_mode or choices.usable_mode(config.rnn_mode)
   config = dataclasses.replace(config, rnn_mode=choices.checked_mode(rnn_mode))
   evaluate(config, corpus, model)

@@ -37,6 +37,7 @@ from lm.text.word_ids import (
   limit_vocabulary,
   read_ids,
   read_word_list,
+  vocabulary_of,
 )
 
 _LOGGER = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def read_corpus(
     counts = texts["train"].counts
     words = read_word_list(word_list)
     _report_missing(word_list, words, counts)
-    vocabulary = sorted(words, key=lambda word: -counts.get(word, 0))
+    vocabulary = vocabulary_of({word: counts.get(word, 0) for word in words})
   elif vocabulary is None:
     counts = texts["train"].counts
     vocabulary = limit_vocabulary(counts, vocab_size, unknown)
@@ -204,8 +205,8 @@ def _check_unknown(unknown, vocabulary):
   for word in _UNKNOWN_WORDS:
     if word in vocabulary:
       _LOGGER.warning(
-        "The training text has no %s, but %s. If that stands for unknown "
-        "words, add --unknown_word=%s.",
+        "The vocabulary has no %s, but %s. If that stands for unknown words, "
+        "add --unknown_word=%s.",
         *(unknown, word, word),
       )
 

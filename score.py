@@ -117,8 +117,8 @@ def main(args):
         [read_line(model, text, args.carry_state, args.ids) for text in block]
         for block in read_blocks(file, name_of(args.file))
       )
-      if args.adapt:  # What is scored together must not depend on the blocks.
-        blocks = [list(itertools.chain(*blocks))]
+      if args.adapt:
+        blocks = documents(blocks, args.carry_state)
       for line in score(model, blocks, args.carry_state):
         convert_logs(line.words, args.log_base)
         sums = add_up(line.words)
@@ -146,7 +146,12 @@ def main(args):
     raise DataError(
       f"{name_of(args.file)} has nothing to score: no word was predicted."
     )
-  show({"lines": num_lines} | with_perplexities(total, args.log_base))
+  scores = with_perplexities(total, args.log_base)
+  if args.adapt and scores["perplexity"] is None:
+    raise command.InputError(
+      "The perplexity is too large for a number. Choose a smaller --adapt."
+    )
+  show({"lines": num_lines} | scores)
   return 0
 
 
@@ -173,6 +178,21 @@ def read_blocks(file, name):
       decode(line, f"{name}, line {next(numbers)},")
       for line in content.splitlines(keepends=True)
     ]
+
+
+def documents(blocks, carry_state):
+  """Yields the lines of the whole text, or of each document, as a list.
+
+  Where a model adapts, its steps must not depend on which lines have arrived
+  together. `blocks` has lists of Line.
+  """
+  lines = []
+  for line in itertools.chain(*blocks):
+    lines.append(line)
+    if carry_state == "document" and line.is_blank:
+      yield lines
+      lines = []
+  yield lines
 
 
 def read_line(model, text, carry_state=False, has_name=False):

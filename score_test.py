@@ -368,11 +368,23 @@ def test_an_adapted_text_has_the_perplexity_of_evaluate(
   assert lines[:2] == lines[3:5]
 
 
+def test_a_document_is_printed_at_its_end(model):
+  lines = read_lines(model, "a\nb\n\nc\n\n", "document")
+  blocks = list(score.documents([lines[:2], lines[2:]], "document"))
+  assert blocks == [lines[:3], lines[3:], []]
+  assert list(score.documents([lines[:2], lines[2:]], True)) == [lines]
+
+
 @pytest.mark.parametrize(
   ("command", "flags", "message"),
   [
     ("score", ["--adapt=0.1"], "--adapt needs --carry_state"),
     ("score", ["--adapt_steps=3"], "--adapt_steps has no effect with no --ad"),
+    (
+      "score",
+      ["--adapt=1e9", "--carry_state", f"--file={TEST_TEXT}", "--data"],
+      "The perplexity is too large for a number. Choose a smaller --adapt",
+    ),
     ("score", ["--adapt=nan"], "flag --adapt=nan: must be above 0"),
     ("ptb_word_lm", ["--adapt=0.1"], "--adapt has no effect with training"),
     (
@@ -385,6 +397,8 @@ def test_an_adapted_text_has_the_perplexity_of_evaluate(
 def test_rates_that_cannot_adapt(call_command, runs, command, flags, message):
   if flags[-1].startswith("--data"):
     flags = [*flags, f"--save_path={runs}/a"]
+  if command == "score":
+    flags = [*flags[:3], f"--run={runs}/a"]
   status, _, err = call_command(command, *flags)
   assert status == 1 and message in err
 

@@ -18,10 +18,11 @@ PAGE = """
 ```diff
 --- a/lm/model/network.py
 +++ b/lm/model/network.py
-@@ -7,2 +7,2 @@
+@@ -7,3 +7,3 @@
  from lm.base import tf1
 -from lm.model.config import ConfigError
 +from lm.model.config import ConfigError as Error
+ from lm.model.rnn_modes import (
 ```
 ```sh
 .venv/bin/python ptb_word_lm.py --data_path=sample-corpus

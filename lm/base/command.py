@@ -213,7 +213,7 @@ def _sentence_for(error, too_large):
   if isinstance(error, OSError):
     if error.strerror is None:
       return reason_of(error)
-    place = "" if error.filename is None else f"{error.filename}: "
+    place = "" if error.filename is None else f"{error.filename or repr('')}: "
     return f"{place}{error.strerror}."
   if isinstance(error, ModuleNotFoundError):
     return None  # imports.report_failures handles it.

@@ -7,6 +7,8 @@ from lm.model.rnn_modes import NEED_GPU
 
 def fastest_mode(config):
   """Returns the fastest rnn_mode: cudnn on a GPU, else config.rnn_mode."""
+  if config.by_sentence:  # It is computed step by step.
+    return config.rnn_mode
   return "cudnn" if device.has_gpu() else config.rnn_mode
 
 

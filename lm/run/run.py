@@ -18,7 +18,9 @@ class RecordError(InputError, ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-  """All that a run's numbers depend on; config.json contains it.
+  """What a run is: all that its numbers depend on, and some that it records.
+
+  config.json contains it.
 
   A run resumes only with the same Run, except for the fields of it and of its
   Config that are marked "may_change".

@@ -132,6 +132,7 @@ class RunFolder(contextlib.AbstractContextManager):
       self._run = self._resumed(run)
       # With another end, config.json is written when a checkpoint allows it.
       if self._run.config == self.begun.config:
+        self._write_config()
         self.result = self._read_result()
     self._write("vocabulary.txt", lines_of(vocabulary))
 
@@ -149,7 +150,13 @@ class RunFolder(contextlib.AbstractContextManager):
     if same_path(self.begun.init_from, run.init_from):
       unchanged["init_from"] = self.begun.init_from
     resumed = dataclasses.replace(run, **unchanged)
-    if differences := self.begun.differences(resumed):
+    differences = self.begun.differences(resumed)
+    known = self.begun.vocabulary_sha256  # Older versions did not record it.
+    if known not in (None, run.vocabulary_sha256):
+      differences.append(
+        "the vocabulary is another one (was there another --vocabulary?)"
+      )
+    if differences:
       raise RunFolderError(
         f"{self.path} holds another run: {'; '.join(differences)}. Give "
         "--save_path another folder, or the flags and the data of that run."

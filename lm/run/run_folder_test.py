@@ -208,6 +208,29 @@ def test_the_vocabulary_is_written_at_each_start(path, words, caplog):
   assert not caplog.text
 
 
+def test_another_vocabulary_of_the_same_size_is_refused(new):
+  first, second = (
+    dataclasses.replace(RUN, vocabulary_sha256=checksum) for checksum in "ab"
+  )
+  start(new, first)
+  (new / "epochs.jsonl").write_text("")
+  start(new, first)
+  before = files_of(new)
+  with pytest.raises(RunFolderError, match="the vocabulary is another one"):
+    start(new, second)
+  assert files_of(new) == before
+
+
+def test_a_finished_run_records_whether_to_keep_checkpoints(path):
+  with restored(path) as (folder, *_):
+    folder.finish(1, RESULT)
+  keeping = dataclasses.replace(RUN, keep_checkpoints=True)
+  with open_folder(path, keeping) as folder:
+    assert folder.result == RESULT
+  with open_folder(path, keeping) as folder:
+    assert folder.begun == keeping
+
+
 def test_a_run_that_has_begun_keeps_its_mode_in_config_json(path, caplog):
   config = dataclasses.replace(RUN.config, rnn_mode="basic")
   with open_folder(path, dataclasses.replace(RUN, config=config)) as folder:

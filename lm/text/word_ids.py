@@ -68,8 +68,10 @@ def read_word_list(path):
     lines = decode(file.read(), path).split("\n")
   words = [line.split()[0] for line in lines if line.strip()]
   words = [EOS if word == "</s>" else word for word in words if word != "<s>"]
-  if not words:
-    raise DataError(f"{path} has no words: it must have one on each line.")
+  if EOS not in words:
+    raise DataError(
+      f"{path} lacks a line with {EOS} or </s>, the end of a line: add it."
+    )
   counts = collections.Counter(words)
   word, count = counts.most_common(1)[0]
   if count > 1:
