@@ -106,10 +106,21 @@ def _results(folder, runs):
       number = model.split()[2]
       ours += f", seeds 1 to {number} | "
       for part in ("valid", "test"):
-        paths = folder.glob(f"small/mean_of_{number}_{part}.json")
+        paths = folder.glob(f"small*/mean_of_{number}_{part}.json")
         values = [plot_run.read_json(path)["perplexity"] for path in paths]
         ours += f" | {_mean(values)}"
     yield ours
+    if texts := [p.read_text() for p in folder.glob(f"{model}*/*/adapted.txt")]:
+      yield _adapted(texts)
+
+
+def _adapted(texts):
+  """Returns the row of what `--evaluate --adapt` printed for each seed."""
+  row = f" | **this project**, adapted, {len(texts)} seeds | "
+  for part in ("Valid", "Test"):
+    values = [float(re.search(rf"{part}.*: (.*)", text)[1]) for text in texts]
+    row += f" | {_mean(values)}"
+  return row
 
 
 def fill(text, folder, runs):

@@ -76,11 +76,18 @@ def test_several_runs(tmp_path, capsys):
     make_run(tmp_path / "medium" / f"seed{seed}", seed)
   (tmp_path / "small").mkdir()
   (tmp_path / "small/mean_of_2_test.json").write_text('{"perplexity": 95.2}')
+  for seed in (1, 2):
+    (tmp_path / "small_ten" / f"seed{seed}").mkdir(parents=True)
+    (tmp_path / "small_ten" / f"seed{seed}" / "adapted.txt").write_text(
+      f"Valid Perplexity: 10{seed}.5\nTest Perplexity: 9{seed}.25\n"
+    )
   lines = report_on(tmp_path, capsys)
   means = " | ".join(f"**{x}** ± 0.71" for x in ("99.50", "123.50", "91.50"))
   for line in (
     f"|  | **this project**, float32, 2 seeds | {means} |",
     "|  | **this project**, seeds 1 to 2 |  | not run | **95.20** |",
+    "|  | **this project**, adapted, 2 seeds |  | **102.00** ± 0.71 | "
+    "**91.75** ± 0.71 |",
   ):
     assert line in lines
   assert sum(line.startswith("| [medium/seed") for line in lines) == 2
@@ -197,7 +204,7 @@ def test_reproduce_stops_and_resumes(reproduce):
     out, err = process.communicate()
   assert process.returncode == 0, err
   small = reproduce.folder / "small"
-  for seed in range(1, 6):
+  for seed in range(1, 11):
     run = small / f"seed{seed}"
     log = f"--data_path={reproduce.data} --model=small --seed={seed}\n"
     stops = 2 * (seed == 2)
@@ -205,10 +212,10 @@ def test_reproduce_stops_and_resumes(reproduce):
     about = (run / "about.txt").read_text()
     assert f"RUN --model=small --seed={seed}\ncommit: " in about
     assert about.count("\nseconds: ") == 1 + stops
-  for number in (2, 5):
+  for number in (2, 5, 10):
     mean = json.loads((small / f"mean_of_{number}_test.json").read_text())
     assert mean == {"perplexity": number}
-  assert "float32, 5 seeds" in out
+  assert "float32, 10 seeds" in out
 
 
 def test_reproduce_refuses(reproduce):
