@@ -40,8 +40,11 @@ HYPER_PARAMETERS = """
 `--hparams=name=value,name=value` changes hyper-parameters of `--model`. A run
 can resume with another value of those marked in the column "resume".
 
-Weights, memory and the time of a step grow with the square of `hidden_size`, in
-proportion to `num_layers`, and for the softmax to `vocab_size`. A larger
+The LSTM's weights and time grow with `num_layers` and the square of
+`hidden_size`, those of the embedding and the softmax with `vocab_size` and
+`hidden_size`. `num_steps` is the number of unrolled steps, over which gradients
+flow back; the cost is their sum, so it also scales the gradient
+([tutorial](tutorial.md#6-the-loss-and-the-gradient)). A larger
 `batch_size` or `num_steps` needs more memory. A larger `batch_size` also trains
 more words per second, but with fewer updates in an epoch, and so to other
 results. `num_samples` makes large vocabularies faster, `by_sentence` makes

@@ -116,7 +116,7 @@ class Config(metaclass=_CheckedClass):
   )
   max_grad_norm: float = _positive("Largest global norm of the gradient.")
   num_layers: int = _whole("L: LSTM layers.", most=100)
-  num_steps: int = _whole("T: words of a batch's row.", most=10_000)
+  num_steps: int = _whole("T: unrolled steps.", most=10_000)
   hidden_size: int = _whole("H: units of each layer and the embedding.")
   max_epoch: int = _whole("Epochs before the learning rate decays.", least=0)
   max_max_epoch: int = _whole("Number of epochs.", may_change=True)
