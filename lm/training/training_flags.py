@@ -91,7 +91,10 @@ def define_flags(define, models):
     "did; for a new run, keep the newest two and the best)",
   )
   define.integer(
-    "num_gpus", None, "The number of GPUs to train on, with a worker each; 0: the CPU.", 0
+    "num_gpus",
+    None,
+    "The number of GPUs to train on, with a worker each; 0: the CPU.",
+    0,
   )
   define.float(
     "wait_for_workers", 300.0, "Seconds to wait for the workers of TF_CONFIG."
