@@ -26,6 +26,7 @@ import report
 import language_model
 import reader
 from lm.base import command, tf1
+from lm.model.rnn_modes import CELL_SCOPE
 
 FOLDER = ROOT / "docs" / "pictures"
 GREEN, ORANGE, BLUE = report.COLORS.values()
@@ -33,6 +34,10 @@ CONTEXTS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)  # In words.
 LABELED = (1, 2, 5, 10, 20, 50, 100)  # Contexts with their number beside them.
 NUM_TARGETS = 4000  # Words to predict from each context.
 PREFIXES = ("the company", "new york", "interest")
+SENTENCES = (
+  "<eos> the company said it expects sales to rise this year <eos> the board "
+  "has n't approved the merger <eos> the dollar fell <eos>"
+)
 NEIGHBOURS_OF = ("monday", "bank", "million", "said", "he", "japan")
 
 
@@ -106,6 +111,48 @@ def draw_neighbours(figure, trained):
     _bars(axes, word, names, cosines[nearest], GREEN)
 
 
+def draw_gate(figure, trained):
+  """Draws f and c of a unit of the last layer that lets go at <eos>.
+
+  It is the unit whose f is smaller at each <eos> than at all other words, by
+  the widest margin.
+  """
+  words = SENTENCES.split()
+  tensors = tf1.train.load_checkpoint(trained.checkpoint)
+  ids = [trained.vocabulary.index(word) for word in words]
+  xs = tensors.get_tensor("Model/embedding")[ids]  # [words, H]
+  for layer in range(trained.config.num_layers):
+    cell = f"Model/{CELL_SCOPE.format(layer)}/basic_lstm_cell/"
+    kernel, bias = (tensors.get_tensor(cell + n) for n in ("kernel", "bias"))
+    xs, gates, cells = _run_layer(xs, kernel, bias)
+  ends = np.array([word == "<eos>" for word in words])
+  ends[0] = True  # Nothing is remembered yet.
+  unit = np.argmax(gates[~ends].min(axis=0) - gates[ends].max(axis=0))
+  top, bottom = figure.subplots(2, 1, sharex=True)
+  for axes, name, values, color in (
+    (top, "f", gates[:, unit], ORANGE),
+    (bottom, "c", cells[:, unit], BLUE),
+  ):
+    axes.plot(values, "o-", color=color)
+    axes.set_ylabel(name, color=color)
+    axes.grid(alpha=0.25)
+    print(name, *(f"{w} {v:.2f}" for w, v in zip(words, values, strict=True)))
+  bottom.set_xticks(range(len(words)), words, rotation=60, ha="right")
+
+
+def _run_layer(xs, kernel, bias):
+  """Runs an LSTM layer over words; returns h, f and c, each [words, H]."""
+  h = c = np.zeros(xs.shape[1])
+  outputs = []
+  for x in xs:
+    zi, zj, zf, zo = np.split(np.concatenate([x, h]) @ kernel + bias, 4)
+    i, f, o = (1 / (1 + np.exp(-z)) for z in (zi, zf, zo))
+    c = f * c + i * np.tanh(zj)
+    h = o * np.tanh(c)
+    outputs.append((h, f, c))
+  return np.array(outputs).transpose(1, 0, 2)
+
+
 def define_flags(define):
   """Defines the command line's flags."""
   define.path("run", None, "The --save_path of small on PTB.")
@@ -118,7 +165,7 @@ def main(args):
   if not (args.run and args.data_path):
     raise command.InputError("Name the folders: --run and --data_path.")
   (trained,) = models = language_model.find([args.run], None, None)
-  words = {*NEIGHBOURS_OF, *" ".join(PREFIXES).split()}
+  words = {*NEIGHBOURS_OF, *" ".join((*PREFIXES, SENTENCES)).split()}
   if missing := words - set(trained.vocabulary):
     raise command.InputError(
       f"--run={args.run} does not know {', '.join(sorted(missing))}: name a "
@@ -127,6 +174,8 @@ def main(args):
   corpus = reader.read_corpus(args.data_path, vocabulary=trained.vocabulary)
   with plot_run.figure(FOLDER / "neighbours.svg", height=3.6) as figure:
     draw_neighbours(figure, trained)
+  with plot_run.figure(FOLDER / "gate.svg", height=3.6) as figure:
+    draw_gate(figure, trained)
   with language_model.LanguageModel(models) as model:
     with plot_run.figure(FOLDER / "next_words.svg", height=2.2) as figure:
       draw_next_words(figure, model)

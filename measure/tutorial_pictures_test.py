@@ -24,10 +24,12 @@ def test_all_pictures(call_command, folder, monkeypatch):
   monkeypatch.setattr(pictures, "PREFIXES", (words[0], " ".join(words)))
   monkeypatch.setattr(pictures, "NEIGHBOURS_OF", words[:2])
   monkeypatch.setattr(pictures, "NUM_TARGETS", 20)
+  sentences = f"<eos> {' '.join(words)} <eos> {words[0]} <eos>"
+  monkeypatch.setattr(pictures, "SENTENCES", sentences)
   status, out, err = draw(call_command)
   assert status == 0, err
   drawn = {path.stem: path.read_text() for path in folder.iterdir()}
-  assert sorted(drawn) == ["forgetting", "neighbours", "next_words"]
+  assert sorted(drawn) == ["forgetting", "gate", "neighbours", "next_words"]
   assert all(svg.endswith("</svg>\n") for svg in drawn.values())
   result = dict(re.findall(r"(\w+) words: perplexity ([\d.]+)", out))
   assert [*result] == [*map(str, pictures.CONTEXTS), "all"]
