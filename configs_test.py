@@ -19,7 +19,7 @@ TUTORIAL = {
 def test_values_are_the_tutorials(name):
   values = dataclasses.astuple(configs.CONFIGS[name]())
   assert values[:12] == TUTORIAL[name]
-  assert values[12:] == ("block", False, 0.0, 0, 0)
+  assert values[12:] == ("block", False, 0.0, False, 0, 0)
   assert len(configs.CONFIGS) == len(TUTORIAL)
 
 

@@ -760,9 +760,8 @@ def load_model(args):
     raise configs.ConfigError(
       "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
     )
-  allowed = ["forget_bias", "tie_embeddings"]
-  if args.adapt is None:
-    allowed += ["batch_size", "num_steps"]
+  allowed = ["batch_size", "num_steps"] * (args.adapt is None)
+  allowed += ["forget_bias", "tie_embeddings"]
   changes = parse(args.hparams, allowed)
   model = trained.load(
     args.save_path,

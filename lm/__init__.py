@@ -1,6 +1,6 @@
-"""What the commands stand on, in rooms.
+"""The packages behind the commands.
 
-Each room imports only from those below it. From the lowest up, they are:
+Each package imports only from those below it. From the lowest up, they are:
 
   base      how a command starts, ends, reads, writes, and on what it computes
   text      from a text to the ids of its words

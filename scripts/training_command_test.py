@@ -22,6 +22,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 import configs
+import lm
 import ptb_word_lm
 import reader
 from conftest import TINY, call_main
@@ -144,6 +145,7 @@ def test_the_folder_has_all_of_the_run(finished):
     config=config,
     data_sha256=corpus.sha256,
     vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
+    project_version=lm.__version__,
   )
   stored = json.loads((folder / "config.json").read_text())
   assert stored == expected.to_json()

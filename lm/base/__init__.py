@@ -1,4 +1,4 @@
 """How a command starts, ends, reads and writes, and on what it computes.
 
-Imports no other room.
+Imports no other package of lm.
 """
