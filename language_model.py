@@ -72,7 +72,7 @@ def define_flags(define):
     "trained on.",
   )
   help_text = (
-    "Without --run: what the checkpoint does not say, forget_bias=1 if "
+    "Without --run: what the checkpoint does not record: forget_bias=1 if "
   )
   help_text += "another program trained it so. (default: forget_bias=0)"
   define.multi_string("hparams", [], help_text)

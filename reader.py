@@ -261,8 +261,8 @@ def _report_share(name, ids, vocabulary, unknown):
   share = np.mean(np.asarray(ids[:_SAMPLE]) == vocabulary.index(unknown))
   if share > 1 / 3:
     _LOGGER.warning(
-      "%s: %.0f%% of the words are %s, so the perplexity says little about the "
-      "text. If it is not split into words by spaces, such as Chinese, see "
+      "%s: %.0f%% of the words are %s, so the perplexity tells little about "
+      "the text. If it is not split into words by spaces, such as Chinese, see "
       "docs/own_text.md.",
       *(name, 100 * share, unknown),
     )

@@ -384,7 +384,7 @@ def test_a_checkpoint_of_an_older_version_alone(call_command, tmp_path):
   data, text = f"--data_path={TINY}", f"--file={TINY / 'ptb.test.txt'}"
   args = ["score", f"--checkpoint={checkpoint}", data, text]
   status, out, err = call_command(*args)
-  assert (status, out) == (1, "") and "is of an older version" in err
+  assert (status, out) == (1, "") and "was written by an older version" in err
   expected = call_command("score", f"--run={OLD_RUN}", text)[1]
   assert call_command(*args, "--hparams=forget_bias=0")[1] == expected
   for name in ("config.json", "vocabulary.txt"):
@@ -403,7 +403,7 @@ def test_another_runs_checkpoint_is_refused_by_any_name(
   status, _, err = call_command(
     "score", f"--run={run}", f"--checkpoint={other / name}", text
   )
-  assert status == 1 and "it is of a run with another config.json" in err
+  assert status == 1 and "it belongs to a run with another config.json" in err
   for path in other.glob(f"{name}.*"):
     shutil.copy(path, run)
   (tmp_path / "link").symlink_to(run)
@@ -416,7 +416,7 @@ def test_another_runs_checkpoint_is_refused_by_any_name(
     ):
       status, out, err = call_command(*args)
       assert (status, out) == (1, ""), args
-      assert "it is of a run with another config.json" in err
+      assert "it belongs to a run with another config.json" in err
 
 
 def test_another_programs_checkpoint_is_not_a_runs(

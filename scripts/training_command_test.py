@@ -299,7 +299,7 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
      "There is no checkpoint RUN/model.ckpt-5: it would have a file"),
     ([*READ, "--hparams=hidden_size=7"],
      "'hidden_size' has no effect here; the fields to set are batch_size "),
-    ([*READ, "--data_path=OTHER"], "CKPT is of a model of 50 words, but the "
+    ([*READ, "--data_path=OTHER"], "CKPT has a model of 50 words, but the "
      "ptb.train.txt in OTHER has 3 different ones. Give --data_path the folde"),
     (["--save_path=/sys"], "Cannot write the folder --save_path=/sys: "),
     (["--tf32", "--use_fp16"], "--tf32 and --use_fp16 are two types: leave "),

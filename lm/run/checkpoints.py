@@ -473,7 +473,7 @@ def _read_record(path, tensors, run_id=None):
   record = json.loads(tensors.get("progress/json"))
   recorded_id = record.get("run_id")  # Older versions did not write it.
   if run_id and recorded_id and recorded_id != run_id:
-    raise _UnfitError("it is of a run with another config.json.")
+    raise _UnfitError("it belongs to a run with another config.json.")
   return record
 
 

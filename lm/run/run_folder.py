@@ -322,8 +322,8 @@ def _begun_run(path):
   if "config.json" not in names:
     if others := [name for name in names if name.startswith(_PREFIXES)]:
       raise RunFolderError(
-        f"{path} has a file {min(others)}, but no config.json that says which "
-        "run it is of. Put that back, or name another folder."
+        f"{path} has a file {min(others)}, but no config.json, which describes "
+        "its run. Put that back, or name another folder."
       )
     return None
   has_numbers = not {"epochs.jsonl", "result.json"}.isdisjoint(names)

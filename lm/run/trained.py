@@ -245,7 +245,7 @@ def _run_of(path, changes):
   if "forget_bias" in changes:
     return None
   raise checkpoints.CheckpointError(
-    f"{path} is of an older version of this program: only its run's "
+    f"{path} was written by an older version of this program: only its run's "
     "config.json and vocabulary.txt record how it was trained. Put copies of "
     "them beside it. If it was trained without forget_bias, --unknown_word and "
     "--vocab_size, on the text in --data_path, you can give "
@@ -268,7 +268,7 @@ def _check_vocabulary(model, vocabulary, data_path, data_flag):
     )
   if len(vocabulary) != size:
     raise checkpoints.CheckpointError(
-      f"{path} is of a model of {size:,} words, but {text} has "
+      f"{path} has a model of {size:,} words, but {text} has "
       f"{len(vocabulary):,} different ones. {advice}"
     )
   if run and run.vocabulary_sha256 not in (None, sha256_of_lines(vocabulary)):

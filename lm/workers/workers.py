@@ -366,8 +366,8 @@ class Workers(OneWorker):
 
 
 _AFTER_LOSS = (
-  "Its own messages say why. Start all workers again: a run with --save_path "
-  "resumes from its last checkpoint."
+  "Its own messages give the reason. Start all workers again: a run with "
+  "--save_path resumes from its last checkpoint."
 )
 
 
