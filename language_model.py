@@ -100,7 +100,7 @@ def define_adapt(define):
     "must be above 0.",
   )
   help_text = "With --adapt: words from one step to the next."
-  define.integer("adapt_steps", 5, help_text, 1, 10_000)
+  define.integer("adapt_steps", 5, help_text, 1, 1000)
 
 
 def find(run, checkpoint, data_path, hparams=(), weights=None):
@@ -310,8 +310,10 @@ class LanguageModel(contextlib.AbstractContextManager):
 
   With `adapt`, a learning rate, `score_stream` is dynamic evaluation (Krause et
   al. 2018, arXiv:1709.07432, section 3): it scores adapt_steps words, trains
-  each model on them by a step of clipped SGD, and goes on to the next words. A
-  new stream starts from the trained weights. The checkpoints do not change.
+  each model on them by a step of clipped SGD, and continues with the next ones.
+  A new stream, without `states`, starts from the trained weights. The weights
+  belong to the object, not to the states: the other methods use them as the
+  last stream has left them. The checkpoints do not change.
 
   Attributes:
     vocabulary: the words in the order of their ids.
@@ -328,6 +330,12 @@ class LanguageModel(contextlib.AbstractContextManager):
     self.vocabulary = models[0].vocabulary
     self.unknown = models[0].unknown
     self._preparation = models[0].preparation
+    is_possible = adapt is None or 0 < adapt < math.inf
+    if not is_possible or not isinstance(adapt_steps, int) or adapt_steps < 1:
+      raise ModelError(
+        "adapt must be a number above 0, and adapt_steps a whole one: "
+        f"{adapt} and {adapt_steps} are not."
+      )
     if tokenize and self._preparation:
       raise ModelError(
         "The model's text was made by prepare_text.py, and its input is "

@@ -1,6 +1,8 @@
 """Tests of language_model.py, against the model in plain numpy."""
 
+import dataclasses
 import json
+import re
 import shutil
 
 import numpy as np
@@ -86,32 +88,76 @@ def test_pieces_that_all_start_from_zeros_are_scored_otherwise(
     check_scores(model.score_stream(ids)[:2], [CHECKPOINT], ids)
 
 
-def test_a_model_adapts_as_in_numpy(tf1_models):
+@pytest.mark.parametrize(
+  ("norm", "changes"),
+  [(5.0, {}), (1e3, {"forget_bias": 1.0}), (0.3, {"by_sentence": True})],
+)
+def test_a_model_adapts_as_in_numpy(tf1_models, norm, changes):
   ids = np.concatenate(LINES)
   weights = weights_in(CHECKPOINT)
   state = [(np.zeros([1, 16]), np.zeros([1, 16]))] * 2
-  expected = []
+  eos = tf1_models[0].vocabulary.index("<eos>")
+  options = None, changes.get("forget_bias", 0), eos if norm == 0.3 else None
+  expected, expected_ranks = [], []
   for begin in range(0, len(ids) - 1, 7):
     piece = ids[np.newaxis, begin : begin + 8]
-    cost, state, norm = lstm_numpy.train_step(
-      weights, piece[:, :-1], piece[:, 1:], state, 0.5, 5.0
+    x, y = piece[:, :-1], piece[:, 1:]
+    _, _, (*_, probs) = lstm_numpy.forward(weights, x, y, state, *options)
+    chosen = np.take_along_axis(probs[:, 0], y.T, axis=1)
+    expected_ranks += (1 + (probs[:, 0] > chosen).sum(axis=1)).tolist()
+    cost, state, own_norm = lstm_numpy.train_step(
+      weights, x, y, state, 0.5, norm, *options
     )
     expected.append(cost)
-    assert norm > 5  # It is clipped.
+    assert (own_norm > norm) == (norm < 10)  # Clipped or not.
   files = {path: path.read_bytes() for path in TINY.iterdir()}
-  with language_model.LanguageModel(
-    tf1_models, adapt=0.5, adapt_steps=7
-  ) as model:
-    first, _, states = model.score_stream(ids)
+  config = dataclasses.replace(
+    tf1_models[0].config, max_grad_norm=norm, **changes
+  )
+  models = [dataclasses.replace(tf1_models[0], config=config)]
+  with language_model.LanguageModel(models, adapt=0.5, adapt_steps=7) as model:
+    first, ranks, states = model.score_stream(ids)
     more, _, _ = model.score_stream(ids, states)
+    begin, _, states = model.score_stream(ids[:22])
+    end, _, _ = model.score_stream(ids[21:], states)
     lines = [model.score_lines([ids])[0][0] for _ in range(2)]
     second, _, _ = model.score_stream(ids)
   costs = -np.add.reduceat(first, range(0, len(first), 7))
   np.testing.assert_allclose(costs, expected, rtol=1e-5)
+  np.testing.assert_array_equal(ranks, expected_ranks)
   np.testing.assert_array_equal(first, second)  # From the trained weights.
+  np.testing.assert_allclose([*begin, *end], first, rtol=1e-6)
   assert abs(more - first).max() > 0.1
   np.testing.assert_array_equal(*lines)  # Only a stream adapts.
   assert files == {path: path.read_bytes() for path in TINY.iterdir()}
+
+
+def test_all_scores_are_computed_before_a_weight_changes(tf1_models):
+  with language_model.LanguageModel(tf1_models, adapt=0.3) as model:
+    (operation,) = {scores.op.control_inputs[0] for scores in model._adapting}
+    updates = ancestors_of(operation, "Resource(Apply|Scatter)")
+    assert len(updates) == len(model._variables)
+    for update in updates:
+      assert {scores.op for scores in model._scores} <= ancestors_of(update)
+
+
+def ancestors_of(operation, kind=""):
+  """Returns the operations that run before one, of kinds that begin so."""
+  found, new = set(), [operation]
+  while new:
+    inputs = [tensor.op for tensor in new[-1].inputs]
+    others = {*inputs, *new.pop().control_inputs} - found
+    found |= others
+    new += others
+  return {op for op in found if re.match(kind, op.type)}
+
+
+@pytest.mark.parametrize(
+  ("adapt", "steps"), [(0, 5), (-0.1, 5), (np.nan, 5), (0.1, 0), (0.1, 2.5)]
+)
+def test_rates_and_steps_that_cannot_adapt(tf1_models, adapt, steps):
+  with pytest.raises(language_model.ModelError, match="adapt must be a number"):
+    language_model.LanguageModel(tf1_models, adapt=adapt, adapt_steps=steps)
 
 
 def test_no_word_is_scored_by_weights_that_have_seen_it(tf1_models):

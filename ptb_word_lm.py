@@ -33,7 +33,12 @@ from lm.base.command import tell
 from lm.base.signals import StopRequest
 from lm.model import choices, network, softmax
 from lm.model.config import SIZES, check_sizes_kept, config_of, fields, parse
-from lm.model.gradients import gradients_of, multiplied, with_distinct_rows
+from lm.model.gradients import (
+  clip_factor,
+  gradients_of,
+  multiplied,
+  with_distinct_rows,
+)
 from lm.model.random_draws import dropout_masks, uniform_initializer
 from lm.run import checkpoints, trained
 from lm.run.run import Run
@@ -219,8 +224,7 @@ class PTBModel:
     # The embedding's gradient is sparse: a row for each of the T * B words
     # read. In the norm a word read twice counts as two rows, as TF1 had it.
     self.grad_norm = tf1.global_norm(self.gradients) / loss_scale
-    factor = max_grad_norm / tf1.maximum(self.grad_norm, max_grad_norm)
-    factor /= loss_scale
+    factor = clip_factor(self.grad_norm, max_grad_norm) / loss_scale
     gradients = map(with_distinct_rows, self.gradients)
     if type(self).optimizer is PTBModel.optimizer:
       # Clipping multiplies all gradients by a factor. On the learning rate of
@@ -742,8 +746,8 @@ def run_evaluation(args):
       "was. They are read as they are; score.py prepares a raw text itself."
     )
   if args.adapt:
-    config = dataclasses.replace(config, batch_size=1, num_steps=1)
-    check_texts_and_memory(config, corpus)
+    reader.check_sizes(corpus, batch_size=1, num_steps=1)
+    device.check_memory([config], args.adapt_steps)
     evaluate_adapting(corpus, model, args.adapt, args.adapt_steps)
     return 0
   check_texts_and_memory(config, corpus)

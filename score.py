@@ -187,7 +187,7 @@ def documents(blocks, carry_state):
   together. `blocks` has lists of Line.
   """
   lines = []
-  for line in itertools.chain(*blocks):
+  for line in itertools.chain.from_iterable(blocks):
     lines.append(line)
     if carry_state == "document" and line.is_blank:
       yield lines

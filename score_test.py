@@ -363,15 +363,25 @@ def test_an_adapted_text_has_the_perplexity_of_evaluate(
   assert f"perplexity {perplexity}," not in plain
   # Each document starts from the trained weights.
   text.write_text("w01 w02\nw03 w04\n\nw01 w02\nw03 w04\n")
-  _, out, _ = call_command("score", *args, "--carry_state=document")
-  lines = [line.partition(":")[2] for line in out.splitlines()]
+  args[2:] = ["--adapt=0.2", "--adapt_steps=2", "--carry_state=document"]
+  _, adapted, _ = call_command("score", *args)
+  _, plain, _ = call_command("score", *args[:2], args[-1])
+  lines = [line.partition(":")[2] for line in adapted.splitlines()]
   assert lines[:2] == lines[3:5]
+  assert lines[1] != plain.splitlines()[1].partition(":")[2]
 
 
 def test_a_document_is_printed_at_its_end(model):
   lines = read_lines(model, "a\nb\n\nc\n\n", "document")
-  blocks = list(score.documents([lines[:2], lines[2:]], "document"))
-  assert blocks == [lines[:3], lines[3:], []]
+
+  def blocks():
+    yield lines[:2]
+    yield lines[2:4]
+    pytest.fail("More was read than the first document and its block.")
+
+  assert next(score.documents(blocks(), "document")) == lines[:3]
+  documents = list(score.documents([lines[:2], lines[2:]], "document"))
+  assert documents == [lines[:3], lines[3:], []]
   assert list(score.documents([lines[:2], lines[2:]], True)) == [lines]
 
 
@@ -382,7 +392,7 @@ def test_a_document_is_printed_at_its_end(model):
     ("score", ["--adapt_steps=3"], "--adapt_steps has no effect with no --ad"),
     (
       "score",
-      ["--adapt=1e9", "--carry_state", f"--file={TEST_TEXT}", "--data"],
+      ["--adapt=1e9", "--carry_state", f"--file={TEST_TEXT}"],
       "The perplexity is too large for a number. Choose a smaller --adapt",
     ),
     ("score", ["--adapt=nan"], "flag --adapt=nan: must be above 0"),
@@ -398,7 +408,7 @@ def test_rates_that_cannot_adapt(call_command, runs, command, flags, message):
   if flags[-1].startswith("--data"):
     flags = [*flags, f"--save_path={runs}/a"]
   if command == "score":
-    flags = [*flags[:3], f"--run={runs}/a"]
+    flags = [*flags, f"--run={runs}/a"]
   status, _, err = call_command(command, *flags)
   assert status == 1 and message in err
 

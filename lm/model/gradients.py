@@ -43,13 +43,16 @@ def sgd_step(cost, config, learning_rate):
     learning_rate: a number.
   """
   gradients, variables = gradients_of(cost, config)
-  norm = tf1.global_norm(gradients)
-  factor = config.max_grad_norm / tf1.maximum(norm, config.max_grad_norm)
-  gradients = [with_distinct_rows(gradient) for gradient in gradients]
-  # No variable may change before all gradients are known.
-  with tf1.control_dependencies([tf1.group(*gradients)]):
-    optimizer = tf1.train.GradientDescentOptimizer(learning_rate * factor)
-    return optimizer.apply_gradients(zip(gradients, variables, strict=True))
+  factor = clip_factor(tf1.global_norm(gradients), config.max_grad_norm)
+  gradients = map(with_distinct_rows, gradients)
+  # The factor depends on all gradients, so no variable changes before.
+  optimizer = tf1.train.GradientDescentOptimizer(learning_rate * factor)
+  return optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+
+def clip_factor(norm, max_grad_norm):
+  """Returns by what to multiply gradients to clip their global norm."""
+  return max_grad_norm / tf1.maximum(norm, max_grad_norm)
 
 
 def multiplied(gradient, factor):
