@@ -25,6 +25,7 @@ COMMANDS = {
   "export": "write a SavedModel",
   "prepare_text": "make a corpus of a plain text",
   "make_sample_corpus": "make the sample corpus",
+  "launch_local": "train with several processes (launch_local.sh)",
 }
 HEAD = """# Flags and hyper-parameters
 
@@ -32,7 +33,7 @@ HEAD = """# Flags and hyper-parameters
 `--name=value`. One that is true or false is turned on by `--name` and off by
 `--noname`. The name of a file or a folder may start with `~`. Every command has
 `--help` and `--version`. `scripts/train.sh` and `scripts/launch_local.sh` pass
-flags on to `ptb_word_lm.py`.
+their other flags on to `ptb_word_lm.py`.
 """
 HYPER_PARAMETERS = """
 ## Hyper-parameters
