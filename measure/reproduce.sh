@@ -14,7 +14,7 @@
 #   ensemble   small, seeds 1 to 10                130      4.8   119.2  115.0
 #              averaged probabilities of seeds 1 and 2             99.9   96.5
 #              averaged probabilities of seeds 1 to 5              87.6   84.7
-#              averaged probabilities of all ten          MEAN_OF_TEN
+#              averaged probabilities of all ten                   83.6   80.6
 #
 # The hours were measured on 2 cores of an AMD EPYC with AVX512-BF16. With AVX2 alone, small takes 0.6 hours,
 # and medium and large are faster without --use_fp16: 6.4 and 38 hours. On a GPU
