@@ -120,7 +120,7 @@ def test_a_checkpoint_of_another_text(tmp_path):
   (tmp_path / "ptb.train.txt").write_text("a b c\n")
   with pytest.raises(
     checkpoints.CheckpointError,
-    match=r"of a model of 50 words, but the ptb\.train\.txt in .* has 4 "
+    match=r"has a model of 50 words, but the ptb\.train\.txt in .* has 4 "
     "different ones. Give --data_path the folder of the text that it was train",
   ):
     load(None, CHECKPOINT, data_path=tmp_path)
