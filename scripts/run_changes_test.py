@@ -249,7 +249,7 @@ def test_a_run_starts_from_a_checkpoint_of_tensorflow_1_15(train, tmp_path):
   (tmp_path / "ptb.train.txt").write_text("a b c\n")
   for flag, message in {
     f"--init_data_path={tmp_path}": "has a model of 50 words, but the ptb."
-    f"train.txt in {tmp_path} has 4 different ones. Give --init_data_path the folder",
+    f"train.txt in {tmp_path} has 4 different ones. Give --init_data_path the",
     "--init_from=/none": "--init_from=/none is neither the folder of a run",
     "--init_from=": "--init_from is empty: name a run's folder or a checkpo",
     f"--init_data_path={folder}": f"{folder}/ptb.train.txt is missing.",
