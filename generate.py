@@ -167,7 +167,7 @@ def generate(model, prefixes, first, args):
       is_possible = distribution(row, **change) > 0
       show_next_word(model.vocabulary, probs, is_possible)
     return
-  join = tokenize_ptb.detokenizer() if args.detokenize else " ".join
+  join = tokenize_ptb.detokenizer() if args.detokenize else None
   last = model.eos if args.sentences else None
   size = len(prefixes) * args.num_samples
   for begin in range(0, size, _BATCH):
@@ -181,7 +181,7 @@ def generate(model, prefixes, first, args):
       print_heading(args, first + row, number)
       words = [model.vocabulary[i] for i in (*prefixes[row], *ids)]
       text = as_lines(words)
-      if args.detokenize:
+      if join:
         text = "\n".join(join(line.split()) for line in text.split("\n"))
       print(text, flush=True)
 

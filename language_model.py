@@ -145,11 +145,10 @@ def find(run, checkpoint, data_path, hparams=(), weights=None):
           "texts: their probabilities cannot be averaged."
         )
   if weights is not None:
+    numbers = _parse_weights(weights, len(models))
     models = [
-      dataclasses.replace(model, weight=weight)
-      for model, weight in zip(
-        models, _parse_weights(weights, len(models)), strict=True
-      )
+      dataclasses.replace(model, weight=number)
+      for model, number in zip(models, numbers, strict=True)
     ]
   words = softmax.max_rows(len(models[0].vocabulary))
   advice = "Use a machine with more memory, or fewer runs."
@@ -296,12 +295,6 @@ def scores_of(heads, targets):
   return tuple(tf1.reshape(x, tf1.shape(targets)) for x in found)
 
 
-def _losses_of(heads, targets):
-  """Returns each model's own losses, float32 [T], of targets int32 [1, T]."""
-  labels = tf1.reshape(targets, [-1])
-  return [softmax.losses(*head, labels) for *head, _ in heads]
-
-
 class LanguageModel(contextlib.AbstractContextManager):
   """One or more trained models, used as one. It is a context manager.
 
@@ -360,21 +353,27 @@ class LanguageModel(contextlib.AbstractContextManager):
       self._scores = scores_of(heads, self._targets)
       self._adapt_steps = adapt_steps if adapt else None
       if adapt:
-        # All is computed with the weights as they were before the step.
-        with tf1.control_dependencies([*self._scores, *self._new_states]):
-          steps = [
-            sgd_step(tf1.reduce_sum(losses), model.config, adapt)
-            for model, losses in zip(
-              models, _losses_of(heads, self._targets), strict=True
-            )
-          ]
-        with tf1.control_dependencies(steps):
-          self._adapting = [tf1.identity(scores) for scores in self._scores]
-        self._variables = tf1.trainable_variables()
+        self._add_adapting(models, heads, adapt)
       self._session = device.session()
       restore(models, self._session)
       if adapt:
         self._trained_weights = self._session.run(self._variables)
+
+  def _add_adapting(self, models, heads, learning_rate):
+    """Adds the scores that train the models when they are fetched."""
+    labels = tf1.reshape(self._targets, [-1])
+    # All is computed with the weights as they were before the step.
+    with tf1.control_dependencies([*self._scores, *self._new_states]):
+      costs = [
+        tf1.reduce_sum(softmax.losses(*head, labels)) for *head, _ in heads
+      ]
+      steps = [
+        sgd_step(cost, model.config, learning_rate)
+        for cost, model in zip(costs, models, strict=True)
+      ]
+    with tf1.control_dependencies(steps):
+      self._adapting = [tf1.identity(scores) for scores in self._scores]
+    self._variables = tf1.trainable_variables()
 
   def __exit__(self, *exception):
     self._session.close()
@@ -539,10 +538,8 @@ class LanguageModel(contextlib.AbstractContextManager):
     begins = range(0, len(ids) - 1, self._adapt_steps)
     for begin in tqdm.tqdm(begins, "Adapting", leave=False, disable=None):
       piece = ids[begin : begin + self._adapt_steps + 1]
-      values, states = self._score(
-        *([piece[:-1]], [piece[1:]], [len(piece) - 1], states),
-        self._adapting,
-      )
+      x, y, lengths = [piece[:-1]], [piece[1:]], [len(piece) - 1]
+      values, states = self._score(x, y, lengths, states, self._adapting)
       scores.append(values)
     log_probs, ranks = np.concatenate(scores, axis=2)[:, 0]
     return log_probs, ranks.astype(int), states

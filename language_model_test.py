@@ -97,7 +97,10 @@ def test_a_model_adapts_as_in_numpy(tf1_models, norm, changes):
   weights = weights_in(CHECKPOINT)
   state = [(np.zeros([1, 16]), np.zeros([1, 16]))] * 2
   eos = tf1_models[0].vocabulary.index("<eos>")
-  options = None, changes.get("forget_bias", 0), eos if norm == 0.3 else None
+  options = (
+    *(None, changes.get("forget_bias", 0)),
+    eos if "by_sentence" in changes else None,
+  )
   expected, expected_ranks = [], []
   for begin in range(0, len(ids) - 1, 7):
     piece = ids[np.newaxis, begin : begin + 8]

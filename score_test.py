@@ -405,10 +405,10 @@ def test_a_document_is_printed_at_its_end(model):
   ],
 )
 def test_rates_that_cannot_adapt(call_command, runs, command, flags, message):
-  if flags[-1].startswith("--data"):
-    flags = [*flags, f"--save_path={runs}/a"]
   if command == "score":
     flags = [*flags, f"--run={runs}/a"]
+  elif "--evaluate" in flags:
+    flags = [*flags, f"--save_path={runs}/a"]
   status, _, err = call_command(command, *flags)
   assert status == 1 and message in err
 

@@ -16,9 +16,11 @@
 #              averaged probabilities of seeds 1 to 5              87.6   84.7
 #              averaged probabilities of all ten                   83.6   80.6
 #
-# The hours were measured on 2 cores of an AMD EPYC with AVX512-BF16. With AVX2 alone, small takes 0.6 hours,
-# and medium and large are faster without --use_fp16: 6.4 and 38 hours. On a GPU
-# they train without it.
+# The hours were measured on 2 cores of an AMD EPYC with AVX512-BF16, those of
+# ensemble with five seeds, and doubled. The mean of ten is of other runs
+# (results/small_ten). With AVX2 alone, small takes 0.6 hours, and medium and
+# large are faster without --use_fp16: 6.4 and 38 hours. On a GPU they train
+# without it.
 #
 # The data is downloaded, unless PTB_DATA names its folder. Ctrl-C and SIGTERM
 # stop the training in order; the same command resumes it. Each run has its

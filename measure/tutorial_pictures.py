@@ -26,7 +26,7 @@ import report
 import language_model
 import reader
 from lm.base import command, tf1
-from lm.model.rnn_modes import CELL_SCOPE
+from lm.testdata import lstm_numpy
 
 FOLDER = ROOT / "docs" / "pictures"
 GREEN, ORANGE, BLUE = report.COLORS.values()
@@ -117,16 +117,19 @@ def draw_gate(figure, trained):
   It is the unit whose f is smaller at each <eos> than at all other words, by
   the widest margin.
   """
-  words = SENTENCES.split()
+  words, config = SENTENCES.split(), trained.config
   tensors = tf1.train.load_checkpoint(trained.checkpoint)
-  ids = [trained.vocabulary.index(word) for word in words]
-  xs = tensors.get_tensor("Model/embedding")[ids]  # [words, H]
-  for layer in range(trained.config.num_layers):
-    cell = f"Model/{CELL_SCOPE.format(layer)}/basic_lstm_cell/"
-    kernel, bias = (tensors.get_tensor(cell + n) for n in ("kernel", "bias"))
-    xs, gates, cells = _run_layer(xs, kernel, bias)
+  names = tensors.get_variable_to_shape_map()
+  weights = {n: tensors.get_tensor(n) for n in names if n.startswith("Model/")}
+  ids = np.array([[trained.vocabulary.index(word) for word in words]])
+  state = np.zeros([config.num_layers, 2, 1, config.hidden_size])
+  _, _, (_, _, layers, _, _) = lstm_numpy.forward(
+    weights, ids, ids, state, forget_bias=config.forget_bias
+  )
+  _, _, _, gates, _, _, cells = (
+    np.concatenate(values) for values in zip(*layers[-1], strict=True)
+  )  # Each [words, H].
   ends = np.array([word == "<eos>" for word in words])
-  ends[0] = True  # Nothing is remembered yet.
   unit = np.argmax(gates[~ends].min(axis=0) - gates[ends].max(axis=0))
   top, bottom = figure.subplots(2, 1, sharex=True)
   for axes, name, values, color in (
@@ -138,19 +141,6 @@ def draw_gate(figure, trained):
     axes.grid(alpha=0.25)
     print(name, *(f"{w} {v:.2f}" for w, v in zip(words, values, strict=True)))
   bottom.set_xticks(range(len(words)), words, rotation=60, ha="right")
-
-
-def _run_layer(xs, kernel, bias):
-  """Runs an LSTM layer over words; returns h, f and c, each [words, H]."""
-  h = c = np.zeros(xs.shape[1])
-  outputs = []
-  for x in xs:
-    zi, zj, zf, zo = np.split(np.concatenate([x, h]) @ kernel + bias, 4)
-    i, f, o = (1 / (1 + np.exp(-z)) for z in (zi, zf, zo))
-    c = f * c + i * np.tanh(zj)
-    h = o * np.tanh(c)
-    outputs.append((h, f, c))
-  return np.array(outputs).transpose(1, 0, 2)
 
 
 def define_flags(define):

@@ -286,6 +286,7 @@ def test_train_without_ptb_takes_the_sample_corpus(project):
     ("--data_path x --evaluate --checkpoint=y", None),
     ("--help", None),
     ("-helpfull", None),
+    ("--version", None),
     ("-?", None),
   ],
 )

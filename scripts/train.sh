@@ -4,10 +4,10 @@
 #   scripts/train.sh [FLAG...]
 #
 # Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags. If
-# they include --data_path or --help, it downloads no data. If no source of the
-# data answers, it trains on the sample corpus. The run is kept in runs/MODEL,
-# or runs/sample-MODEL, unless --save_path names another folder. The same
-# command resumes it.
+# they include --data_path, --help or --version, it downloads no data. If no
+# source of the data answers, it trains on the sample corpus. The run is kept in
+# runs/MODEL, or runs/sample-MODEL, unless --save_path names another folder. The
+# same command resumes it.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
@@ -23,7 +23,9 @@ for flag; do
     -model=* | --model=*) model=${flag#*=} ;;
     -data_path* | --data_path*) has_data=yes ;;
     -save_path* | --save_path* | -evaluate* | --evaluate*) has_path=yes ;;
-    -h | -\? | -help* | --help*) has_data=yes has_path=yes ;;
+    -h | -\? | -help* | --help* | -version | --version)
+      has_data=yes has_path=yes
+      ;;
   esac
   previous=$flag
 done

@@ -213,8 +213,10 @@ def _sentence_for(error, too_large):
   if isinstance(error, OSError):
     if error.strerror is None:
       return reason_of(error)
-    place = "" if error.filename is None else f"{error.filename or repr('')}: "
-    return f"{place}{error.strerror}."
+    if error.filename is None:
+      return f"{error.strerror}."
+    name = error.filename or "''"  # As by --file=$UNSET.
+    return f"{name}: {error.strerror}."
   if isinstance(error, ModuleNotFoundError):
     return None  # imports.report_failures handles it.
   if isinstance(error, ImportError):

@@ -61,7 +61,7 @@ def read_word_list(path):
   </s> is read as <eos>. <s> is left out, as <eos> stands for both.
 
   Raises:
-    DataError: if the file is not UTF-8, has no words, or has a word twice.
+    DataError: if the file is not UTF-8, lacks <eos>, or has a word twice.
     OSError: if it cannot be read.
   """
   with open_text(path) as file:
