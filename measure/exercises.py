@@ -86,7 +86,13 @@ def do(exercise, data_path):
       texts = args.index("--data_path=sample-corpus")
       args[texts] = f"--data_path={data_path}"
       start = time.perf_counter()
-      out = processes.run(folder / script, *args)
+      try:
+        out = processes.run(folder / script, *args)
+      except command.InputError as e:
+        if "not a finite number" not in str(e):
+          raise
+        print(f"{line.partition(' ')[2]}\n  {e}", flush=True)
+        continue
       seconds = time.perf_counter() - start
       last = dict(re.findall(r"(?m)(\w+) Perplexity: ([\d.]+)$", out))
       numbers = ", ".join(f"{k.lower()} {v}" for k, v in last.items())

@@ -35,12 +35,14 @@ def define_flags(define):
   """Defines the command line's flags."""
   string, integer, path = define.string, define.integer, define.path
   path("text", None, "The text to split, UTF-8.")
-  for part in PARTS:
-    path(part, None, f"The {part} text, instead of --text.")
+  path("train", None, "The training text, instead of --text.")
+  path("valid", None, "The validation text, instead of --text.")
+  path("test", None, "The test text, instead of --text.")
   path("output", None, "The folder to make; it must not exist.")
-  for part in PARTS[1:]:
-    help_text = f"The share of the lines of --text for the {part} text."
-    define.float(f"{part}_share", 0.05, help_text)
+  help_text = "The share of the lines of --text for the validation text."
+  define.float("valid_share", 0.05, help_text)
+  help_text = "The share of the lines of --text for the test text."
+  define.float("test_share", 0.05, help_text)
   define.boolean("lower_case", True, "Convert letters to lower case.")
   string("number_word", "N", "The word for every number; empty keeps numbers.")
   help_text = (

@@ -112,7 +112,7 @@ def test_a_new_cell_trains_and_is_used(monkeypatch, mode, dtype):
       input_ = ptb_word_lm.PTBInput(config, ids)
       model = ptb_word_lm.PTBModel(True, config, input_, dtype=dtype)
     session.run(tf1.global_variables_initializer())
-    model.assign_lr(session, 1.0)
+    model.assign_lr(session, 0.3)
     perplexities = [
       ptb_word_lm.run_epoch(session, model, model.train_op) for _ in range(8)
     ]
