@@ -36,7 +36,7 @@ _BATCH = 100  # Prefixes that are read, or texts that are drawn, side by side.
 def define_flags(define):
   """Defines the command line's flags."""
   language_model.define_flags(define)
-  language_model.define_tokenize(define)
+  tokenize_ptb.define_flag(define)
   integer, number = define.integer, define.float
   string, boolean = define.string, define.boolean
   string("prefix", "", "The words to start with.")

@@ -78,17 +78,6 @@ def define_flags(define):
   define.multi_string("hparams", [], help_text)
 
 
-def define_tokenize(define):
-  """Defines the flag that says how to find the words of a text."""
-  define.enum(
-    "tokenize",
-    None,
-    ["ptb"],
-    "Turn raw English into the Penn Treebank's words: lower case, do n't for "
-    "don't, N for numbers, no punctuation.",
-  )
-
-
 def define_adapt(define):
   """Defines the flags of dynamic evaluation."""
   help_text = "With --evaluate, or --carry_state of score.py: let the model "

@@ -31,6 +31,7 @@ from absl import flags
 import language_model
 from lm.base import command
 from lm.base.files import open_text
+from lm.text import tokenize_ptb
 from lm.text.word_ids import EOS, DataError, decode
 
 LOG = {"e": 1.0, "2": math.log(2), "10": math.log(10)}  # In nats.
@@ -76,7 +77,7 @@ class CarryStateParser(flags.BooleanParser):
 def define_flags(define):
   """Defines the command line's flags."""
   language_model.define_flags(define)
-  language_model.define_tokenize(define)
+  tokenize_ptb.define_flag(define)
   language_model.define_adapt(define)
   boolean = define.boolean
   help_text = "A UTF-8 text, a sentence a line; - is standard input."

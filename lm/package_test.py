@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import lm
 from conftest import TINY
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -123,3 +124,11 @@ def test_the_root_has_few_entries():
   files = subprocess.check_output(["git", "ls-files"], cwd=ROOT, text=True)
   entries = {line.partition("/")[0] for line in files.splitlines()}
   assert len(entries) <= 29, sorted(entries)
+
+
+def test_the_version_is_the_same_everywhere():
+  citation = (ROOT / "CITATION.cff").read_text()
+  assert f"\nversion: {lm.__version__}\n" in citation
+  assert f"version = {{{lm.__version__}}}," in (ROOT / "README.md").read_text()
+  changes = (ROOT / "CHANGELOG.md").read_text()
+  assert f"\n## {lm.__version__}, " in changes

@@ -7,6 +7,9 @@ Each line of the text is a sentence. The last lines are for testing, the lines
 before them for validation. Or give three texts: --train, --valid and --test.
 The vocabulary has the most frequent words of the training text; all others
 become <unk>. preparation.json records the choices.
+
+With --tokenize=ptb, the words are those of the Penn Treebank, for a model that
+starts from one of the Penn Treebank.
 """
 
 import collections
@@ -25,7 +28,7 @@ if __name__ == "__main__":
 
 
 from lm.base import command, files
-from lm.text import preparation
+from lm.text import preparation, tokenize_ptb
 from lm.text.word_ids import EOS, UNKNOWN, DataError, decode, limit_vocabulary
 
 PARTS = ("train", "valid", "test")
@@ -43,6 +46,7 @@ def define_flags(define):
   define.float("valid_share", 0.05, help_text)
   help_text = "The share of the lines of --text for the test text."
   define.float("test_share", 0.05, help_text)
+  tokenize_ptb.define_flag(define)
   define.boolean("lower_case", True, "Convert letters to lower case.")
   string("number_word", "N", "The word for every number; empty keeps numbers.")
   help_text = (
@@ -59,12 +63,18 @@ def main(args):
   """Prepares a text as the flags say; returns the exit status."""
   files.check_new_folder(args.output, "--output")
   names = ("lower_case", "number_word", "punctuation")
-  choices = {name: args[name].value for name in names}
-  choices["version"] = preparation.VERSION
-  texts, sources = read_texts(args, preparation.Preparation(**choices))
+  if args.tokenize:
+    command.refuse(args, names, f"--tokenize={args.tokenize}")
+    choices, split_line = None, tokenize_ptb.Tokenizer().split
+  else:
+    choices = {name: args[name].value for name in names}
+    choices["version"] = preparation.VERSION
+    split_line = preparation.Preparation(**choices).split
+  texts, sources = read_texts(args, split_line)
   vocabulary = choose_words(texts["train"], args.vocab_size, args.min_count)
   description = {
     "preparation": choices,
+    "tokenize": args.tokenize,
     "vocab_size": args.vocab_size,
     "min_count": args.min_count,
     "sources": sources,
@@ -93,15 +103,15 @@ def main(args):
   print(f"Vocabulary: {command.counted(len(used), 'word')}")
   if UNKNOWN not in used:
     command.tell(
-      f"The training text has no {UNKNOWN}, so unknown words of other texts "
-      "will be left out. A larger --min_count or a smaller --vocab_size "
-      "prevents that."
+      f"The training text has no {UNKNOWN}, so a model with its vocabulary "
+      "leaves out unknown words. A larger --min_count or a smaller "
+      "--vocab_size prevents that."
     )
   return 0
 
 
-def read_texts(args, preparation_):
-  """Reads the files that the flags name, and prepares them.
+def read_texts(args, split_line):
+  """Reads the files that the flags name, and splits their lines into words.
 
   Returns:
     (texts, sources): two dictionaries. texts has the lines of each of PARTS,
@@ -123,7 +133,7 @@ def read_texts(args, preparation_):
   for name, path in paths.items():
     with files.open_text(path) as file:
       content = file.read()
-    lines = map(preparation_.split, decode(content, path).split("\n"))
+    lines = map(split_line, decode(content, path).split("\n"))
     texts[name] = list(filter(None, lines))
     if not texts[name]:
       raise DataError(f"{path} has no words.")

@@ -38,7 +38,7 @@ def lines_of(tmp_path, part):
 def test_a_text_is_split_and_prepared(text, make, tmp_path):
   status, out, err = make(f"--text={text}", "--test_share=0.1")
   assert status == 0
-  assert err.startswith("The training text has no <unk>, so unknown words of")
+  assert err.startswith("The training text has no <unk>, so a model with its")
   expected = [f"the word{i % 7} says N , and so on ." for i in range(100)]
   assert lines_of(tmp_path, "train") == expected[:85]
   assert lines_of(tmp_path, "valid") == expected[85:90]
@@ -52,6 +52,17 @@ def test_a_text_is_split_and_prepared(text, make, tmp_path):
   )
 
 
+def test_words_of_the_penn_treebank(text, make, tmp_path):
+  status, _, _ = make(f"--text={text}", "--tokenize=ptb", "--min_count=1")
+  assert status == 0
+  assert lines_of(tmp_path, "train")[:2] == [
+    "the word0 says N and so on", "the word1 says N and so on"
+  ]  # fmt: skip
+  assert preparation.read_preparation(tmp_path / "new") is None
+  text = (tmp_path / "new" / "preparation.json").read_text()
+  assert json.loads(text)["tokenize"] == "ptb"
+
+
 def test_the_choices_are_written(text, make, tmp_path):
   make(f"--text={text}", "--number_word=", "--nolower_case", "--vocab_size=9")
   description = json.loads((tmp_path / "new" / "preparation.json").read_text())
@@ -60,6 +71,7 @@ def test_the_choices_are_written(text, make, tmp_path):
   sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
   assert description == {
     "preparation": choices,
+    "tokenize": None,
     "vocab_size": 9,
     "min_count": 2,
     "sources": {"text": {"path": str(text), "sha256": sha256}},
@@ -155,6 +167,8 @@ def test_a_raw_text_scores_as_the_prepared_one(
     ([], "Give --text alone, or all of --train, --valid and --test."),
     (["--train=TEXT", "--valid=TEXT", "--test=TEXT", "--valid_share=0.1"],
      "--valid_share has no effect with three texts: leave it out."),
+    (["--text=TEXT", "--tokenize=ptb", "--nolower_case"],
+     "--lower_case has no effect with --tokenize=ptb: leave it out."),
     (["--text=/none"], "/none: No such file or directory."),
     (["--text=/"], "/: Is a directory."),
     (["--text=EMPTY"], "EMPTY has no words."),

@@ -13,7 +13,7 @@ from lm.base import tf1
 from lm.text import sample_corpus
 
 CHECKPOINT = f"{TINY}/model.ckpt-7680"
-# With OVERFITS, training is at its best on the validation text in its second epoch.
+# With OVERFITS, the valid perplexity is best after the second epoch.
 HPARAMS = dict(hidden_size=8, num_steps=5, init_scale=0.3, keep_prob=0.8)
 OVERFITS = dict(lr_decay=1.0, hidden_size=100, keep_prob=1.0)
 SPEED = ("wps", "train_seconds")

@@ -118,7 +118,8 @@ def _prepare(choices, word):
 def read_preparation(folder):
   """Returns the Preparation of the corpus in a folder, or None.
 
-  Without a Preparation, the words are what stands between spaces.
+  Without a Preparation, the words are what stands between spaces. That is also
+  so for a corpus that prepare_text.py made with --tokenize=ptb.
 
   Raises:
     DamagedFileError: if preparation.json cannot be read or is damaged.
@@ -130,6 +131,9 @@ def read_preparation(folder):
     "If scripts/prepare_text.py made the text, run it again. If not, delete "
     "the file."
   )
-  return read_json(
-    path, lambda value: Preparation(**value["preparation"]), advice
-  )
+
+  def parse(value):
+    choices = value["preparation"]
+    return None if choices is None else Preparation(**choices)
+
+  return read_json(path, parse, advice)

@@ -26,6 +26,17 @@ _NUMBER = re.compile(r"[+-]?\.?\d+(?:[.,:/-]\d+|\\/\d+)*[.,]?|%")
 _ENDINGS = {"'s", "'re", "'ve", "'ll", "'d", "'m", "'em"}
 
 
+def define_flag(define):
+  """Defines --tokenize, whose only value stands for Tokenizer."""
+  define.enum(
+    "tokenize",
+    None,
+    ["ptb"],
+    "Turn raw English into the Penn Treebank's words: lower case, do n't for "
+    "don't, N for numbers, no punctuation.",
+  )
+
+
 class Tokenizer:
   """Splits lines into words.
 
