@@ -39,22 +39,24 @@ def define_flags(define):
   tokenize_ptb.define_flag(define)
   integer, number = define.integer, define.float
   string, boolean = define.string, define.boolean
-  string("prefix", "", "The words to start with.")
-  define.path(
-    "prefix_file", None, "A file with a prefix on each line; - is stdin."
-  )
+  string("prefix", "", "The words to start with; they begin a sentence.")
+  help_text = "A file with a prefix on each line; - is standard input."
+  define.path("prefix_file", None, help_text)
   integer("num_words", 100, "Words to draw, including each <eos>.", 1, 10**6)
-  boolean("sentences", False, "End each text at the end of its sentence.")
+  help_text = "End each text at the end of its sentence, or after --num_words."
+  boolean("sentences", False, help_text)
   help_text = "The divisor of the log-probabilities: below 1, likely words "
   help_text += "become likelier; with 0, each word is the likeliest."
   number("temperature", 1.0, help_text)
   integer("top_k", None, "Draw from the k likeliest words.", 1)
-  help_text = "Draw from the likeliest words that reach this probability."
+  help_text = "Draw from the fewest words that together have this probability."
   number("top_p", None, help_text)
   boolean("no_unknown", False, "Never draw the word for unknown words.")
   integer("num_samples", 1, "Texts to draw for each prefix.", 1, 10**6)
   integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
-  boolean("detokenize", False, "Join PTB's words to raw English: don't.")
+  help_text = "Join PTB's words to English, do n't to don't, without capitals "
+  help_text += "and punctuation marks."
+  boolean("detokenize", False, help_text)
   boolean("next_word", False, "Print the probability of each next word.")
   define.validator(  # It also refuses infinity and NaN.
     "temperature", lambda t: 0 <= t < math.inf, "must be 0 or more."

@@ -53,9 +53,12 @@ def define_flags(define):
     "Make marks words of their own, drop them, or keep them as they are."
   )
   define.enum("punctuation", "split", preparation.PUNCTUATION, help_text)
-  help_text = "The largest vocabulary, with <unk> and <eos>."
+  help_text = (
+    "The largest vocabulary, with <unk> and <eos>; rarer words become <unk>."
+  )
   integer("vocab_size", 10_000, help_text, 3)
-  integer("min_count", 2, "Rarer words of the training text become <unk>.", 1)
+  help_text = "Words that the training text has less often become <unk>."
+  integer("min_count", 2, help_text, 1)
 
 
 @command.entry_point("prepare_text.py", define_flags)
