@@ -184,7 +184,10 @@ def test_a_signal_leaves_nothing(tmp_path):
       assert process.poll() is None
       time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=60) == ("", "")
+    out, err = process.communicate(timeout=60)
+  # TensorFlow complains of a Session whose constructor the signal ended.
+  ignored = "Exception ignored in: <function BaseSession.__del__ "
+  assert out == "" and (err == "" or err.startswith(ignored))
   assert process.returncode == 128 + signal.SIGTERM
   assert not list(tmp_path.iterdir())
 

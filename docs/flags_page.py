@@ -18,14 +18,21 @@ from lm.base import command
 from lm.model import config
 
 PAGE = ROOT / "docs" / "flags.md"
+# What each command does, and the least that it needs.
 COMMANDS = {
-  "ptb_word_lm": "train and evaluate",
-  "score": "score texts",
-  "generate": "write texts, or the next word",
-  "export": "write a SavedModel",
-  "prepare_text": "make a corpus of a plain text",
-  "make_sample_corpus": "make the sample corpus",
-  "launch_local": "train with several processes (launch_local.sh)",
+  "ptb_word_lm": ("train and evaluate", "--data_path=FOLDER"),
+  "score": ("score texts", "--run=FOLDER"),
+  "generate": ("write texts, or the next word", "--run=FOLDER"),
+  "export": ("write a SavedModel", "--run=FOLDER --export_dir=FOLDER"),
+  "prepare_text": (
+    "make a corpus of a plain text",
+    "--text=FILE --output=FOLDER",
+  ),
+  "make_sample_corpus": ("make the sample corpus", "FOLDER"),
+  "launch_local": (
+    "train with several processes (launch_local.sh)",
+    "--n=2 --data_path=FOLDER",
+  ),
 }
 HEAD = """# Flags and hyper-parameters
 
@@ -33,23 +40,25 @@ HEAD = """# Flags and hyper-parameters
 `--name=value`. One that is true or false is turned on by `--name` and off by
 `--noname`. The name of a file or a folder may start with `~`. Every command has
 `--help` and `--version`. `scripts/train.sh` and `scripts/launch_local.sh` pass
-their other flags on to `ptb_word_lm.py`.
+their other flags on to `ptb_word_lm.py`. `scripts/plot_run.py FOLDER` has no
+flags.
 """
 HYPER_PARAMETERS = """
 ## Hyper-parameters
 
 `--hparams=name=value,name=value` changes hyper-parameters of `--model`. A run
-can resume with another value of those marked in the column "resume".
+can resume with another value of those marked in the column "resume". All but
+`rnn_mode` and `vocab_size` can be set.
 
 The LSTM's weights and time grow with `num_layers` and the square of
 `hidden_size`, those of the embedding and the softmax with `vocab_size` and
 `hidden_size`. `num_steps` is the number of unrolled steps, over which gradients
-flow back; the cost is their sum, so it also scales the gradient
-([tutorial](tutorial.md#6-the-loss-and-the-gradient)). A larger
-`batch_size` or `num_steps` needs more memory. A larger `batch_size` also trains
-more words per second, but with fewer updates in an epoch, and so to other
-results. `num_samples` makes large vocabularies faster, `by_sentence` makes
-steps slower. The others hardly change the speed.
+flow back. The cost is the sum of the losses of all steps, so `num_steps` also
+scales the gradient ([tutorial](tutorial.md#6-the-loss-and-the-gradient)). A
+larger `batch_size` or `num_steps` needs more memory. A larger `batch_size` also
+trains more words per second, but with fewer updates in an epoch, and so to
+other results. With a large vocabulary, `num_samples` saves time and memory.
+`by_sentence` makes steps slower. The others hardly change the speed.
 
 | name | small | medium | large | resume | meaning |
 | --- | ---: | ---: | ---: | --- | --- |
@@ -59,8 +68,9 @@ steps slower. The others hardly change the speed.
 def page():
   """Returns the text of flags.md."""
   parts = [HEAD]
-  for module, purpose in COMMANDS.items():
+  for module, (purpose, least) in COMMANDS.items():
     parts.append(f"\n## {module}.py: {purpose}\n\n")
+    parts.append(f"At least `{module}.py {least}`.\n\n")
     parts.append("| flag | default | meaning |\n| --- | --- | --- |\n")
     parts += map(_flag_row, _flags_of(module))
   parts.append(HYPER_PARAMETERS)

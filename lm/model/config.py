@@ -123,9 +123,9 @@ class Config(metaclass=_CheckedClass):
   keep_prob: float = _share("Share of the units that dropout keeps.")
   lr_decay: float = _share("Factor of the learning rate per later epoch.")
   batch_size: int = _whole("B: streams that are read side by side.")
-  vocab_size: int = _whole("V: words of the vocabulary; follows the data.")
+  vocab_size: int = _whole("V: words of the vocabulary; the data set it.")
   rnn_mode: str = _declare(
-    "How the LSTM is computed.",
+    "How the LSTM is computed; --rnn_mode sets it, also on resume.",
     f"one of {', '.join(RNN_MODES)}",
     RNN_MODES.__contains__,
     default="block",
