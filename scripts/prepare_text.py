@@ -8,8 +8,9 @@ before them for validation. Or give three texts: --train, --valid and --test.
 The vocabulary has the most frequent words of the training text; all others
 become <unk>. preparation.json records the choices.
 
-With --tokenize=ptb, the words are those of the Penn Treebank, for a model that
-starts from one of the Penn Treebank.
+For a run that starts from another model, --min_count=0 keeps all words. If that
+is a model of the Penn Treebank, --tokenize=ptb makes its words; this writes no
+preparation.json.
 """
 
 import collections
@@ -57,8 +58,9 @@ def define_flags(define):
     "The largest vocabulary, with <unk> and <eos>; rarer words become <unk>."
   )
   integer("vocab_size", 10_000, help_text, 3)
-  help_text = "Words that the training text has less often become <unk>."
-  integer("min_count", 2, help_text, 1)
+  help_text = "Words that the training text has less often become <unk>; 0 "
+  help_text += "keeps all words of all texts, to start from another model."
+  integer("min_count", 2, help_text, 0)
 
 
 @command.entry_point("prepare_text.py", define_flags)
@@ -74,10 +76,11 @@ def main(args):
     choices["version"] = preparation.VERSION
     split_line = preparation.Preparation(**choices).split
   texts, sources = read_texts(args, split_line)
-  vocabulary = choose_words(texts["train"], args.vocab_size, args.min_count)
+  if not args.min_count:
+    command.refuse(args, ["vocab_size"], "--min_count=0")
+  vocabulary = choose_words(texts, args.vocab_size, args.min_count)
   description = {
     "preparation": choices,
-    "tokenize": args.tokenize,
     "vocab_size": args.vocab_size,
     "min_count": args.min_count,
     "sources": sources,
@@ -91,8 +94,9 @@ def main(args):
       ]
       text = "".join(f"{' '.join(line)}\n" for line in lines)
       files.write_file(f"{folder}/ptb.{part}.txt", text)
-    path = f"{folder}/{preparation.FILE_NAME}"
-    files.write_file(path, json.dumps(description, indent=2) + "\n")
+    if choices:
+      path = f"{folder}/{preparation.FILE_NAME}"
+      files.write_file(path, json.dumps(description, indent=2) + "\n")
   for part, lines in texts.items():
     words = list(itertools.chain(*lines))
     sizes = command.counted(len(lines), "line")
@@ -104,7 +108,7 @@ def main(args):
     )
   used = {EOS}.union(*texts["train"])
   print(f"Vocabulary: {command.counted(len(used), 'word')}")
-  if UNKNOWN not in used:
+  if UNKNOWN not in used and args.min_count:
     command.tell(
       f"The training text has no {UNKNOWN}, so a model with its vocabulary "
       "leaves out unknown words. A larger --min_count or a smaller "
@@ -162,9 +166,11 @@ def split(lines, valid_share, test_share):
   )
 
 
-def choose_words(lines, vocab_size, min_count):
+def choose_words(texts, vocab_size, min_count):
   """Returns the set of words to keep, with <eos>; all others become <unk>."""
-  counts = collections.Counter(itertools.chain(*lines))
+  if not min_count:
+    return {EOS}.union(*itertools.chain(*texts.values()))
+  counts = collections.Counter(itertools.chain(*texts["train"]))
   frequent = {word: n for word, n in counts.items() if n >= min_count}
   return {EOS, *limit_vocabulary(frequent, vocab_size)}
 

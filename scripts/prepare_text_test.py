@@ -53,14 +53,22 @@ def test_a_text_is_split_and_prepared(text, make, tmp_path):
 
 
 def test_words_of_the_penn_treebank(text, make, tmp_path):
-  status, _, _ = make(f"--text={text}", "--tokenize=ptb", "--min_count=1")
-  assert status == 0
+  status, _, err = make(f"--text={text}", "--tokenize=ptb", "--min_count=0")
+  assert (status, err) == (0, "")
   assert lines_of(tmp_path, "train")[:2] == [
     "the word0 says N and so on", "the word1 says N and so on"
   ]  # fmt: skip
-  assert preparation.read_preparation(tmp_path / "new") is None
-  text = (tmp_path / "new" / "preparation.json").read_text()
-  assert json.loads(text)["tokenize"] == "ptb"
+  assert not (tmp_path / "new" / "preparation.json").exists()
+
+
+def test_all_words_stay(make, tmp_path):
+  (tmp_path / "text.txt").write_text("a b a\nb a\nc\nd\n")
+  flags = ["--valid_share=0.25", "--test_share=0.25", "--min_count=0"]
+  status, _, err = make(f"--text={tmp_path / 'text.txt'}", *flags)
+  assert (status, err) == (0, "")
+  assert lines_of(tmp_path, "train") == ["a b a", "b a"]
+  assert lines_of(tmp_path, "valid") == ["c"]
+  assert lines_of(tmp_path, "test") == ["d"]
 
 
 def test_the_choices_are_written(text, make, tmp_path):
@@ -71,7 +79,6 @@ def test_the_choices_are_written(text, make, tmp_path):
   sha256 = hashlib.sha256(text.read_bytes()).hexdigest()
   assert description == {
     "preparation": choices,
-    "tokenize": None,
     "vocab_size": 9,
     "min_count": 2,
     "sources": {"text": {"path": str(text), "sha256": sha256}},
@@ -169,6 +176,8 @@ def test_a_raw_text_scores_as_the_prepared_one(
      "--valid_share has no effect with three texts: leave it out."),
     (["--text=TEXT", "--tokenize=ptb", "--nolower_case"],
      "--lower_case has no effect with --tokenize=ptb: leave it out."),
+    (["--text=TEXT", "--min_count=0", "--vocab_size=9"],
+     "--vocab_size has no effect with --min_count=0: leave it out."),
     (["--text=/none"], "/none: No such file or directory."),
     (["--text=/"], "/: Is a directory."),
     (["--text=EMPTY"], "EMPTY has no words."),

@@ -118,8 +118,7 @@ def _prepare(choices, word):
 def read_preparation(folder):
   """Returns the Preparation of the corpus in a folder, or None.
 
-  Without a Preparation, the words are what stands between spaces. That is also
-  so for a corpus that prepare_text.py made with --tokenize=ptb.
+  Without a Preparation, the words are what stands between spaces.
 
   Raises:
     DamagedFileError: if preparation.json cannot be read or is damaged.
@@ -131,9 +130,6 @@ def read_preparation(folder):
     "If scripts/prepare_text.py made the text, run it again. If not, delete "
     "the file."
   )
-
-  def parse(value):
-    choices = value["preparation"]
-    return None if choices is None else Preparation(**choices)
-
-  return read_json(path, parse, advice)
+  return read_json(
+    path, lambda value: Preparation(**value["preparation"]), advice
+  )
