@@ -136,7 +136,7 @@ def read_prefixes(model, texts, are_lines):
 def read(model, prefixes):
   """Reads B prefixes side by side, after <eos> if the model knows it.
 
-  Returns (log_probs, states) of the next words, as `LanguageModel.next_words`.
+  Returns (log_probs, states), as `LanguageModel.next_words` does.
   """
   eos = [] if model.eos is None else [model.eos]
   texts = [eos + ids for ids in prefixes]
@@ -240,8 +240,8 @@ def distribution(
     log_probs: [V], in nats.
     temperature: the divisor of log_probs; 0 keeps only the likeliest word.
     top_k: how many of the likeliest words to keep; None for all.
-    top_p: the smallest probability that the words to keep, likeliest first,
-      have together, among those that top_k keeps; None for all.
+    top_p: keep the fewest words, likeliest first, that together have at least
+      this share of the probability that top_k keeps; None for all.
     without: the id of a word that gets no probability; None for no word.
   """
   log_probs = np.array(log_probs, float)
@@ -260,7 +260,7 @@ def distribution(
 
 
 def _cut(probs, top_k, top_p):
-  """Keeps only the likeliest words; of equally likely ones the first."""
+  """Keeps only the likeliest words; among equally likely words, the first."""
   count = len(probs) if top_k is None else min(top_k, len(probs))
   ordered = np.zeros_like(probs)  # The probabilities to keep, largest first.
   ordered[:count] = np.sort(np.partition(probs, -count)[-count:])[::-1]

@@ -1,8 +1,8 @@
 """Trained models in use: what score.py, generate.py and export.py share.
 
-It finds the models that the flags name, and builds one graph of them for any
-number of texts and words. Several models work as one: their probabilities are
-averaged (the paper's table 1, "model averaging").
+This module loads the models that the flags name, and builds one graph of them
+for any number of texts and words. Several models act as one: it averages their
+probabilities (the paper's table 1, "model averaging").
 
 Dimensions in the comments: B = texts read side by side, T = words of each,
 V = vocab_size, and for each model H = hidden_size, L = num_layers. B and T may
@@ -36,7 +36,7 @@ from lm.training import stream
 _MOST_WORDS = 1600
 # Lines, or pieces of a stream, that are read side by side.
 _MOST_ROWS = 64
-# The words of a piece of a stream.
+# A stream has a piece for each 500 words, up to _MOST_ROWS pieces.
 _LEAST_WORDS = 500
 
 
@@ -46,7 +46,7 @@ class ModelError(InputError, ValueError):
 
 def define_flags(define):
   """Defines the flags that name the models to use, for the calling command."""
-  flags.disclaim_key_flags()  # They are its own, so that its --help lists them.
+  flags.disclaim_key_flags()  # So that --help lists them under the command.
   define.multi_string(
     "run",
     None,
@@ -95,15 +95,23 @@ def define_adapt(define):
 def find(run, checkpoint, data_path, hparams=(), weights=None):
   """Loads the models that the flags of these names ask for.
 
-  `run` is a list of folders, or of texts with commas between folders.
-  `weights` is a text with a number for each folder, or None.
+  Args:
+    run: a list of runs' folders; a text in it may name several, with commas
+      between them. None for a checkpoint alone.
+    checkpoint: "last", "best" or a checkpoint's name in the folders; None for
+      "last". Without a run, the path of a checkpoint, without .index.
+    data_path: without a run, the folder of the checkpoint's training text.
+    hparams: without a run, hyper-parameters as in config.parse.
+    weights: a text with a number for each model, such as "0.7,0.3"; None for
+      equal weights.
 
   Returns:
     A list of trained.Trained.
 
   Raises:
     InputError: if a model is missing or damaged, if the models differ in
-      vocabulary or preparation, or if the values do not go together.
+      vocabulary or preparation, if the arguments do not work together, or if
+      the memory is too small.
   """
   folders = [None]  # For a checkpoint alone.
   if run is not None:
@@ -146,10 +154,10 @@ def find(run, checkpoint, data_path, hparams=(), weights=None):
 
 
 def _folders_in(texts):
-  """Returns the folders in the texts of --run, which commas separate.
+  """Returns the folders that the texts of --run name, separated by commas.
 
-  A comma in the name of an existing folder separates nothing. Raises ModelError
-  if a name is empty, or names a folder again.
+  The name of an existing folder may have commas. Raises ModelError if a name is
+  empty, or if two name the same folder.
   """
   folders = []
   for text in texts:
@@ -180,7 +188,7 @@ def _parse_weights(text, count):
 def zero_states(models, batch_size):
   """Returns states of zeros, float32 [B, L, 2, H] for each model.
 
-  The axis of size 2 has the c and the h of a layer.
+  The axis of size 2 holds a layer's c and h.
   """
   sizes = [(m.config.num_layers, m.config.hidden_size) for m in models]
   return [tf1.zeros([batch_size, layers, 2, size]) for layers, size in sizes]
@@ -196,8 +204,9 @@ def add_models(models, ids, lengths, states):
     states: the states before the first ids, as `zero_states` returns them.
 
   Returns:
-    (heads, states): what `log_probs_of` takes, for B * T rows; and the states
-    after the last id of each row. Rows beyond the length have no meaning.
+    (heads, states): the argument of `log_probs_of`, with N = B * T; and the
+    states after the last id of each text. In the heads, rows beyond a text's
+    length have no meaning.
   """
   total = sum(model.weight for model in models)
   heads, new_states = [], []
@@ -232,9 +241,11 @@ def _add_model(model, ids, lengths, state):
 def log_probs_of(heads):
   """Returns the log-probabilities of the next words, float32 [N, V], in nats.
 
-  `heads` are a model's outputs [N, H], softmax_w [H, V], softmax_b [V] and the
-  logarithm of its share in the average, for each model. Probabilities are
-  averaged before the logarithm.
+  They are the logarithms of the models' average probabilities.
+
+  Args:
+    heads: for each model its outputs [N, H], softmax_w [H, V], softmax_b [V]
+      and the logarithm of its share in the average.
   """
   log_probs = [
     softmax.log_probs(tf1.nn.xw_plus_b(*layer)) for *layer, _ in heads
@@ -247,7 +258,7 @@ def log_probs_of(heads):
 
 
 def restore(models, session):
-  """Reads the weights of the models that `add_models` added, and says which.
+  """Restores the weights of the models that `add_models` added; prints which.
 
   Raises:
     checkpoints.CheckpointError: if a checkpoint is damaged, or has other sizes.
@@ -258,9 +269,13 @@ def restore(models, session):
 
 
 def scores_of(heads, targets):
-  """Scores words, int32 [B, T], that follow the B * T rows of the heads.
+  """Scores the words that follow the ids of `add_models`.
 
-  The probabilities of all words are computed for few rows at a time.
+  To save memory, it computes the probabilities of a few rows at a time.
+
+  Args:
+    heads: the heads that `add_models` returned.
+    targets: int32 [B, T], the words that follow.
 
   Returns:
     (log_probs, ranks): float32 and int32 [B, T]. The likeliest word has rank 1.
@@ -287,15 +302,17 @@ def scores_of(heads, targets):
 class LanguageModel(contextlib.AbstractContextManager):
   """One or more trained models, used as one. It is a context manager.
 
-  Methods that take `states` resume from those that the last call returned; None
-  is the start. They raise ModelError if a probability is not a finite number.
+  Methods with an argument `states` continue from the states that the last call
+  returned, a list with an array [B, L, 2, H] for each model; None is the start
+  of a text. Methods that compute probabilities raise ModelError if one is not a
+  finite number.
 
   With `adapt`, a learning rate, `score_stream` is dynamic evaluation (Krause et
   al. 2018, arXiv:1709.07432, section 3): it scores adapt_steps words, trains
   each model on them by a step of clipped SGD, and continues with the next ones.
   A new stream, without `states`, starts from the trained weights. The weights
-  belong to the object, not to the states: the other methods use them as the
-  last stream has left them. The checkpoints do not change.
+  belong to the object, not to the states: the other methods use the weights
+  that the last stream left. The checkpoints do not change.
 
   Attributes:
     vocabulary: the words in the order of their ids.
@@ -303,11 +320,17 @@ class LanguageModel(contextlib.AbstractContextManager):
   """
 
   def __init__(self, models, tokenize=None, adapt=None, adapt_steps=5):
-    """Loads what `find` returned; the others are the values of flags.
+    """Loads the models into a graph of their own.
+
+    Args:
+      models: what `find` returned.
+      tokenize: "ptb" to split raw English as the Penn Treebank does; or None.
+      adapt: the learning rate of dynamic evaluation; None for none.
+      adapt_steps: the number of words from one step to the next.
 
     Raises:
-      InputError: if a model is damaged, or if the models' training text was
-        prepared in another way than `tokenize` says.
+      InputError: if a model is damaged, if adapt or adapt_steps is not above 0,
+        or if `tokenize` does not suit the models' training text.
     """
     self.vocabulary = models[0].vocabulary
     self.unknown = models[0].unknown
@@ -372,9 +395,9 @@ class LanguageModel(contextlib.AbstractContextManager):
     return [word for word, _ in self.words_and_places(line)]
 
   def words_and_places(self, line):
-    """Returns pairs of a word and the place of the field it comes from.
+    """Returns a line's words as pairs (word, place of its field in the line).
 
-    Fields are what stands between spaces; their places are counted from 1.
+    Spaces separate the fields; the first has the place 1.
     """
     if isinstance(self._preparation, tokenize_ptb.Tokenizer):
       return self._preparation.split_with_places(line)
@@ -411,11 +434,14 @@ class LanguageModel(contextlib.AbstractContextManager):
   def score_lines(self, lines):
     """Predicts each word of a line from the words before it in the line.
 
-    A line is a sequence of at least two ids, of which the first is given.
+    Args:
+      lines: a list of lines, each a sequence of at least two ids. The first id
+        is given, not predicted.
 
     Returns:
       For each line a pair of arrays (log_probs, ranks), one element shorter
-      than the line: in nats, and 1 for the likeliest word.
+      than the line: the log-probability of each word in nats, and its rank, 1
+      for the likeliest word.
 
     Raises:
       ModelError: if a line has fewer than two ids, or one that is not an id of
@@ -450,7 +476,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       )
 
   def _score_side_by_side(self, lines):
-    """Scores few lines; returns a list of (log_probs, ranks)."""
+    """Scores lines as one batch; returns a list of (log_probs, ranks)."""
     width = _most_steps(len(lines))
     ids = np.array([*itertools.zip_longest(*lines, fillvalue=0)]).T  # [B, T+1]
     lengths = np.array([len(line) - 1 for line in lines])
@@ -465,14 +491,22 @@ class LanguageModel(contextlib.AbstractContextManager):
     return [(p[:length], r[:length]) for p, r, length in rows]
 
   def score_stream(self, ids, states=None):
-    """Predicts each word of a stream, at least one id, from all before it.
+    """Predicts each word of a stream from all words before it.
 
-    A long stream is cut into pieces, which are read side by side; or one after
-    the other, if the model adapts.
+    It cuts a long stream into pieces and reads them side by side. If the model
+    adapts, it reads them one after the other.
+
+    Args:
+      ids: at least one id. The first id is given, not predicted.
+      states: the states before the first id; None for the start of a stream.
 
     Returns:
       (log_probs, ranks, states): arrays as `score_lines` returns them, and the
-      states before the last id, from which the stream continues.
+      states before the last id. To continue the stream, give these states, and
+      ids that begin with this last id.
+
+    Raises:
+      ModelError: if there is no id, or one that is not an id of the vocabulary.
     """
     self._check_ids(ids)
     count = len(ids) - 1
@@ -483,7 +517,7 @@ class LanguageModel(contextlib.AbstractContextManager):
     pieces = min(math.ceil(count / _LEAST_WORDS), _MOST_ROWS)
     x, y, is_real = stream.cut(ids, pieces, min(_most_steps(pieces), count))
     lengths = is_real.sum(axis=2)  # [steps, B]
-    used = is_real[0, :, 0].sum()  # The pieces that have a word to predict.
+    used = is_real[0, :, 0].sum()  # How many pieces have a word to predict.
 
     def starts_of(ends):
       size = {self._lengths: lengths[0]}
@@ -517,7 +551,7 @@ class LanguageModel(contextlib.AbstractContextManager):
     return log_probs, ranks, [end[used - 1 : used] for end in ends]
 
   def _score_adapting(self, ids, states):
-    """Does what `score_stream` does, and trains the models on the way."""
+    """Does what `score_stream` does, and trains the models meanwhile."""
     if states is None:
       pairs = zip(self._variables, self._trained_weights, strict=True)
       with self._session.graph.as_default():
@@ -542,7 +576,11 @@ class LanguageModel(contextlib.AbstractContextManager):
     return self._run(fetches or self._scores, feed, states)
 
   def next_words(self, ids, states=None):
-    """Reads one more word of each text, B ids.
+    """Reads one more word of each text, and predicts the next.
+
+    Args:
+      ids: B ids, a word of each text.
+      states: the states before the ids; None for the start of the texts.
 
     Returns:
       (log_probs, states): float32 [B, V], in nats, of the word that follows;

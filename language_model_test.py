@@ -145,7 +145,7 @@ def test_all_scores_are_computed_before_a_weight_changes(tf1_models):
 
 
 def ancestors_of(operation, kind=""):
-  """Returns the operations that run before one, of kinds that begin so."""
+  """Returns the operations before one whose type matches the pattern `kind`."""
   found, new = set(), [operation]
   while new:
     inputs = [tensor.op for tensor in new[-1].inputs]

@@ -2,12 +2,12 @@
 
   python ptb_word_lm.py --data_path=simple-examples/data --model=small
 
-The paper: Recurrent Neural Network Regularization, arXiv:1409.2329. Training is
-by truncated back-propagation: the text passes in pieces of num_steps words, and
-the LSTM's state goes on from each piece to the next.
+The paper: Recurrent Neural Network Regularization, arXiv:1409.2329. Training
+uses truncated back-propagation through time: it reads the text in pieces of
+num_steps words, and carries the LSTM's state from each piece to the next.
 
 Dimensions in the comments: B = batch_size, T = num_steps, H = hidden_size,
-V = vocab_size, L = num_layers. Tensors inside of the model are time-major,
+V = vocab_size, L = num_layers. Tensors inside the model are time-major,
 [T, B, ...].
 """
 
@@ -55,7 +55,7 @@ from lm.training.stream import stream_perplexity
 from lm.workers.tf_config import refuse_workers, workers_in
 from lm.workers.workers import ALONE, find_workers
 
-BASIC, BLOCK, CUDNN = "basic", "block", "cudnn"  # The tutorial's names.
+BASIC, BLOCK, CUDNN = "basic", "block", "cudnn"  # The tutorial's constants.
 
 
 class PTBInput:
@@ -64,21 +64,30 @@ class PTBInput:
   Attributes:
     batch_size: B.
     num_steps: T.
-    vocab_size: V of the config; None if it has none.
+    vocab_size: the config's V; None if the config has none.
     epoch_size: the number of batches.
-    index: int32, the number of the batch: the next one, unless it is fed.
-    input_data: int32 [B, T], the batch.
+    index: int32 scalar, the number of the batch, from 0. Each session.run reads
+      the next batch, unless you feed the index.
+    input_data: int32 [B, T], the words of the batch; of its rows, only `rows`.
     targets: int32 [B, T], the words that follow.
-    rows: a slice, the rows of the batch that this process has.
+    rows: a slice, the rows of the batch that this process reads.
     eos: the id of <eos>, which a config with by_sentence needs; or None.
   """
 
   def __init__(self, config, data, name=None, *, rows=slice(None), eos=None):
-    """Cuts the ids `data`, of one dimension, into the config's batches.
+    """Adds the tensors of the batches to the default graph.
+
+    Args:
+      config: a Config, or any object with batch_size and num_steps.
+      data: the ids of the text, whole numbers in one dimension.
+      name: the name of the scope of the operations.
+      rows: see the attribute.
+      eos: see the attribute.
 
     Raises:
       reader.DataError: if there are too few words for one batch, or if an id is
-        not below the config's vocab_size.
+        negative or not below the config's vocab_size.
+      RuntimeError: in eager mode.
     """
     self.vocab_size = getattr(config, "vocab_size", None)
     reader.check_ids(data, self.vocab_size)
@@ -96,31 +105,36 @@ class PTBInput:
 
 
 class PTBModel:
-  """The graph: embedding, LSTM layers, softmax, loss, and in training SGD.
+  """The graph: embedding, LSTM layers, softmax, loss and, in training, SGD.
 
   Build it in a variable scope "Model". Build the model for evaluation in the
   same scope with reuse=True, after the one for training. The variables, the
   loss and the state that is fed and fetched are float32.
 
-  Dropout is applied to the embedded words and to the outputs of each layer, so
-  to all that flows upwards, but never to the state that flows on in time:
-  dropping that would wipe out what the LSTM remembers (the paper's section
-  3.2). lm/model/network.py has the places.
+  In training, dropout applies to the embedded words and to the outputs of each
+  layer, that is, to all connections from layer to layer. It never applies to
+  the state, which connects the time steps: that would erase what the LSTM
+  remembers (the paper's section 3.2). The code is in lm/model/network.py.
 
   Attributes:
     input: the PTBInput.
-    dtype: the type of the products.
-    logits: float32 [T * B, V], of the words that follow; added to the graph
-      when it is first asked for.
+    dtype: the type of the matrix products.
+    logits: float32 [T * B, V], of the words that follow, ordered by time step.
+      The first access adds them to the graph.
     initial_state: a tuple with a pair (c, h) for each layer, each float32
-      [B, H]: zeros, unless it is fed.
-    final_state: the same after T steps; feed it as the next initial_state.
-    losses: float32 [T, B], in nats: each target's cross-entropy or estimate.
-    cost: float32, the losses summed over time and averaged over the batch.
-    global_step: int64, the number of steps the variables were trained.
-    lr: the learning rate (in training only, like the rest).
-    gradients: float32, of each trainable variable, scaled and not clipped.
-    grad_norm: float32, their global norm, not scaled.
+      [B, H]: zeros, unless you feed it.
+    final_state: the state after T steps; feed it as the next initial_state.
+    losses: float32 [T, B], in nats: the cross-entropy of each target or, in
+      training with num_samples, an estimate of it.
+    cost: float32 scalar, the losses summed over time and averaged over the
+      batch.
+    global_step: int64 scalar, the number of training steps so far.
+    lr: float32 scalar, the learning rate. It and the attributes below exist
+      only in training.
+    gradients: a list with the float32 gradient of each trainable variable, some
+      of them tf.IndexedSlices: not clipped, and in float16 times 1024.
+    grad_norm: float32 scalar, the global norm of the gradients, without this
+      factor.
     train_op: one step of the optimizer, by default SGD.
   """
 
@@ -135,19 +149,21 @@ class PTBModel:
       input_: a PTBInput, or any object with its attributes input_data and
         targets.
       seed: the seed of the dropout masks, a whole number.
-      dtype: "float32", "tf32", "bfloat16" or "float16": the type of the
-        products. It is "tf32" only in run_epoch and on a GPU.
+      dtype: "float32", "tf32", "bfloat16" or "float16": the type of the matrix
+        products. "tf32" has an effect only in run_epoch and on a GPU.
       workers: a OneWorker or Workers of lm/workers, which adds up the costs and
         the gradients of processes that share a batch.
 
     Raises:
-      ConfigError: if the config lacks a hyper-parameter, or has a wrong one.
+      ConfigError: if a hyper-parameter is missing or wrong, or does not fit the
+        input.
+      RuntimeError: in eager mode.
     """
     tf1.require_graph("PTBModel")
     config = config_for(config, input_)
     self.input, self.dtype, self._logits = input_, dtype, None
-    dtype = "float32" if dtype == device.TF32 else dtype  # That of the tensors.
-    # Created before the model's variables, outside of their scope.
+    dtype = "float32" if dtype == device.TF32 else dtype  # The tensors' type.
+    # In the root scope, so that its name is not Model/global_step.
     with tf1.variable_scope(tf1.VariableScope(tf1.AUTO_REUSE, name="")):
       self.global_step = tf1.train.get_or_create_global_step()
     masks, sample_seed = [None] * (config.num_layers + 1), None
@@ -155,7 +171,7 @@ class PTBModel:
       batch_rows = getattr(input_, "rows", slice(None))
       masks = dropout_masks(config, [seed, self.global_step], batch_rows)
     if is_training and config.num_samples:
-      # Other random numbers than the dropout masks have.
+      # Without the offset, it would repeat the dropout masks' random numbers.
       sample_seed = tf1.stack([seed, self.global_step + (1 << 40)])
     # B, unless processes share a batch.
     own_rows = input_.input_data.shape.as_list()[0] or config.batch_size
@@ -202,7 +218,7 @@ class PTBModel:
     """Returns the optimizer of the train_op; a subclass may return another.
 
     Args:
-      learning_rate: a float32 scalar, that of `assign_lr`.
+      learning_rate: a float32 scalar tensor, the value that `assign_lr` sets.
 
     Returns:
       A tf.compat.v1.train.Optimizer. It gets the clipped gradients.
@@ -210,25 +226,25 @@ class PTBModel:
     return tf1.train.GradientDescentOptimizer(learning_rate)
 
   def _add_training(self, variables, max_grad_norm, loss_scale):
-    """Adds a step with a clipped gradient (the paper's section 4.1).
+    """Adds train_op, a step with clipped gradients (the paper's section 4.1).
 
-    The gradients, self.gradients, belong to the variables and are scaled.
+    `variables` are those of self.gradients, which are times loss_scale.
     """
-    # A run's checkpoints do without it, as the rate follows from the epoch.
+    # Checkpoints of a run leave it out: the rate follows from the epoch.
     collections = [tf1.GraphKeys.GLOBAL_VARIABLES, checkpoints.NOT_SAVED]
     self.lr = tf1.Variable(
       0.0, trainable=False, collections=collections, name="learning_rate"
     )
     self._new_lr = tf1.placeholder(tf1.float32, [], "new_learning_rate")
     self._lr_update = self.lr.assign(self._new_lr)
-    # The embedding's gradient is sparse: a row for each of the T * B words
-    # read. In the norm a word read twice counts as two rows, as TF1 had it.
+    # The embedding's gradient is sparse: a row for each of the T * B words. As
+    # in TF1, a word that occurs twice counts as two rows in the norm.
     self.grad_norm = tf1.global_norm(self.gradients) / loss_scale
     factor = clip_factor(self.grad_norm, max_grad_norm) / loss_scale
     gradients = map(with_distinct_rows, self.gradients)
     if type(self).optimizer is PTBModel.optimizer:
-      # Clipping multiplies all gradients by a factor. On the learning rate of
-      # SGD it does the same without a pass over them.
+      # Clipping multiplies all gradients by one factor. For SGD, the learning
+      # rate times this factor gives the same step, without a pass over them.
       optimizer = self.optimizer(self.lr * factor)
     else:
       optimizer = self.optimizer(self.lr)
@@ -274,8 +290,8 @@ def config_for(config, input_):
 def _zero_state(rows, config):
   """Returns a pair (c, h) for each layer, each float32 [rows, H], zeros.
 
-  The tensors have the names that TensorFlow 1 gave them, by which programs feed
-  and fetch them.
+  Programs feed and fetch these tensors by the names that TensorFlow 1 gave
+  them.
   """
   zeros = tf1.zeros([rows, config.hidden_size])
   state = []
@@ -301,8 +317,8 @@ def run_epoch(
 ):
   """Runs the model over all batches of its input, once.
 
-  The LSTM's state starts as zeros and goes on from batch to batch: the text is
-  one long stream, and the words read so far help to predict the next.
+  The LSTM's state starts as zeros and is carried from batch to batch: the text
+  is B long streams, and all words of a stream help to predict the next one.
 
   Args:
     session: a Session with the model's variables initialized.
@@ -310,17 +326,18 @@ def run_epoch(
       initial_state and final_state (a pair (c, h) for each layer), and an
       input with epoch_size and num_steps.
     eval_op: an operation to run with each batch, such as the model's train_op.
-    verbose: whether to print ten lines on the way, if there is no bar.
-    title: a name for the bar and for errors.
-    progress: a checkpoints.Progress: where in the epoch to start. It is updated
-      after each step.
-    on_step: called after each step with its mean loss (nats a word) and the wps
-      so far.
-    stop: checked after each step; if true, the epoch ends.
+    verbose: whether to print ten lines on the way, if there is no progress bar.
+    title: a name for the progress bar and for errors.
+    progress: a checkpoints.Progress: where in the epoch to start. Each step
+      updates it.
+    on_step: a function to call after each step with its mean loss (nats per
+      word) and the speed of the epoch so far (words per second).
+    stop: an object that is checked after each step; if it is true, the epoch
+      ends.
     workers: see PTBModel.
 
   Returns:
-    The perplexity: exp of the mean loss a word.
+    The perplexity: exp of the mean loss per word, over all words read so far.
 
   Raises:
     DivergedError: if the loss or the gradient is not a finite number, or the
@@ -385,7 +402,9 @@ def get_config(model="small"):
 def build_models(
   config, corpus, seed, dtype="float32", workers=ALONE, model_class=PTBModel
 ):
-  """Adds two models with shared variables to the default graph.
+  """Adds models for training and for evaluation to the default graph.
+
+  They have the same variables.
 
   Args:
     config: a Config.
@@ -396,7 +415,7 @@ def build_models(
     model_class: PTBModel or a subclass.
 
   Returns:
-    (train_model, eval_model).
+    (train_model, eval_model), which read corpus.train and corpus.valid.
   """
   initializer = uniform_initializer(config.init_scale, seed)
   options = {"rows": workers.rows, "eos": corpus.eos}
@@ -416,24 +435,28 @@ def build_models(
 def train(
   run, corpus, folder, *, stop=False, workers=ALONE, model_class=PTBModel
 ):
-  """Trains a model for all its epochs, then tests it; prints what it reaches.
+  """Trains a model to its last epoch and tests it; prints the perplexities.
 
   Args:
-    run: a Run: what to train.
+    run: the Run to train.
     corpus: a reader.Corpus with run.config.vocab_size words.
-    folder: a RunFolder or NoRunFolder. Training resumes from its checkpoint.
-    stop: checked as in run_epoch; if true, the training ends, within an epoch
-      with a checkpoint and the valid perplexity.
+    folder: a RunFolder, claimed for the run, or a NoRunFolder. Training resumes
+      from its newest checkpoint.
+    stop: as in run_epoch. If it stops an epoch, the training still saves a
+      checkpoint and prints the valid perplexity.
     workers: see PTBModel.
-    model_class: PTBModel or a subclass. A run resumes with the same class.
+    model_class: PTBModel or a subclass. Resume a run with the same class.
 
   Returns:
-    The last epoch's numbers, the best epoch's, and the test perplexity, a
-    dictionary; None if it was stopped.
+    A dictionary with the numbers of the last and of the best epoch and the test
+    perplexity; None if the training was stopped.
+
+  Raises:
+    InputError: if the training diverges, or if a file cannot be written.
   """
   config = run.config
   with tf1.Graph().as_default(), workers.device():
-    # For TF_DETERMINISTIC_OPS; all that is drawn has a seed of its own.
+    # TF_DETERMINISTIC_OPS wants it; every draw has a seed of its own.
     tf1.set_random_seed(run.seed)
     models = build_models(
       config, corpus, run.seed, run.dtype, workers, model_class
@@ -488,7 +511,7 @@ def train_epoch(session, models, config, progress, folder, stop, workers):
   `build_models`; the other arguments are those of `train`.
 
   Returns:
-    Whether the epoch came to its end.
+    Whether the epoch was completed; if not, it was stopped.
   """
   train_model, eval_model = models
   epoch = progress.epoch
@@ -560,7 +583,7 @@ def check_texts_and_memory(config, corpus):
 def evaluate(config, corpus, model):
   """Prints and returns the valid and the test perplexity of a Trained."""
   with tf1.Graph().as_default(), device.session() as session:
-    tf1.set_random_seed(1)
+    tf1.set_random_seed(1)  # Nothing is drawn; TF_DETERMINISTIC_OPS wants it.
     with tf1.variable_scope("Model"):
       input_ = PTBInput(config, corpus.valid, eos=corpus.eos)
       eval_model = PTBModel(False, config, input_)
@@ -576,10 +599,9 @@ def evaluate(config, corpus, model):
 
 
 def evaluate_adapting(corpus, model, learning_rate, num_steps):
-  """Prints the perplexities of a Trained that goes on learning as it reads.
+  """Prints the perplexities of a Trained that keeps learning while it reads.
 
-  Each text is one stream, read from the trained weights on, by
-  language_model.LanguageModel.
+  Each text is one stream, and starts from the trained weights.
   """
   with language_model.LanguageModel(
     [model], adapt=learning_rate, adapt_steps=num_steps
@@ -602,7 +624,7 @@ def define_flags(define):
 
 
 def advice_for(flag):
-  """Returns a sentence for a hyper-parameter that was given as a flag."""
+  """Returns advice if an unknown flag is a hyper-parameter; else None."""
   return f"Give --hparams={flag}=VALUE." if flag in fields() else None
 
 
@@ -633,7 +655,8 @@ def run_training(args):
     workers.open_folder(args.save_path, args.checkpoint_minutes) as folder,
   ):
     run = choose_run(args, config, corpus, source, folder.begun)
-    # Only worker 0 may know that its run has begun from the source already.
+    # init_checkpoint may differ: perhaps only worker 0 has the run's folder,
+    # and a run that has begun no longer needs the source.
     workers.check_alike({**run.to_json(), "init_checkpoint": None})
     folder.claim(run, corpus.vocabulary)
     if folder.result:
@@ -656,7 +679,7 @@ def run_training(args):
 
 
 def find_source(args):
-  """Returns the Trained from which --init_from says to start, if any."""
+  """Returns the Trained that --init_from names; None without this flag."""
   if args.init_from is None:
     return None
   return trained.load_source(
@@ -673,10 +696,11 @@ def find_source(args):
 def read_input(args, source):
   """Returns the Config and the Corpus of a training.
 
-  From `source`, a Trained unless it is None, they have sizes and vocabulary.
+  Their sizes and vocabulary are those of `source`, a Trained, unless it is
+  None.
 
   Raises:
-    InputError: if the flags, the texts or the sizes are not possible.
+    InputError: if the flags, the texts or the sizes cannot be used.
   """
   changes = parse(args.hparams)
   config = dataclasses.replace(configs.CONFIGS[args.model](), **changes)
@@ -703,9 +727,9 @@ def read_input(args, source):
 def choose_run(args, config, corpus, source, begun):
   """Returns the Run that the flags ask for, on this machine.
 
-  It keeps the rnn_mode, the 16 bits and the keep_checkpoints of `begun`, the
-  Run to resume, unless that is None. This loads TensorFlow, which bad input
-  need not wait for.
+  If `begun`, the Run to resume, is not None, its rnn_mode, 16-bit type and
+  keep_checkpoints are the defaults. This function loads TensorFlow, so call it
+  after all checks of the input.
   """
   keep_checkpoints = args.keep_checkpoints
   if keep_checkpoints is None:
@@ -758,7 +782,7 @@ def run_evaluation(args):
 
 
 def load_model(args):
-  """Returns the Trained that the flags say to evaluate, and its Config."""
+  """Returns the Trained to evaluate, and its Config with the flags' changes."""
   is_alone = args.save_path is None
   if is_alone and args.checkpoint in (None, "", "best", "last"):
     raise configs.ConfigError(

@@ -30,7 +30,7 @@ TRACES = {
 }
 MODES = pytest.mark.parametrize("rnn_mode", LSTM_MODES)
 pytestmark = pytest.mark.usefixtures("cudnn")
-# Odd and all different, so that a wrong axis does not fit.
+# Sizes that are odd and all different, so that a wrong axis does not fit.
 ODD = configs.SmallConfig(
   num_steps=5, batch_size=3, hidden_size=7, vocab_size=11, max_grad_norm=0.8
 )
@@ -128,7 +128,7 @@ def test_tiny_traces_of_tensorflow_1_15(name, rnn_mode):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=5e-6)
 
 
-# More steps in the mode that the model has by default than in the other.
+# More steps in block, the default mode, than in basic.
 @pytest.mark.parametrize(
   ("name", "rnn_mode", "steps"),
   [
@@ -145,7 +145,8 @@ def test_ptb_traces_of_tensorflow_1_15(name, rnn_mode, steps, ptb_data):
   np.testing.assert_allclose(costs[first], expected[first], rtol=1e-5)
   np.testing.assert_allclose(norms[first], case["grad_norms"][first], rtol=1e-3)
   nats = (costs.mean() - expected.mean()) / case["num_steps"]
-  assert np.exp(nats) == pytest.approx(1, rel=0.02)  # Of the perplexities.
+  # The perplexities differ by at most 2%.
+  assert np.exp(nats) == pytest.approx(1, rel=0.02)
 
 
 @MODES
@@ -287,7 +288,7 @@ FULL_SIZE = configs.SmallConfig(
 @pytest.mark.parametrize("config", [LOUD, FULL_SIZE])
 @pytest.mark.parametrize("rnn_mode", ["block", "cudnn"])
 def test_every_mode_computes_what_basic_does(rnn_mode, config):
-  """All gradients, to 1e-5 of each norm; small's size, with dropout, too."""
+  """All gradients, to 1e-5 of each norm, also in small's size with dropout."""
   cost, gradients, *_ = first_step(
     dataclasses.replace(config, rnn_mode="basic")
   )
@@ -541,7 +542,7 @@ def test_run_epoch_reports_each_step_and_stops():
   assert min(speeds) > 0
 
 
-# 1000: the perplexity would be a float64, but no float32.
+# With 1000, a float64 could hold the perplexity, but a float32 could not.
 @pytest.mark.parametrize("learning_rate", [math.inf, 1e30, 1e3])
 def test_run_epoch_reports_where_the_loss_diverged(learning_rate):
   with session_of(ODD) as (session, model, _):
@@ -556,6 +557,7 @@ def test_run_epoch_reports_a_gradient_that_is_not_finite():
   with session_of(ODD) as (session, model, _):
     model.assign_lr(session, 0.5)
     model.grad_norm = model.grad_norm * math.inf
-    ptb_word_lm.run_epoch(session, model)  # It is not looked at.
+    # Without an eval_op, the gradient is not looked at.
+    ptb_word_lm.run_epoch(session, model)
     with pytest.raises(DivergedError, match=r"^Epoch 7, step 1 of 6"):
       ptb_word_lm.run_epoch(session, model, model.train_op, title="Epoch 7")

@@ -84,9 +84,9 @@ def read_corpus(
 ):
   """Reads the three texts in a folder.
 
-  They are UTF-8, with one sentence per line and spaces between the words. If
-  the vocabulary lacks a word, it is read as `unknown`; if the vocabulary lacks
-  `unknown` as well, the word is left out. A warning reports how many words.
+  They are UTF-8, with one sentence per line and spaces between the words. Words
+  that the vocabulary lacks are read as `unknown`. If it also lacks `unknown`,
+  they are left out. A warning gives their number.
 
   Args:
     data_path: the folder with ptb.train.txt, ptb.valid.txt and ptb.test.txt.
@@ -100,7 +100,7 @@ def read_corpus(
       ids are in the order of frequency in the training text.
     parts: the texts to read. Without "train", give the vocabulary.
     cache_dir: the folder that stores the ids of large texts; None for
-      .ids_cache in data_path, "" for none.
+      .ids_cache in data_path, "" for no folder.
 
   Returns:
     A Corpus.
@@ -161,7 +161,7 @@ def ptb_raw_data(data_path=None):
 
 
 def _read_words(filename):
-  """Returns the words of a text, with <eos> for each newline, as the tutorial.
+  """Returns a text's words, <eos> for each newline, as in the tutorial.
 
   Raises DataError if it cannot be read, or has no words.
   """
@@ -255,7 +255,7 @@ def _report_missing(word_list, words, counts):
 
 
 def _report_share(name, ids, vocabulary, unknown):
-  """Warns if a third of the words of a text are the unknown word."""
+  """Warns if more than a third of a text's words are the unknown word."""
   if unknown not in vocabulary:
     return
   share = np.mean(np.asarray(ids[:_SAMPLE]) == vocabulary.index(unknown))
@@ -410,14 +410,17 @@ def ptb_producer(
 
 
 def next_index(size):
-  """Makes a tensor that counts its fetches: 0 to size - 1, and again from 0."""
+  """Makes a tensor that counts its fetches: 0 to size - 1, then from 0 again.
+
+  Raises RuntimeError in eager mode.
+  """
   tf1.require_graph("ptb_producer")
   indices = tf1.data.Dataset.range(size, output_type=tf1.int32).repeat()
   # The thread that tunes pipelines once kept a finished run from ending.
   options = tf1.data.Options()
   options.autotune.enabled = False
   indices = indices.with_options(options)
-  # With TF_DETERMINISTIC_OPS, TensorFlow wants a seed, although it draws none.
+  # TF_DETERMINISTIC_OPS wants a seed, although nothing is drawn.
   graph = tf1.get_default_graph()
   seed, graph.seed = graph.seed, 0
   try:
@@ -427,11 +430,12 @@ def next_index(size):
 
 
 def batch_at(index, raw_data, batch_size, num_steps, rows=slice(None)):
-  """Returns the batch (x, y) of a number, two tensors as in ptb_producer.
+  """Returns one batch (x, y), two tensors as in ptb_producer.
 
-  `index` is the batch's number from 0, an int32 tensor. For the other
-  arguments, see ptb_producer. The ids become a constant of the graph. If there
-  are too many, TensorFlow reads each batch from where they are, such as a file.
+  `index` is the number of the batch, from 0, an int32 scalar tensor. For the
+  other arguments, see ptb_producer. The ids become a constant of the graph. If
+  they have more than 64 MiB, each batch is read from raw_data, which may be a
+  file, instead.
   """
   begin = index * num_steps
   streams = _streams(raw_data, batch_size)[rows]

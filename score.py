@@ -7,10 +7,10 @@
 Each line is a sentence of its own: the model starts from a state of zeros,
 predicts the first word from <eos>, and predicts <eos> after the last word. With
 --carry_state=document, the state returns to zeros only where a blank line ends
-a document: a sentence is predicted from those before it. With --carry_state,
-the text is one stream, as in training: each word is predicted from all words
-before it, and the first word is not predicted. With --adapt, the model goes on
-learning while it reads (dynamic evaluation, arXiv:1709.07432).
+a document: the model predicts a sentence from the sentences before it. With
+--carry_state, the text is one stream, as in training: the model predicts each
+word from all words before it, but not the first word. With --adapt, the model
+keeps learning while it reads (dynamic evaluation, arXiv:1709.07432).
 """
 
 from lm.base import imports
@@ -34,7 +34,8 @@ from lm.base.files import open_text
 from lm.text import tokenize_ptb
 from lm.text.word_ids import EOS, DataError, decode
 
-LOG = {"e": 1.0, "2": math.log(2), "10": math.log(10)}  # In nats.
+# The natural logarithm of each base of logarithms.
+LOG = {"e": 1.0, "2": math.log(2), "10": math.log(10)}
 
 
 @dataclasses.dataclass
@@ -56,7 +57,7 @@ class Line:
 
   name: str | None  # Its first field, with --ids.
   is_blank: bool
-  had_marks: bool  # Whether <s> or </s> was taken off.
+  had_marks: bool  # Whether <s> or </s> was removed.
   words: list[Word]  # With <eos>, if that ends the line.
 
   def kept_words(self):
@@ -165,8 +166,8 @@ def read_blocks(file, name):
   """Yields the lines of a binary file as they arrive, for use in a pipe.
 
   Yields:
-    A list of the lines that have arrived, the last one waited for. Each ends
-    with a newline; only the last line of the text may have none.
+    A list of the lines that have arrived, after waiting for the end of the last
+    one. Each ends with a newline; only the last line of the text may have none.
 
   Raises:
     DataError: if a line is not UTF-8. The message calls the file by its name.
@@ -184,8 +185,8 @@ def read_blocks(file, name):
 def documents(blocks, carry_state):
   """Yields the lines of the whole text, or of each document, as a list.
 
-  Where a model adapts, its steps must not depend on which lines have arrived
-  together. `blocks` has lists of Line.
+  `blocks` are lists of Line. A model that adapts needs this: its steps must not
+  depend on which lines have arrived together.
   """
   lines = []
   for line in itertools.chain.from_iterable(blocks):
@@ -222,7 +223,7 @@ def read_line(model, text, carry_state=False, has_name=False):
       had_marks = True
   words = model.words_and_places(" ".join(fields))
   if model.drops_blank_lines:
-    # Each line ends that has a word. With a name it is a sentence even without.
+    # A line with a word is a sentence, and so is a line with a name alone.
     has_end = bool(words) or name is not None
   elif carry_state == "document":
     has_end = not is_blank
@@ -291,7 +292,7 @@ def score_sentences(model, sentences):
 
 
 class Stream:
-  """A text of which each word is predicted from all words before it."""
+  """A text in which the model predicts each word from all words before it."""
 
   def __init__(self, model, start):
     """`start` is a list with the id before the first word, or empty."""

@@ -116,7 +116,8 @@ def test_the_tutorials_programs(tmp_path, behavior):
     print(tf.train.latest_checkpoint("logs"))
   """
   start = f"tf.{behavior}()\n"
-  has_threads = behavior == "disable_v2_behavior"  # Where it is off as well.
+  # Only this also turns eager mode off in other threads.
+  has_threads = behavior == "disable_v2_behavior"
   programs = [TF1, start, MODELS, loop] + [main] * has_threads
   printed = run_program(*programs, folder=tmp_path).split("\n")
   first, _, last = map(float, printed[:3])

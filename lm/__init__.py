@@ -2,7 +2,7 @@
 
 Each package imports only from those below it. From the lowest up, they are:
 
-  base      how a command starts, ends, reads, writes, and on what it computes
+  base      how a command starts, ends, reads and writes; its device
   text      from a text to the ids of its words
   model     the network: hyper-parameters, LSTM modes, softmax, random numbers
   run       what a training leaves on the disk, and who reads it again

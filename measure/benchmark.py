@@ -1,4 +1,4 @@
-"""Measures the speed of training, its lower bound, and the speed of PyTorch.
+"""Measures the time of a training step, its lower bound, and PyTorch's time.
 
   python measure/benchmark.py [--model=small] [--rnn_mode=block] [--peers]
 

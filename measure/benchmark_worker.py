@@ -136,7 +136,7 @@ def sizes_of(config):
 
 
 def floor(config, dtype, seconds):
-  """Returns a lower bound for the seconds of a step, its matrix products."""
+  """Returns a step's least seconds, the time of its matrix products alone."""
   products_of = Products(dtype)
   if products_of.is_on_gpu:
     return floor_of_gpu(config, products_of)
@@ -216,7 +216,7 @@ def floor_of_cpu(config, products_of, seconds):
 def pytorch(config, dtype, seconds):
   """Returns the seconds of a training step in PyTorch, with nn.LSTM.
 
-  Types of 16 bits use autocast.
+  16-bit types use autocast.
   """
   import torch
   from torch import nn

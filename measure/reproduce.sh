@@ -80,7 +80,7 @@ train() {
     # shellcheck disable=SC2064
     trap "kill -$signal $pid" $signal
   done
-  until # A signal ends `wait`, too: then it waits again.
+  until # A signal also ends `wait`: then it waits again.
     status=0
     wait $pid || status=$?
     ! kill -0 $pid 2>/dev/null

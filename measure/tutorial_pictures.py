@@ -112,7 +112,7 @@ def draw_neighbours(figure, trained):
 
 
 def draw_gate(figure, trained):
-  """Draws f and c of a unit of the last layer that lets go at <eos>.
+  """Draws f and c of a unit of the last layer that forgets at <eos>.
 
   It is the unit whose f is smaller at each <eos> than at all other words, by
   the widest margin.

@@ -5,8 +5,8 @@
 starts ptb_word_lm.py twice and passes all flags on, except for those below.
 Worker 0 prints as usual. The errors and warnings of the others start with
 "worker 1: " and so on. Signals go to all workers. If a worker fails, the others
-are ended. If a worker is killed, --max_restarts=N starts all of them again, up
-to N times; with --save_path the run then resumes from its last checkpoint.
+end as well. If a worker is killed, --max_restarts=N starts all of them again,
+up to N times; with --save_path the run then resumes from its last checkpoint.
 
 Anyone who can connect to a worker's port can run code as you. So the workers
 get a network of their own that contains nothing but loopback; this needs Linux.
@@ -81,7 +81,7 @@ def main(args, *worker_args):
 def exit_status(returncode):
   """Returns the exit status for a Popen.returncode.
 
-  That is -N if a signal N killed the process, for which shells have 128 + N.
+  If signal N killed the process, the returncode is -N, and shells use 128 + N.
   """
   return 128 - returncode if returncode < 0 else returncode
 
@@ -148,7 +148,7 @@ def _start_worker(index, size, args, env, returncodes):
     die_with_parent = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(die_with_parent, signal.SIGTERM)
     os.sched_setaffinity(0, cores_of(index, size))
-    # imports.report_failures unblocks it: Python's start would be interrupted.
+    # Ctrl-C would break Python's start; imports.report_failures unblocks it.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 
   worker = subprocess.Popen(

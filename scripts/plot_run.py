@@ -62,7 +62,7 @@ def read_json(path):
 @contextlib.contextmanager
 def figure(path, width=8, height=4.5):
   """Yields a figure, whose size is in inches; then writes it as an SVG file."""
-  os.environ.pop("MPLBACKEND", None)  # None is used, and it may not exist.
+  os.environ.pop("MPLBACKEND", None)  # Not needed here, and may not exist.
   try:  # Imported here, so that --help works without it.
     import matplotlib.figure
   except ImportError as error:

@@ -152,7 +152,7 @@ def read_texts(args, split_line):
 
 
 def split(lines, valid_share, test_share):
-  """Splits lines into PARTS, a dictionary; DataError if a part is empty."""
+  """Returns {part: its lines}; raises DataError if a part would be empty."""
   if valid_share > 0 and test_share > 0 and valid_share + test_share < 1:
     test = len(lines) - round(len(lines) * test_share)  # Where it begins.
     valid = test - round(len(lines) * valid_share)

@@ -1,4 +1,4 @@
-"""How a command starts, ends, reads and writes, and on what it computes.
+"""How a command starts, ends, reads and writes, and its device.
 
 Imports no other package of lm.
 """

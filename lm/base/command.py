@@ -97,9 +97,9 @@ def entry_point(
   arguments. It returns the exit status.
 
   The decorated function gets the command line as a list, with or without the
-  name of the program, by default that of the process. It returns the exit
-  status. It reports an error that the user can fix as one sentence, and can be
-  called any number of times.
+  name of the program; by default, it is sys.argv. It returns the exit status.
+  It reports an error that the user can fix as one sentence, and can be called
+  any number of times.
 
   Args:
     name: the command's name, for messages.
@@ -156,7 +156,7 @@ def entry_point(
 
 
 def _command_line(argv):
-  """Returns the name of the program, which flags follow, and its arguments."""
+  """Returns the command line with the program's name first, as absl wants."""
   if argv is None:
     return sys.argv
   starts_with_flag = argv[:1] and argv[0].startswith("--")
@@ -166,9 +166,9 @@ def _command_line(argv):
 def _parse(args, argv, pass_unknown, advice_for):
   """Sets the flags of a FlagValues; returns the other arguments.
 
-  Every command has the flags --help and --version.
-
-  The arguments are those of `entry_point`. Raises FlagError for a wrong flag.
+  Every command has the flags --help and --version. `pass_unknown` and
+  `advice_for` are arguments of `entry_point`. Raises FlagError for a wrong
+  flag.
   """
   Define(args).boolean("help", False, "Show this help.", short_name="h")
   Define(args).boolean("version", False, "Print the version.")
@@ -237,8 +237,8 @@ def reason_of(error):
 
 
 def is_out_of_memory(error):
-  """Returns whether an exception means that the memory is full, or a GPU's."""
-  # The names are compared, as TensorFlow may not be loaded.
+  """Returns whether an exception means that the memory, or a GPU's, is full."""
+  # Compares names, as TensorFlow may not be loaded.
   return (
     isinstance(error, MemoryError)
     or type(error).__name__ == "ResourceExhaustedError"

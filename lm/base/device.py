@@ -24,7 +24,7 @@ def name():
   if gpus:
     first = f"the GPU {gpus[0].get('device_name', '')}".strip()
     return f"{first}, the first of {len(gpus)}," if len(gpus) > 1 else first
-  if hasattr(os, "sched_getaffinity"):  # Linux knows which ones it may use.
+  if hasattr(os, "sched_getaffinity"):  # On Linux: the cores it may use.
     cores = len(os.sched_getaffinity(0))
   else:
     cores = os.cpu_count()
@@ -91,9 +91,9 @@ def session_config(**options):
 def products_in(dtype):
   """Computes float32 products in float32, on GPUs in TF32 if dtype is TF32.
 
-  TensorFlow's default on GPUs is TF32, which has 10 bits of mantissa. It
-  decides when it computes a product, not when it builds the graph. The other
-  types are in the graph.
+  TensorFlow's default on GPUs is TF32, which has 10 bits of mantissa. Call
+  session.run in the block: TensorFlow chooses TF32 when it computes a product,
+  not when it builds the graph. The other types are part of the graph.
   """
   config = tf1.config.experimental
   was_allowed = config.tensor_float_32_execution_enabled()
@@ -129,8 +129,9 @@ def free_memory():
 def check_memory(models, words, advice=MAKE_SMALLER):
   """Raises FlagError if models certainly do not fit into the free memory.
 
-  The estimate has TensorFlow itself, the weights twice (training has gradients,
-  and other commands read the weights from a file), the gates and the logits.
+  The estimate counts TensorFlow itself, the weights twice (training also has
+  gradients, and other commands read the weights from a file), the gates and the
+  logits. With a GPU, nothing is checked.
 
   Args:
     models: a list of Config of lm/model.
@@ -156,8 +157,8 @@ def prepare(num_gpus, num_workers=1, deterministic=False):
   """Applies --num_gpus and --deterministic. Call it before TensorFlow is used.
 
   Args:
-    num_gpus: --num_gpus. With 0, TensorFlow sees no GPU. With 2 or more, this
-      process is replaced by launch_local.py, which starts a worker on each.
+    num_gpus: --num_gpus. With 0, TensorFlow sees no GPU. With 2 or more,
+      launch_local.py replaces this process and starts a worker on each GPU.
     num_workers: the number of workers that TF_CONFIG lists.
     deterministic: --deterministic.
 

@@ -23,7 +23,7 @@ class DamagedFileError(InputError, ValueError):
 def read_json(path, convert, advice):
   """Reads the JSON value in a file; returns `convert(value)`.
 
-  A file.jsonl has a value on each line; `convert` gets the list of them.
+  A .jsonl file has a value on each line; `convert` gets the list of them.
 
   Raises:
     DamagedFileError: if the file cannot be read, if it is not JSON, or if
@@ -57,7 +57,7 @@ def same_path(one, other):
 
 
 def open_text(path):
-  """Opens a text that a flag names to read its bytes; "-" is standard input.
+  """Opens the text that a flag names as a binary file; "-" is standard input.
 
   Raises OSError if it cannot be read.
   """

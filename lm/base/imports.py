@@ -17,7 +17,7 @@ def report_failures():
   """
   sys.excepthook = _report
   is_default = signal.getsignal(signal.SIGINT) == signal.default_int_handler
-  if is_default and not hasattr(sys, "ps1"):  # Prompts, as IPython, have ps1.
+  if is_default and not hasattr(sys, "ps1"):  # A prompt, as IPython, has ps1.
     signal.signal(signal.SIGINT, _end)
   # launch_local.py blocks Ctrl-C in its workers until here.
   if hasattr(signal, "pthread_sigmask"):  # Windows lacks it.

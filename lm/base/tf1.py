@@ -2,7 +2,7 @@
 
 The first use of a name loads TensorFlow, not the import of this module. So a
 wrong flag or a missing file is reported at once, and not after the seconds that
-TensorFlow needs to load. If it is loaded here first:
+TensorFlow needs to load. If nothing else has loaded it before:
 
 * The library oneDNN multiplies matrices, even on processors where TensorFlow
   would not use it. TF_ENABLE_ONEDNN_OPTS=0 turns it off.
@@ -20,7 +20,7 @@ import importlib
 import os
 
 # Whether the process is a command of this project, so that this module may
-# change what holds for all of the process.
+# change settings of the whole process.
 is_own_process = False
 
 
@@ -64,8 +64,8 @@ def _load():
 def _without_garbage_collection():
   """Runs the block without garbage collection.
 
-  TensorFlow then loads in two thirds of the time. In a process of our own, what
-  exists then is never looked at again, and Python exits sooner.
+  TensorFlow then loads in two thirds of the time. In a process of our own, the
+  collector also ignores what exists by then, so Python exits sooner.
   """
   was_enabled = gc.isenabled()
   gc.disable()
@@ -80,7 +80,7 @@ def _without_garbage_collection():
 
 @contextlib.contextmanager
 def _silent_stderr():
-  """Discards what C++ code writes to stderr, which has no log level."""
+  """Discards what C++ code writes to stderr, as some of it has no log level."""
   stderr = os.dup(2)
   try:
     with open(os.devnull, "wb") as null:

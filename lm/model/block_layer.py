@@ -3,8 +3,8 @@
 TensorFlow could derive the gradients, but with T small matrix products in place
 of one large product, and with more passes over the large tensors.
 
-Dimensions: B = batch_size, T = num_steps, H = hidden_size, V = vocab_size, and
-N = T * B rows, ordered by time step. The names in the code:
+Dimensions: B = batch_size, T = num_steps, H = hidden_size, and N = T * B rows,
+ordered by time step. The names in the code:
 
   x        the input from the layer below
   h, c     the layer's output and its cell before a time step; h', c' after it
@@ -34,8 +34,8 @@ def lstm_layer(inputs, c, h, kernel, bias):
   product for each gate: in small and medium, four products side by side need
   less time than one that is four times as wide.
 
-  Args and returns are those of a mode in rnn_modes.py, where inputs is a list.
-  kernel [2H, 4H] and bias [4H] have the type of the inputs.
+  Args and returns are those of a mode in rnn_modes.py, with lists of inputs and
+  outputs. kernel [2H, 4H] and bias [4H] have the type of the inputs.
   """
   steps, dtype = len(inputs), inputs[0].dtype
 
@@ -99,9 +99,9 @@ def _lstm_layer_gradient(kernel_h, cs, gates, tanh_c, d_outputs, d_c, d_h):
 
   Args:
     kernel_h: [H, 4H], the lower half of the kernel.
-    cs: c of each step, a list of T tensors float32 [B, H], like the next two.
-    gates: (i, j, f, o) of each step.
-    tanh_c: tanh(c') of each step.
+    cs: c before each step and after the last, T + 1 tensors float32 [B, H].
+    gates: (i, j, f, o) of each step, T times four tensors float32 [B, H].
+    tanh_c: tanh(c') of each step, T tensors float32 [B, H].
     d_outputs: d_h' from the layer above, T tensors [B, H] of kernel_h's type.
     d_c: d_c' of the last step, float32 [B, H].
     d_h: d_h' from the step after the last one, float32 [B, H].

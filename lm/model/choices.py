@@ -7,7 +7,7 @@ from lm.model.rnn_modes import NEED_GPU
 
 def fastest_mode(config):
   """Returns the fastest rnn_mode: cudnn on a GPU, else config.rnn_mode."""
-  if config.by_sentence:  # It is computed step by step.
+  if config.by_sentence:  # Each step is computed alone: cudnn gains nothing.
     return config.rnn_mode
   return "cudnn" if device.has_gpu() else config.rnn_mode
 
@@ -38,8 +38,8 @@ def choose_type(use_fp16, tf32, rnn_mode, run_dtype=None):
     use_fp16: --use_fp16.
     tf32: --tf32.
     rnn_mode: the mode of the run.
-    run_dtype: the type of a run that resumes, or None. If it has 16 bits, it is
-      kept where that is possible.
+    run_dtype: the type of a run that resumes, or None. With use_fp16, a 16-bit
+      type is kept, except in the mode cudnn.
 
   Raises:
     FlagError: if the flags exclude each other, or no GPU here has TF32.

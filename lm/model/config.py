@@ -1,7 +1,7 @@
 """The hyper-parameters of a model, their meaning and their possible values.
 
-Each hyper-parameter is one line of `Config`. Runs that were trained before the
-hyper-parameter existed have its default.
+Each hyper-parameter is a field of `Config`. Runs that were trained before the
+hyper-parameter existed get its default.
 """
 
 import dataclasses
@@ -59,12 +59,11 @@ def _declare(
 def _checked(cls, name, value):
   """Checks a value for an attribute of Config or of one of its subclasses.
 
-  Attributes that are no hyper-parameters must be private, methods or
+  Attributes that are not hyper-parameters must be private, or methods or
   properties.
 
   Returns:
-    The value. A number is an int or a float of Python, as the field's type
-    says.
+    The value; a number becomes an int or a float of Python.
 
   Raises:
     ConfigError: if the name or the value is not possible.
@@ -192,7 +191,11 @@ class Config(metaclass=_CheckedClass):
       )
 
   def learning_rate_of(self, epoch):
-    """Returns the learning rate of an epoch. The first epoch is 1."""
+    """Returns the learning rate of an epoch. The first epoch is 1.
+
+    It is constant for max_epoch epochs, and multiplied by lr_decay in each
+    later one (the paper's section 4.1).
+    """
     return self.learning_rate * self.lr_decay ** max(epoch - self.max_epoch, 0)
 
   def ends_after(self, perplexities):
@@ -234,7 +237,7 @@ def fields():
   return {field.name: field for field in dataclasses.fields(Config)}
 
 
-# What must stay the same for the weights of a trained model to be of use.
+# Weights of a trained model are of use only if these stay the same.
 SIZES = ("hidden_size", "num_layers", "tie_embeddings", "forget_bias")
 _NOT_HPARAMS = {
   "vocab_size": "follows the data; --vocab_size limits it",

@@ -6,10 +6,11 @@ from lm.base import tf1
 
 
 def gradients_of(cost, config):
-  """Returns the variables that a cost depends on, and its gradients.
+  """Returns a cost's gradients, and the variables that it depends on.
 
   The gradient of an embedding is sparse: it has a row for each word that was
-  read. If the embedding is also softmax_w, its gradient is dense.
+  read. If the embedding is also softmax_w, its gradient is dense, unless
+  training samples words.
 
   Args:
     cost: a scalar.
@@ -33,9 +34,9 @@ def gradients_of(cost, config):
 
 
 def sgd_step(cost, config, learning_rate):
-  """Returns an operation that changes the variables of a cost.
+  """Returns an operation that trains the variables that a cost depends on.
 
-  It is one step of SGD with a clipped gradient (the paper's section 4.1).
+  It is one step of SGD with clipped gradients (the paper's section 4.1).
 
   Args:
     cost: a scalar.
@@ -45,13 +46,14 @@ def sgd_step(cost, config, learning_rate):
   gradients, variables = gradients_of(cost, config)
   factor = clip_factor(tf1.global_norm(gradients), config.max_grad_norm)
   gradients = map(with_distinct_rows, gradients)
-  # The factor depends on all gradients, so no variable changes before.
+  # The factor depends on all gradients, so no variable changes before these are
+  # computed.
   optimizer = tf1.train.GradientDescentOptimizer(learning_rate * factor)
   return optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
 
 def clip_factor(norm, max_grad_norm):
-  """Returns by what to multiply gradients to clip their global norm."""
+  """Returns the factor that clips gradients whose global norm is `norm`."""
   return max_grad_norm / tf1.maximum(norm, max_grad_norm)
 
 

@@ -24,7 +24,7 @@ def embed(config, ids):
 
 
 def kept_states(config, ids, eos):
-  """Returns what decides before which words the state returns to zeros.
+  """Returns factors of the state before each word, which by_sentence needs.
 
   Args:
     config: a Config.
@@ -32,11 +32,11 @@ def kept_states(config, ids, eos):
     eos: the id of <eos>, or None.
 
   Returns:
-    float32 [T, B, 1], 0 at <eos> and 1 elsewhere; None unless the config has
-    by_sentence.
+    float32 [T, B, 1]: 0 before <eos>, where the state returns to zeros, and 1
+    elsewhere; None unless the config has by_sentence.
 
   Raises:
-    ConfigError: if it has, and eos is None.
+    ConfigError: if the config has by_sentence, and eos is None.
   """
   if not config.by_sentence:
     return None
@@ -58,15 +58,15 @@ def unrolled_layers(config, xs, state, masks, dtype, kept=None):
     state: a pair (c, h) for each layer, each float32 [B, H].
     masks: L + 1 dropout masks [T, B, H], for the embedded words and for each
       layer's outputs; all are None without dropout.
-    dtype: the type of the products.
+    dtype: the type of the matrix products.
     kept: what `kept_states` returns.
 
   Returns:
-    (rows, state): the outputs of the last layer, [T * B, H] of this type; and
+    (rows, state): the outputs of the last layer, [T * B, H] of type dtype; and
     the state after the last step, like `state`.
   """
   final_state = []
-  # [T, B, H]. After a layer it is that, or a list of T tensors [B, H].
+  # [T, B, H]; after a layer, this or a list of T tensors [B, H].
   xs = tf1.cast(dropout(xs, masks[0]), dtype)
   scope = tf1.get_variable_scope()
   with tf1.variable_scope(scope, custom_getter=_cast_once(dtype)):
@@ -82,8 +82,8 @@ def unrolled_layers(config, xs, state, masks, dtype, kept=None):
 def _unrolled_layer(config, xs, c, h, kept, scope):
   """Runs one layer in a variable scope; returns (outputs, c, h).
 
-  If the state has to return to zeros within the T steps, each step is a call of
-  the mode. Gradients do not pass the zeros either.
+  With `kept`, each step is a call of its own, so that the state can return to
+  zeros between two steps. Gradients do not pass the zeros either.
   """
   if kept is None:
     with tf1.variable_scope(scope):

@@ -60,7 +60,7 @@ def dropout_masks(config, seed_and_step, rows=slice(None)):
 
 
 def draws_for(num_samples, vocab_size):
-  """Returns a number of draws among which num_samples ids surely differ.
+  """Returns how many draws surely have num_samples distinct ids.
 
   It is the smallest of 4, 8, 16, ... times num_samples for which the expected
   number of distinct ids is larger by 8 standard deviations.
@@ -89,7 +89,8 @@ def log_uniform_sample(num_samples, vocab_size, seed):
     seed: int64 [2].
 
   Returns:
-    (ids, draws): int64 [S]; and the number of draws until then, a float32.
+    (ids, draws): int64 [S]; and the number of draws that it took, a float32
+    scalar.
   """
   max_draws = draws_for(num_samples, vocab_size)
   uniform = tf1.random.stateless_uniform(

@@ -10,11 +10,11 @@ from lm.base import tf1
 from lm.model.gradients import custom_gradient
 from lm.model.random_draws import log_uniform_sample
 
-# TensorFlow 1.15 has softmax_w, [H, V]. Models that sample words in training
-# have its transpose, [V, H], under this name.
+# The tutorial has softmax_w, [H, V]. Models that sample words in training have
+# its transpose, [V, H], under this name.
 SOFTMAX_ROWS = "softmax_w_rows"
 # The number of logits that are computed at once where no gradient needs them.
-# These are 28 MB. Blocks of 32 MB or more are slow: C's malloc asks the system
+# They have 28 MB. Blocks of 32 MB or more are slow: C's malloc asks the system
 # for them each time.
 _MAX_LOGITS = 7_000_000
 
@@ -61,9 +61,9 @@ def in_pieces(function, tensors, vocab_size, dtypes):
 def model_losses(config, rows, targets, is_training, sample_seed=None):
   """Computes the loss of each target, given the outputs of the last layer.
 
-  Training minimizes these losses, and the valid perplexity is computed from
-  them too: a loss that only training should have needs a look at is_training.
-  `losses` has a gradient written by hand, which must change with it.
+  Training minimizes these losses, and the valid perplexity is also computed
+  from them. To change the loss of training alone, check is_training. If you
+  change `losses`, also change its gradient, which is written by hand.
 
   Args:
     config: a Config.
@@ -100,7 +100,7 @@ def _rows_variable(config):
   if not config.tie_embeddings:  # The model samples words.
     return tf1.get_variable(SOFTMAX_ROWS, size, tf1.float32)
   with tf1.variable_scope(tf1.get_variable_scope(), reuse=True):
-    # Press and Wolf 2016, section 3.
+    # Press and Wolf 2016, arXiv:1608.05859, section 3.
     return tf1.get_variable("embedding", size, tf1.float32)
 
 
@@ -133,11 +133,11 @@ def losses(rows, softmax_w, softmax_b, targets):
     loss     = log(sum of exp(logits)) - logits[target]
     d_logits = d_loss * (softmax - one_hot(target))
 
-  The largest probability is exp(largest logit) / sum, and at least 1 / V. Its
-  logarithm, largest logit - log(sum), therefore does not underflow. The softmax
-  and two maxima need less time than TensorFlow's exp and sum would. In the
-  gradient, d_loss multiplies the small factors of the products instead of
-  d_logits.
+  The largest probability is exp(largest logit) / sum. It is at least 1 / V, so
+  it does not underflow, and log(sum) = largest logit - log(largest
+  probability). The softmax and two maxima need less time than TensorFlow's exp
+  and sum would. In the gradient, d_loss multiplies the small factors of the
+  products instead of d_logits.
 
   Args:
     rows: [N, H].
@@ -162,8 +162,8 @@ def losses(rows, softmax_w, softmax_b, targets):
 
     def gradient(d_losses):
       factors = tf1.cast(d_losses, rows.dtype)[:, tf1.newaxis]  # [N, 1]
-      # At the targets, softmax - 1. For a word that is nearly certain, only the
-      # loss has its digits.
+      # At the targets, softmax - 1. If a word is nearly certain, the softmax is
+      # rounded to 1; the loss has the digits.
       d_targets = tf1.cast(tf1.expm1(-losses), rows.dtype)  # [N]
       d_logits = tf1.tensor_scatter_nd_update(
         tf1.cast(probabilities, rows.dtype), indices, d_targets
@@ -181,7 +181,7 @@ def losses(rows, softmax_w, softmax_b, targets):
 def log_probs(logits):
   """Computes tf.nn.log_softmax of logits [N, V], but faster.
 
-  The results are exact to about 1e-6 of the largest logit.
+  The results are exact to about 1e-6 times the largest logit.
   """
   largest = tf1.reduce_max(logits, axis=1, keepdims=True)  # [N, 1]
   shares = tf1.reduce_max(tf1.nn.softmax(logits), axis=1, keepdims=True)

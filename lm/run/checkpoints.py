@@ -44,7 +44,7 @@ from lm.model.softmax import SOFTMAX_ROWS
 from lm.run.run import RecordError, from_record
 
 _LOGGER = logging.getLogger(__name__)
-# The collection of the global variables that checkpoints do without.
+# The collection of the global variables that checkpoints leave out.
 NOT_SAVED = "not_saved"
 _KERNEL = "basic_lstm_cell/kernel"  # How the name of a layer's kernel ends.
 # How other versions of TensorFlow and forks of the tutorial name a layer's
@@ -63,11 +63,11 @@ _TRANSPOSED |= {rows: name for name, rows in _TRANSPOSED.items()}
 
 
 class CheckpointError(InputError, ValueError):
-  """There is no checkpoint, or it is damaged, or it is of another model."""
+  """A checkpoint that is missing, damaged or of another model."""
 
 
 class MissingError(CheckpointError):
-  """There is no checkpoint of this name, perhaps no longer."""
+  """There is no checkpoint of this name, or no longer."""
 
 
 class _UnfitError(Exception):
@@ -105,9 +105,9 @@ class Progress:
 class Checkpoints:
   """The checkpoints of one run, model.ckpt-<global step>, in its folder.
 
-  The newest two are kept, so that one is intact whatever happens, and the best;
-  with keep_checkpoints, also that of each epoch.
-  Create this object when the graph has all of its variables.
+  It keeps the newest two, so that one is intact whatever happens, and the best;
+  with keep_checkpoints, also that of each epoch. Create this object when the
+  graph has all of its variables.
   """
 
   def __init__(self, path, state_shape, run):
@@ -138,13 +138,13 @@ class Checkpoints:
     self._saver = tf1.train.Saver(self._variables, max_to_keep=None)
 
   def save(self, session, step, progress):
-    """Writes a checkpoint; once it is on the disk, removes older ones.
+    """Writes the checkpoint of a global step, then removes older ones.
 
-    Raises OSError or tf1.errors.OpError if it cannot be written. The older ones
-    are still there then.
+    Raises OSError or tf1.errors.OpError if it cannot be written. Then the older
+    ones stay.
     """
     if step in self._steps:
-      return  # It has this moment: an intact file is never overwritten.
+      return  # It exists: an intact file is never overwritten.
     record = dataclasses.asdict(progress)
     state = record.pop("state")
     record |= {"run_id": self._run.id, "run": self._run.to_json()}
@@ -293,7 +293,8 @@ def find_checkpoint(folder, name):
 def _last_step(folder):
   """Returns the largest step of a checkpoint that the run itself wrote.
 
-  Older versions did not mark theirs: if none is marked, any is the run's.
+  Older versions did not mark their checkpoints: without any mark, all are the
+  run's.
   """
   steps = steps_in(folder)
   for step in reversed(steps):
@@ -302,7 +303,7 @@ def _last_step(folder):
         return step
     except MissingError:  # A training has just replaced it.
       continue
-    except CheckpointError:  # Who uses it will say so.
+    except CheckpointError:  # It is damaged; whoever reads it reports that.
       return step
   return steps[-1]
 
@@ -324,7 +325,7 @@ def _epochs_of(folder):
 
 
 def describe(path):
-  """Returns a sentence: which epoch of its run a checkpoint is from.
+  """Returns a sentence that says which epoch of its run a checkpoint is from.
 
   A second sentence names the run's best epoch, unless it is this one. Returns
   "" for a checkpoint of another program.
@@ -375,10 +376,10 @@ def sizes_in(path):
 def record_in(path):
   """Returns the record of a run's checkpoint, a dictionary.
 
-  It has the fields of Progress but the state; "run", the run's config.json; and
-  "run_id", its id. Older versions did not write the last two. For a checkpoint
-  that no run wrote, the record is empty. Raises CheckpointError if the
-  checkpoint is damaged.
+  It has the fields of Progress except the state; "run", the run's config.json;
+  and "run_id", its id. Older versions did not write the last two. For a
+  checkpoint that no run wrote, the record is empty. Raises CheckpointError if
+  the checkpoint is damaged.
   """
   with _reading(path) as tensors:
     return _read_record(path, tensors)
@@ -401,7 +402,7 @@ def restore_variables(session, path, scope="", run_id=None):
     session: a Session.
     path: the checkpoint, without .index.
     scope: the scope of the model's variables in the graph, such as "model_0/".
-      It is no part of their names in the checkpoint.
+      Their names in the checkpoint lack it.
     run_id: the id of the Run that must have written the checkpoint; None if any
       program may have.
 
@@ -413,7 +414,7 @@ def restore_variables(session, path, scope="", run_id=None):
   with _reading(path) as tensors:
     _check_shapes(tensors, variables)
     _read_record(path, tensors, run_id)
-    # Not by a Saver, which would add to the graph: that may be exported.
+    # A Saver would add operations to the graph, which may be exported.
     for name, variable in variables.items():
       if name in tensors.shapes:
         value = tensors.get(name)
@@ -453,7 +454,7 @@ def _check_no_others(tensors, variables):
 
 
 def _layers_in(names):
-  """Returns the scopes of the layers that some names of variables are in."""
+  """Returns the layers' scopes that occur in names of variables."""
   matches = (re.match(r"Model/RNN/.*/cell_\d+/", name) for name in names)
   return {match[0] for match in matches if match}
 
@@ -561,7 +562,7 @@ def _stored_names(names):
 
 
 def _own_name(name):
-  """Returns how this project names a tensor that another program named."""
+  """Returns this project's name of a tensor, given another program's name."""
   if match := _OTHERS.fullmatch(name):
     return f"Model/{match[1]}"
   match = _LAYER.search(name)

@@ -326,7 +326,8 @@ def test_a_checkpoint_is_described(run):
   assert checkpoints.describe(last) == (
     f"{last}: epoch 2, valid perplexity 9.000. {better}"
   )
-  alone = run.path / "alone"  # What it knows itself, it says.
+  # A checkpoint without its run's folder describes itself alone.
+  alone = run.path / "alone"
   alone.mkdir()
   for file in run.path.glob("model.ckpt-7.*"):
     shutil.copy(file, alone)

@@ -18,12 +18,10 @@ class RecordError(InputError, ValueError):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-  """What a run is: all that its numbers depend on, and some that it records.
+  """What a run is: all that its numbers depend on, and some facts about it.
 
-  config.json contains it.
-
-  A run resumes only with the same Run, except for the fields of it and of its
-  Config that are marked "may_change".
+  It is the content of config.json. A run resumes only with an equal Run. Only
+  the fields of Run and of Config that are marked "may_change" may differ.
   """
 
   model: str  # The name of its hyper-parameters: small, medium, large, test.
@@ -37,18 +35,18 @@ class Run:
   )
   preparation: Preparation | None = None  # How the texts were prepared.
   unknown_word: str = UNKNOWN  # The word that stands for unknown words.
-  exchange_fp16: bool = False  # Whether workers exchanged 16 bits.
+  exchange_fp16: bool = False  # Whether workers exchange 16-bit gradients.
   vocab_limit: int | None = None  # --vocab_size
   # Whether the checkpoint of each epoch stays.
   keep_checkpoints: bool = dataclasses.field(
     default=False, metadata={"may_change": True}
   )
-  # The version of this project that trained it last; 1.0.0 is the first.
+  # The version of this project that trained it last; None before 1.0.0.
   project_version: str | None = dataclasses.field(
     default=None, metadata={"may_change": True}
   )
   init_from: str | None = None  # The model whose weights it started with.
-  # The checkpoint of that model. The newest one may change meanwhile.
+  # The checkpoint of that model, recorded as its newest one may change.
   init_checkpoint: str | None = dataclasses.field(
     default=None, metadata={"may_change": True}
   )
@@ -59,7 +57,7 @@ class Run:
 
   @classmethod
   def on_corpus(cls, corpus, **fields):
-    """Returns the run on a reader.Corpus, given the fields it does not set."""
+    """Returns the Run on a reader.Corpus; `fields` are the remaining ones."""
     return cls(
       data_sha256=corpus.sha256,
       vocabulary_sha256=sha256_of_lines(corpus.vocabulary),
@@ -77,7 +75,7 @@ class Run:
     """
     values = _without_defaults(self)
     values["config"] = _without_defaults(self.config)
-    # Older versions recorded the mode, whichever it was.
+    # Older versions recorded the mode even if it was the default.
     values["config"]["rnn_mode"] = self.config.rnn_mode
     if self.preparation is not None:
       values["preparation"] = _without_defaults(self.preparation)
@@ -146,7 +144,7 @@ def lines_of(texts):
 def describe_differences(first, second, places=("there", "here")):
   """Compares two dictionaries of values, and those within them.
 
-  Values that are missing are the default of the field of this name.
+  A missing value counts as the default of the field of its name.
 
   Args:
     first: a dictionary, such as Run.to_json returns.
@@ -154,8 +152,7 @@ def describe_differences(first, second, places=("there", "here")):
     places: where the first and the second one are, in words.
 
   Returns:
-    {name: description} of the values that differ, the description in words for
-    users.
+    {name: description} of the values that differ, described for users.
   """
   first, second = _flat(first), _flat(second)
   defaults = _defaults()
@@ -203,7 +200,7 @@ def _describe_difference(name, values, places):
 
 
 def _without_defaults(instance):
-  """Returns {name: value} of the fields without their default value."""
+  """Returns {name: value} of the fields whose value is not the default."""
   values = {}
   for field in dataclasses.fields(instance):
     value = getattr(instance, field.name)

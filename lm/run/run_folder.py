@@ -130,7 +130,8 @@ class RunFolder(contextlib.AbstractContextManager):
       self._write_config()
     else:
       self._run = self._resumed(run)
-      # With another end, config.json is written when a checkpoint allows it.
+      # If the end of the run changed, `restore` writes config.json, once it
+      # knows that the run is not past this end.
       if self._run.config == self.begun.config:
         self._write_config()
         self.result = self._read_result()
@@ -238,9 +239,9 @@ class RunFolder(contextlib.AbstractContextManager):
     self.summarize(step, "result/", values)
 
   def _set_end(self, progress):
-    """Writes config.json, with the epoch after which the run ends.
+    """Writes config.json, with the end of the run, and removes result.json.
 
-    Raises RunFolderError if the run is past that epoch already.
+    Raises RunFolderError if the run is already past max_max_epoch.
     """
     limit = self._run.config.max_max_epoch
     where = f"has trained {len(progress.epochs)} epochs"
@@ -370,7 +371,7 @@ def vocabulary_in(path, run):
   """
   name = os.path.join(path, "vocabulary.txt")
   try:
-    # As it was before an editor changed the ends of its lines.
+    # This turns line ends that an editor changed into newlines again.
     text = pathlib.Path(name).read_text("utf-8", errors="replace")
   except OSError as error:
     raise RunFolderError(

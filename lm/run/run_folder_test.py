@@ -314,7 +314,8 @@ def test_tensorboard_sees_each_step_once(new, monkeypatch):
   check({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0})
   names = [f"events.out.tfevents.{number:06}" for number in range(4)]
   assert sorted(p.name for p in new.glob("*tfevents*")) == names
-  (new / names[0]).unlink()  # By somebody; the others are not overwritten.
+  # If somebody removes a file, the others are still not overwritten.
+  (new / names[0]).unlink()
   train({6: 0.5}, True, 1000)
   check({2: 7.0, 3: 6.0, 4: 2.0, 5: 1.0, 6: 0.5})
 

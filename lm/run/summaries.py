@@ -12,9 +12,10 @@ class Summaries:
 
   Each method raises OSError or tf1.errors.OpError if it fails.
 
-  tf1.summary.FileWriter does not fit. It writes in a thread, so a full disk
-  ends in two tracebacks. And it names its files by the clock, which may be set
-  back, but TensorBoard reads them in the order of their names.
+  tf1.summary.FileWriter is not used, for two reasons. It writes in a thread, so
+  a full disk would end in two tracebacks. And it names its files by the clock,
+  which may be set back, but TensorBoard reads files in the order of their
+  names.
   """
 
   def __init__(self, folder, step):

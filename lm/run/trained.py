@@ -36,8 +36,8 @@ class Trained:
   def restore(self, session, scope=""):
     """Restores the model's variables, those in `scope`, from the checkpoint.
 
-    A training may have replaced the checkpoint meanwhile. Then the variables
-    are those of the one that has its name now.
+    If a training has replaced the checkpoint meanwhile, this restores the one
+    that `name`, such as "last", stands for now.
 
     Returns:
       What checkpoints.describe says about the checkpoint.
@@ -92,7 +92,8 @@ def load(folder, checkpoint, flag, **options):
       alone.
 
   Raises:
-    InputError: if a file is missing or damaged, or the text is another one.
+    InputError: if a file is missing or damaged, or if the text is not the
+      training text.
   """
   if folder is None:
     return load_checkpoint(checkpoint, **options)
@@ -124,7 +125,8 @@ def load_source(name, checkpoint, save_path, **options):
     **options: the keyword arguments of `load_checkpoint`.
 
   Raises:
-    InputError: if a file is missing or damaged, or the text is another one.
+    InputError: if a file is missing or damaged, or if the text is not the
+      training text.
   """
   if not name:
     raise checkpoints.CheckpointError(
@@ -176,7 +178,7 @@ def load_checkpoint(
   Args:
     path: the checkpoint, without .index.
     data_path: the folder with the ptb.train.txt it was trained on.
-    data_flag: the flag to give another folder with.
+    data_flag: the flag that names data_path, for messages.
     config: a Config, for what another program's checkpoint does not record.
     changes: the values of --hparams, as config.parse returns them: another
       program's checkpoint may need a forget_bias.
@@ -185,7 +187,8 @@ def load_checkpoint(
     cache_dir: as in reader.read_corpus.
 
   Raises:
-    InputError: if a file is missing or damaged, or the text is another one.
+    InputError: if a file is missing or damaged, or if the text is not the
+      training text.
   """
   run = _run_of(path, changes)
   if run is None:
@@ -216,8 +219,9 @@ def load_checkpoint(
 def _run_of(path, changes):
   """Returns the Run that wrote a checkpoint; None for another program's.
 
-  Today's checkpoints contain their Run. That of an older version is read from
-  the run's folder; None stands for it outside of that folder.
+  Today's checkpoints contain their Run. For a checkpoint of an older version,
+  it is read from the run's folder; outside of that folder, `changes` must have
+  a forget_bias, and None is returned.
 
   Raises:
     CheckpointError: if an older version wrote it, and neither its run's folder

@@ -46,7 +46,7 @@ def run(tmp_path):
     ("last", "model.ckpt-191"),
     ("best", "model.ckpt-128"),
     ("model.ckpt-128", "model.ckpt-128"),
-    ("model.ckpt-1", "model.ckpt-1"),  # Whoever reads it will find out.
+    ("model.ckpt-1", "model.ckpt-1"),  # It does not exist; reading reports it.
   ],
 )
 def test_a_run(checkpoint, name):

@@ -4,7 +4,7 @@ Written from cuDNN's documentation of its LSTM and of its weights, not from
 lm/model/cudnn_layer.py. With W and R the matrices for x and for h, and with two
 biases, b and d:
 
-  i  = sigm(W_i x + b_i + R_i h + d_i)      and so f, o
+  i  = sigm(W_i x + b_i + R_i h + d_i)      and likewise f, o
   c~ = tanh(W_c x + b_c + R_c h + d_c)
   c' = f * c + i * c~
   h' = o * tanh(c')

@@ -28,10 +28,10 @@ def forward(weights, ids, targets, state, masks=None, forget_bias=0, eos=None):
     weights: the variables.
     ids: [B, T], the words.
     targets: [B, T], the words that follow.
-    state: that after the batch before.
+    state: the state after the batch before.
     masks: [L + 1, T, B, H], the factors of dropout on the embedded words and
       on each layer's outputs; None for ones.
-    forget_bias: is added to the forget gate's input.
+    forget_bias: a number to add to the forget gate's input.
     eos: the word before which the state returns to zeros; None for no word.
 
   Returns:

@@ -21,8 +21,8 @@ from lm.text.word_ids import EOS, UNKNOWN
 FILE_NAME = "preparation.json"
 PUNCTUATION = ("split", "drop", "keep")
 
-# How texts are prepared today. A text that was prepared in version 1 is used as
-# it was made.
+# The version of the rules by which texts are prepared today. A text that was
+# prepared by version 1 keeps its rules.
 VERSION = 2
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
 # Markers of this and other tools, such as </s>, <unk>, [MASK] and @-@.
@@ -118,7 +118,7 @@ def _prepare(choices, word):
 def read_preparation(folder):
   """Returns the Preparation of the corpus in a folder, or None.
 
-  Without a Preparation, the words are what stands between spaces.
+  Without a Preparation, spaces separate the words.
 
   Raises:
     DamagedFileError: if preparation.json cannot be read or is damaged.

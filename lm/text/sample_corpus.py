@@ -52,7 +52,8 @@ class Source:
       share = 1 / ranks / (1 / ranks).sum()  # Zipf's law.
       order = rng.permutation if name in ("noun", "verb", "adj") else np.copy
       shares[name] = [order(share) for _ in range(_TOPICS)]
-    shape = 1 + 4 * _TOPICS, len(self.words)  # [S, V]: a start, four a topic.
+    # [S, V]: one state is the start, and each topic has four.
+    shape = 1 + 4 * _TOPICS, len(self.words)
     self.emission, self.next_state = np.zeros(shape), np.zeros(shape, int)
     for topic in range(_TOPICS):
       states = {name: i and 4 * topic + i for i, name in enumerate(_GRAMMAR)}

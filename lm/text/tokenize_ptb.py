@@ -56,9 +56,9 @@ class Tokenizer:
     return [word for word, _ in self.split_with_places(line)]
 
   def split_with_places(self, line):
-    """Returns pairs of a word and the place of the field it comes from.
+    """Returns a line's words as pairs (word, place of its field in the line).
 
-    Fields are what stands between spaces; their places are counted from 1.
+    Spaces separate the fields; the first has the place 1.
     """
     words, sentence = [], []
     for place, field in enumerate(line.split(), 1):
@@ -71,13 +71,13 @@ class Tokenizer:
     return words + self._split_sentence(sentence)
 
   def _split_sentence(self, fields):
-    """Returns the same for pairs of a field's text and its place."""
+    """Returns the same for one sentence, given as pairs (field, its place)."""
     letters = "".join("".join(text.split()) for text, _ in fields)
     places = [p for text, p in fields for _ in "".join(text.split())]
     words, begin = [], 0
     for token in self._tokenize(" ".join(text for text, _ in fields)):
       place = places[begin]
-      # nltk turns " into two letters, and keeps the number of all others.
+      # nltk turns " into two letters. All other tokens keep their length.
       begin += 1 if letters[begin] == '"' else len(token)
       word = _word_of(token)
       # A possessive follows an s; other single marks are quotation marks.
@@ -116,7 +116,7 @@ def _protect(text):
 
 
 def _word_of(token):
-  """Returns PTB's form of a token of nltk, "" for punctuation."""
+  """Returns the PTB's form of nltk's token; "" for punctuation."""
   for replacement, original in _PROTECTED.values():
     token = token.replace(replacement.strip(), original)
   if token in (UNKNOWN, "N", "$", "#", "&", "'"):
@@ -129,4 +129,5 @@ def _word_of(token):
   if word[0] == "'" and word not in _ENDINGS and not word[1].isdigit():
     word = word[1:]  # An opening quotation mark that nltk did not split off.
   word = re.sub(r"(?<!\\)/", r"\\/", word)  # PTB writes mgm\/ua.
-  return "u.s." if word == "u.s" else word  # At the end, nltk splits its point.
+  # At the end of a sentence, nltk splits off the point.
+  return "u.s." if word == "u.s" else word

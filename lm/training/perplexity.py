@@ -26,5 +26,8 @@ def state_feed(initial_state, state):
 
 
 def perplexity_of(nats):
-  """Returns exp of the mean loss a word; infinity if no float32 can hold it."""
+  """Returns exp of the mean loss per word; infinity beyond a float32's range.
+
+  `nats` is the mean loss per word.
+  """
   return math.exp(nats) if nats < 88 else math.inf

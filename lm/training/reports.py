@@ -73,12 +73,12 @@ class Reporter:
   """Shows how far a pass over a text is: a bar on a terminal, else lines."""
 
   def __init__(self, size, title, done=0, verbose=False):
-    """Starts a report; if `verbose`, it prints ten lines where no bar is."""
+    """Starts a report; if `verbose`, prints ten lines where there is no bar."""
     self._size = size
     self._title, self._readings = title, 0
     self._lines = _lines_at(size) if verbose else ()
     options = {"leave": False, "file": sys.stdout}
-    options["disable"] = None  # Unless stdout is a terminal.
+    options["disable"] = None  # A bar on a terminal only.
     self.bar = tqdm.tqdm(total=size, initial=done, desc=title, **options)
 
   def __enter__(self):

@@ -9,7 +9,7 @@ from lm.training.perplexity import DivergedError, perplexity_of, state_feed
 from lm.training.reports import Reporter
 from lm.workers.workers import ALONE
 
-# How much two states may differ that count as one, relatively and absolutely.
+# States that differ by no more than this, relatively and absolutely, are equal.
 _SAME_STATE = (1e-4, 1e-4)
 
 
@@ -72,7 +72,7 @@ def find_starts(read, starts_of, is_same, steps, pieces, stop=False):
 
 
 def are_close(state, other):
-  """Returns whether two states, arrays, count as one."""
+  """Returns whether two states, arrays of one shape, count as equal."""
   return np.allclose(state, other, *_SAME_STATE)
 
 

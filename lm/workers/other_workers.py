@@ -16,11 +16,11 @@ class OtherWorkers:
   def __init__(self, addresses, index):
     """`addresses` has the "host:port" of each worker, this one included."""
     self._index = index
-    # A worker may not reach itself by its own address, only the others do.
+    # A worker may be unable to reach its own address, which the others use.
     self._others = [(i, a) for i, a in enumerate(addresses) if i != index]
 
   def wait_for_all(self, seconds):
-    """Returns when all of them answer; raises WorkersError if one is late."""
+    """Waits until all of them answer; raises WorkersError if one is late."""
     deadline = time.monotonic() + seconds
     for index, address in self._others:
       error = try_to_connect(address)
@@ -40,7 +40,7 @@ class OtherWorkers:
         error = try_to_connect(address)
 
   def start_watching(self):
-    """Counts the time in which a worker cannot be reached from now on."""
+    """Starts to count for how long each worker cannot be reached."""
     now = time.monotonic()
     self._last_answers = {index: now for index, _ in self._others}
 

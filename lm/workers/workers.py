@@ -85,7 +85,7 @@ class OneWorker(contextlib.AbstractContextManager):
     return contextlib.nullcontext()
 
   def device(self):
-    """Returns a context for building a graph."""
+    """Returns a context for building a graph on this worker's device."""
     return contextlib.nullcontext()
 
   def session(self):
@@ -118,9 +118,9 @@ ALONE = OneWorker()
 class Workers(OneWorker):
   """One of several workers; see OneWorker.
 
-  Use it as a context manager; its exit waits until all other workers have
-  exited too. All workers must make the same calls in the same order. Every call
-  that exchanges data raises WorkersError if one of them is lost.
+  Use it as a context manager; its exit waits for the exit of all other workers.
+  All workers must make the same calls in the same order. Every call that
+  exchanges data raises WorkersError if one of them is lost.
   """
 
   def __init__(self, addresses, index, batch_size, *, wait=300, fp16=False):
@@ -271,11 +271,12 @@ class Workers(OneWorker):
   def _sum_of_gradients(self, gradient, words):
     """Returns the sum of the workers' gradients of one variable."""
     if isinstance(gradient, tf1.IndexedSlices):
-      # A row for each word of the batch, [T * rows, H]: all workers' rows.
+      # The first rows, [T * rows, H], are of this worker's words of the batch.
+      # They get their places among the rows of all workers, [T * B, H].
       values, indices = gradient.values[:words], gradient.indices[:words]
       values, indices = self._pad_words(values), self._pad_words(indices)
-      # And one for each sampled word. All workers have drawn the same words, so
-      # worker 0 alone sends their ids.
+      # The others are of sampled words. All workers have drawn the same words,
+      # so worker 0 alone sends their ids.
       samples = gradient.indices[words:]
       samples = tf1.zeros_like(samples) if self.index else samples
       values = tf1.concat([values, gradient.values[words:]], axis=0)
@@ -288,7 +289,7 @@ class Workers(OneWorker):
     return tf1.cast(self._reduce(sent, "Add"), gradient.dtype)
 
   def _pad_words(self, words):
-    """Returns [T * rows, ...] as [T * B, ...], zero for the others' rows."""
+    """Returns [T * rows, ...] as [T * B, ...], with zeros in others' rows."""
     begin, end = self.rows.start, self.rows.stop
     shape = words.shape.as_list()[1:]
     words = tf1.reshape(words, [-1, end - begin, *shape])  # [T, rows, ...]
@@ -328,10 +329,10 @@ class Workers(OneWorker):
       raise WorkersError(f"{self._explain(error)} {_AFTER_LOSS}") from None
 
   def _run_in_thread(self, session, fetches, feed, timeout):
-    """Returns session.run(fetches, feed), while it watches the other workers.
+    """Returns session.run(fetches, feed); watches the other workers meanwhile.
 
-    The thread is needed since TensorFlow does not always notice a lost worker,
-    and since Python handles no signal while it waits for TensorFlow.
+    It needs a thread: TensorFlow does not always notice a lost worker, and
+    Python handles no signal while it waits for TensorFlow.
     """
     # The operations' own timeout_seconds would each keep a thread asleep.
     options = tf1.RunOptions(timeout_in_ms=1000 * timeout)

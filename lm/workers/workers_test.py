@@ -36,7 +36,7 @@ from ptb_word_lm_test import TRACES, draw_weights, set_weights, train_step
 CONFIG = configs.SmallConfig(
   hidden_size=12, num_steps=5, keep_prob=0.6, vocab_size=50, max_max_epoch=2
 )
-# lstm_cell silences a warning, which is no matter of one thread alone.
+# lstm_cell silences a warning, but catch_warnings is not thread-safe.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:UserWarning")
 IDS = np.random.RandomState(0).randint(0, CONFIG.vocab_size, 2000)
 
@@ -679,7 +679,7 @@ def test_num_gpus_starts_a_worker_for_each(
 
   def execv(*args):
     started.append(args)
-    raise SystemExit(0)  # It never returns.
+    raise SystemExit(0)  # Like execv, it never returns.
 
   pretend_gpus((9, 0), (9, 0), (9, 0))
   monkeypatch.setattr(os, "execv", execv)
