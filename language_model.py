@@ -37,7 +37,7 @@ _MOST_WORDS = 1600
 # Lines, or pieces of a stream, that are read side by side.
 _MOST_ROWS = 64
 # A stream has a piece for each 500 words, up to _MOST_ROWS pieces.
-_LEAST_WORDS = 500
+_WORDS_A_PIECE = 500
 
 
 class ModelError(InputError, ValueError):
@@ -514,7 +514,7 @@ class LanguageModel(contextlib.AbstractContextManager):
       return np.zeros(0), np.zeros(0, int), states
     if self._adapt_steps:
       return self._score_adapting(ids, states)
-    pieces = min(math.ceil(count / _LEAST_WORDS), _MOST_ROWS)
+    pieces = min(math.ceil(count / _WORDS_A_PIECE), _MOST_ROWS)
     x, y, is_real = stream.cut(ids, pieces, min(_most_steps(pieces), count))
     lengths = is_real.sum(axis=2)  # [steps, B]
     used = is_real[0, :, 0].sum()  # How many pieces have a word to predict.

@@ -63,7 +63,7 @@ def test_a_stream_in_pieces_is_scored_as_in_one(
   model, monkeypatch, least_words
 ):
   """It comes in pieces, and each is cut into pieces of `least_words`."""
-  monkeypatch.setattr(language_model, "_LEAST_WORDS", least_words)
+  monkeypatch.setattr(language_model, "_WORDS_A_PIECE", least_words)
   monkeypatch.setattr(language_model, "_MOST_WORDS", 9)
   ids = np.concatenate(LINES)
   check_scores(model.score_stream(ids)[:2], [CHECKPOINT], ids)
@@ -80,7 +80,7 @@ def test_pieces_that_all_start_from_zeros_are_scored_otherwise(
   model, monkeypatch
 ):
   """So the test above would notice it."""
-  monkeypatch.setattr(language_model, "_LEAST_WORDS", 8)
+  monkeypatch.setattr(language_model, "_WORDS_A_PIECE", 8)
   monkeypatch.setattr(language_model, "_MOST_WORDS", 1)
   monkeypatch.setattr(stream, "_SAME_STATE", (1e9, 1e9))
   ids = np.concatenate(LINES)
@@ -211,7 +211,7 @@ def test_several_models_average_their_probabilities(runs, monkeypatch):
     scores = model.score_lines(LINES)
     log_probs, states = model.next_words([3, 4])
     log_probs, _ = model.next_words([7, 0], states)
-    monkeypatch.setattr(language_model, "_LEAST_WORDS", 7)
+    monkeypatch.setattr(language_model, "_WORDS_A_PIECE", 7)
     ids = np.concatenate(LINES)
     check_scores(model.score_stream(ids)[:2], paths, ids)
   for line, score in zip(LINES, scores, strict=True):

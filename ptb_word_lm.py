@@ -364,7 +364,7 @@ def run_epoch(
         feed[index] = step
       values = workers.run(session, fetches, feed)
       progress.state = values["state"]
-      # In float64, as there are thousands.
+      # The sum of thousands of costs needs float64.
       progress.costs += float(values["cost"])
       progress.step += 1
       progress.seconds = time.perf_counter() - start

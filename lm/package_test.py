@@ -111,7 +111,7 @@ def test_without_the_packages_a_command_says_so(name):
     assert told in process.stderr
 
 
-def test_rooms_import_only_from_those_below_them():
+def test_packages_import_only_from_those_below_them():
   """As the contract in pyproject.toml says."""
   linter = pathlib.Path(sys.executable).with_name("lint-imports")
   process = subprocess.run([linter], cwd=ROOT, capture_output=True, text=True)

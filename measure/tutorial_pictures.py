@@ -126,14 +126,14 @@ def draw_gate(figure, trained):
   _, _, (_, _, layers, _, _) = lstm_numpy.forward(
     weights, ids, ids, state, forget_bias=config.forget_bias
   )
-  _, _, _, gates, _, _, cells = (
+  _, _, _, forget, _, _, cells = (
     np.concatenate(values) for values in zip(*layers[-1], strict=True)
   )  # Each [words, H].
   ends = np.array([word == "<eos>" for word in words])
-  unit = np.argmax(gates[~ends].min(axis=0) - gates[ends].max(axis=0))
+  unit = np.argmax(forget[~ends].min(axis=0) - forget[ends].max(axis=0))
   top, bottom = figure.subplots(2, 1, sharex=True)
   for axes, name, values, color in (
-    (top, "f", gates[:, unit], ORANGE),
+    (top, "f", forget[:, unit], ORANGE),
     (bottom, "c", cells[:, unit], BLUE),
   ):
     axes.plot(values, "o-", color=color)

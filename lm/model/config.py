@@ -142,7 +142,7 @@ class Config(metaclass=_CheckedClass):
     default=0.0,
   )
   by_sentence: bool = _declare(
-    "Whether the state returns to zeros after each <eos>.",
+    "Whether each sentence starts from a state of zeros.",
     "true or false",
     lambda _: True,
     default=False,

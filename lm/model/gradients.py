@@ -82,8 +82,6 @@ def custom_gradient(function):
 
   def call(*inputs):
     _register_gradient()
-    # Gradients reach the inputs by this operation alone.
-    inputs = [tf1.identity(x) for x in inputs]
     outputs, gradient = function(*inputs)
     graph = tf1.get_default_graph()
     with graph.gradient_override_map({"IdentityN": _GRADIENT}):

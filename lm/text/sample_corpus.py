@@ -52,7 +52,7 @@ class Source:
       share = 1 / ranks / (1 / ranks).sum()  # Zipf's law.
       order = rng.permutation if name in ("noun", "verb", "adj") else np.copy
       shares[name] = [order(share) for _ in range(_TOPICS)]
-    # [S, V]: one state is the start, and each topic has four.
+    # [S, V]: state 0 is the start of all topics; each topic has four more.
     shape = 1 + 4 * _TOPICS, len(self.words)
     self.emission, self.next_state = np.zeros(shape), np.zeros(shape, int)
     for topic in range(_TOPICS):
@@ -62,6 +62,7 @@ class Source:
           cells = states[position], spans[name]
           self.emission[cells] = probability * shares[name][topic]
           self.next_state[cells] = states[after]
+    # The openers' topics are 0 to 7, four times over.
     self.next_state[0, spans["opener"]] = np.tile(4 * np.arange(_TOPICS) + 1, 4)
 
   def sample(self, num_words, rng):
