@@ -41,7 +41,7 @@ from lm.text.word_ids import EOS
 def define_flags(define):
   """Defines the command line's flags."""
   language_model.define_flags(define)
-  define.path("export_dir", None, "The folder to make, a new one.")
+  define.path("export_dir", None, "The folder to create; it must not exist.")
 
 
 @command.entry_point("export.py", define_flags)
@@ -117,7 +117,7 @@ def _add_vocabulary(vocabulary, unknown, folder):
   )
   default = vocabulary.index(unknown) if unknown in vocabulary else -1
   table = tf1.lookup.StaticHashTable(initializer, default)
-  message = f"A word is unknown, and vocabulary.txt has no {unknown} for it."
+  message = f"A word is unknown, and vocabulary.txt has no {unknown}."
 
   def ids_of(words):
     ids = tf1.cast(table.lookup(words), tf1.int32)

@@ -39,30 +39,36 @@ def define_flags(define):
   tokenize_ptb.define_flag(define)
   integer, number = define.integer, define.float
   string, boolean = define.string, define.boolean
-  string("prefix", "", "The words to start with; they begin a sentence.")
-  help_text = "A file with a prefix on each line; - is standard input."
+  string("prefix", "", "The first words of the text; they begin a sentence.")
+  help_text = "A file with one prefix per line; - is standard input."
   define.path("prefix_file", None, help_text)
-  integer("num_words", 100, "Words to draw, including each <eos>.", 1, 10**6)
-  help_text = "End each text at the end of its sentence, or after --num_words."
+  help_text = "The number of words to draw, including each <eos>."
+  integer("num_words", 100, help_text, 1, 10**6)
+  help_text = "End each text at the next <eos>, or after --num_words words."
   boolean("sentences", False, help_text)
-  help_text = "The divisor of the log-probabilities: below 1, likely words "
-  help_text += "become likelier; with 0, each word is the likeliest."
+  help_text = "The number that divides the log-probabilities. Below 1, likely "
+  help_text += "words become likelier; 0 always chooses the likeliest word."
   number("temperature", 1.0, help_text)
   integer("top_k", None, "Draw from the k likeliest words.", 1)
-  help_text = "Draw from the fewest words that together have this probability."
+  help_text = "Draw from the fewest likeliest words that together have at "
+  help_text += "least this probability."
   number("top_p", None, help_text)
   boolean("no_unknown", False, "Never draw the word for unknown words.")
-  integer("num_samples", 1, "Texts to draw for each prefix.", 1, 10**6)
-  integer("seed", 1, "Seed of the random numbers.", 0, 2**32 - 1)
-  help_text = "Join PTB's words to English, do n't to don't, without capitals "
-  help_text += "and punctuation marks."
+  help_text = "The number of texts to draw for each prefix."
+  integer("num_samples", 1, help_text, 1, 10**6)
+  integer("seed", 1, "The seed of the random numbers.", 0, 2**32 - 1)
+  help_text = "Join PTB's words into English, such as do n't into don't. "
+  help_text += "Capitals and punctuation marks are not restored."
   boolean("detokenize", False, help_text)
-  boolean("next_word", False, "Print the probability of each next word.")
+  help_text = "Print the probability of each word that can come next."
+  boolean("next_word", False, help_text)
   define.validator(  # It also refuses infinity and NaN.
-    "temperature", lambda t: 0 <= t < math.inf, "must be 0 or more."
+    "temperature",
+    lambda t: 0 <= t < math.inf,
+    "must be a finite number, at least 0.",
   )
   define.validator(
-    "top_p", lambda p: p is None or 0 < p <= 1, "must be above 0, at most 1."
+    "top_p", lambda p: p is None or 0 < p <= 1, "must be above 0 and at most 1."
   )
 
 
@@ -72,17 +78,17 @@ def main(args):
   if args.next_word:
     without_effect = ["num_words", "sentences", "num_samples", "seed"]
     without_effect += ["detokenize"]
-    refuse(args, without_effect, "--next_word")
+    refuse(args, without_effect, "with --next_word")
   lines = [args.prefix]
   if args.prefix_file is not None:
-    refuse(args, ["prefix"], "--prefix_file")
+    refuse(args, ["prefix"], "with --prefix_file")
     lines = read_lines(args.prefix_file)
   models = language_model.find(
     args.run, args.checkpoint, args.data_path, args.hparams, args.weights
   )
   with language_model.LanguageModel(models, args.tokenize) as model:
     if args.sentences and model.eos is None:
-      raise InputError(f"The model knows no {EOS}: leave out --sentences.")
+      raise InputError(f"The vocabulary has no {EOS}: leave out --sentences.")
     prefixes = read_prefixes(model, lines, args.prefix_file is not None)
     for first in range(0, len(prefixes), _BATCH):
       generate(model, prefixes[first : first + _BATCH], first, args)
@@ -122,14 +128,14 @@ def read_prefixes(model, texts, are_lines):
       raise InputError(f"Line {number} of --prefix_file has no known word.")
     if not ids and model.eos is None:
       raise InputError(
-        f"The model knows no {EOS} to start a sentence from: give a --prefix "
-        "with a word that it knows."
+        f"The vocabulary has no {EOS} to start a sentence from: use a --prefix "
+        "with a word of the vocabulary."
       )
     prefixes.append(ids)
   for word in unknown:
     left_out = model.id_of(word) is None
-    fate = "is left out" if left_out else f"reads as {model.unknown}"
-    tell(f"'{word}' is not in the vocabulary: it {fate}.")
+    fate = "left out" if left_out else f"read as {model.unknown}"
+    tell(f"'{word}' is not in the vocabulary: it is {fate}.")
   return prefixes
 
 

@@ -245,7 +245,7 @@ def test_unknown_words_of_the_prefix_are_reported(call):
 def test_a_model_without_line_ends_needs_a_prefix(call, model, monkeypatch):
   known = {w: i for w, i in model._word_to_id.items() if w != "<eos>"}
   monkeypatch.setattr(model, "_word_to_id", known)
-  with pytest.raises(generate.InputError, match="knows no <eos> to start"):
+  with pytest.raises(generate.InputError, match="has no <eos> to start"):
     generate.read_prefixes(model, ["zzz"], are_lines=False)
   with pytest.raises(generate.InputError, match=r"Line 2 .* no known word"):
     generate.read_prefixes(model, ["w01", ""], are_lines=True)
@@ -258,7 +258,7 @@ def test_a_model_without_line_ends_needs_a_prefix(call, model, monkeypatch):
   monkeypatch.setattr(type(model), "__exit__", lambda *_: None)
   status, _, err = call("--sentences", "--prefix=w01")
   assert status == 1
-  assert "knows no <eos>: leave out --sentences." in err
+  assert "has no <eos>: leave out --sentences." in err
 
 
 def test_as_lines():

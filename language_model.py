@@ -22,7 +22,7 @@ from absl import flags
 
 import configs
 from lm.base import device, tf1
-from lm.base.command import InputError, tell
+from lm.base.command import InputError, counted, tell
 from lm.model import network, softmax
 from lm.model.config import parse
 from lm.model.gradients import sgd_step
@@ -50,20 +50,21 @@ def define_flags(define):
   define.multi_string(
     "run",
     None,
-    "The --save_path of a run. Several, with commas between, are averaged.",
+    "The folder of a trained run (its --save_path). The probabilities of "
+    "several runs, separated by commas, are averaged.",
   )
   define.string(
     "weights",
     None,
-    "The weights of the runs in their average, such as 0.7,0.3. (default: "
-    "equal)",
+    "The weight of each run in the average, such as 0.7,0.3. (default: equal)",
   )
   define.path(
     "checkpoint",
     None,
-    "The checkpoint to use: last (the default), best by its valid perplexity, "
-    "or another name in the run's folder. With --data_path, the path of any "
-    "checkpoint, also of TensorFlow 1.15, without .index.",
+    "The checkpoint to use: last (the default), best (the lowest valid "
+    "perplexity), or the name of a checkpoint in the run's folder. Without "
+    "--run: the path, without .index, of any checkpoint, including those of "
+    "TensorFlow 1.15.",
   )
   define.path(
     "data_path",
@@ -71,24 +72,24 @@ def define_flags(define):
     "Without --run: the folder with the ptb.train.txt that the checkpoint was "
     "trained on.",
   )
-  help_text = (
-    "Without --run: what the checkpoint does not record: forget_bias=1 if "
-  )
-  help_text += "another program trained it so. (default: forget_bias=0)"
+  help_text = "Without --run: hyper-parameters that the checkpoint of another "
+  help_text += "program does not record, such as forget_bias=1. (default: "
+  help_text += "forget_bias=0)"
   define.multi_string("hparams", [], help_text)
 
 
 def define_adapt(define):
   """Defines the flags of dynamic evaluation."""
-  help_text = "With --evaluate, or --carry_state of score.py: let the model "
-  help_text += "learn while it reads, at this learning rate, such as 0.1."
+  help_text = "Let the model learn while it reads (dynamic evaluation), at "
+  help_text += "this learning rate, such as 0.1. Requires --evaluate in "
+  help_text += "ptb_word_lm.py, --carry_state in score.py."
   define.float("adapt", None, help_text)
   define.validator(  # It also refuses infinity and NaN.
     "adapt",
     lambda rate: rate is None or 0 < rate < math.inf,
-    "must be above 0.",
+    "must be a finite number above 0.",
   )
-  help_text = "With --adapt: words from one step to the next."
+  help_text = "With --adapt: the number of words per training step."
   define.integer("adapt_steps", 5, help_text, 1, 1000)
 
 
@@ -119,12 +120,14 @@ def find(run, checkpoint, data_path, hparams=(), weights=None):
     for flag, value in (("data_path", data_path), ("hparams", hparams)):
       if value:
         raise ModelError(
-          f"--run has its own --{flag}: leave out --{flag}, or leave out --run."
+          f"--{flag} has no effect with --run, whose folder has all that the "
+          "model needs: leave one of them out."
         )
   elif checkpoint is None or data_path is None:
     raise ModelError(
-      "Name the folder of a trained run, --run; or a --checkpoint and, as "
-      "--data_path, the folder with the ptb.train.txt that it was trained on."
+      "Use --run=FOLDER, the folder of a trained run; or --checkpoint=PATH "
+      "and --data_path=FOLDER, the folder with the ptb.train.txt that the "
+      "checkpoint was trained on."
     )
   options = {
     "data_path": data_path,
@@ -137,9 +140,10 @@ def find(run, checkpoint, data_path, hparams=(), weights=None):
   for folder, model in zip(folders, models, strict=True):
     for name in ("vocabulary", "preparation", "unknown"):
       if getattr(model, name) != getattr(models[0], name):
+        part = "word for unknown words" if name == "unknown" else name
         raise ModelError(
-          f"{folders[0]} and {folder} differ in the {name} of their training "
-          "texts: their probabilities cannot be averaged."
+          f"{folders[0]} and {folder} differ in the {part} of their training "
+          "texts, so their probabilities cannot be averaged."
         )
   if weights is not None:
     numbers = _parse_weights(weights, len(models))
@@ -165,9 +169,9 @@ def _folders_in(texts):
     names = [text] if is_folder else map(str.strip, text.split(","))
     folders += map(os.path.expanduser, names)
   if not folders or not all(folders):
-    raise ModelError("--run has an empty name: name folders of trained runs.")
+    raise ModelError("--run has an empty name: give the folder of each run.")
   if len(set(map(os.path.realpath, folders))) < len(folders):
-    raise ModelError("--run names a folder twice: leave it out once.")
+    raise ModelError("--run names a folder twice: remove the duplicate.")
   return folders
 
 
@@ -179,8 +183,8 @@ def _parse_weights(text, count):
     weights = []
   if len(weights) != count or not all(0 < weight < 1e30 for weight in weights):
     raise ModelError(
-      f"--weights={text} must have a number above 0 for each run, with commas "
-      f"between them: {count} of them."
+      f"--weights={text} must have a number above 0 for each run "
+      f"({count} here), separated by commas."
     )
   return weights
 
@@ -338,12 +342,12 @@ class LanguageModel(contextlib.AbstractContextManager):
     is_possible = adapt is None or 0 < adapt < math.inf
     if not is_possible or not isinstance(adapt_steps, int) or adapt_steps < 1:
       raise ModelError(
-        "adapt must be a number above 0, and adapt_steps a whole one: "
-        f"{adapt} and {adapt_steps} are not."
+        "adapt must be a number above 0, and adapt_steps a whole number above "
+        f"0, but adapt={adapt} and adapt_steps={adapt_steps}."
       )
     if tokenize and self._preparation:
       raise ModelError(
-        "The model's text was made by prepare_text.py, and its input is "
+        "prepare_text.py made the model's training text, so the input is "
         f"prepared in the same way: leave out --tokenize={tokenize}."
       )
     if tokenize:
@@ -462,8 +466,8 @@ class LanguageModel(contextlib.AbstractContextManager):
     """Raises ModelError unless there are `least` ids of the vocabulary."""
     if len(ids) < least:
       raise ModelError(
-        f"A text to score has at least {least} ids, of which the first is "
-        f"given; this one has {len(ids)}."
+        f"A text to score must have at least {counted(least, 'id')} (the first "
+        f"one is not scored), but this one has {len(ids)}."
       )
     try:
       ids = np.asarray(ids).astype(int, casting="safe")
@@ -471,8 +475,8 @@ class LanguageModel(contextlib.AbstractContextManager):
       ids = np.array([-1])
     if ids.min() < 0 or ids.max() >= len(self.vocabulary):
       raise ModelError(
-        f"Ids are whole numbers from 0 to {len(self.vocabulary) - 1}; id_of "
-        "returns None for a word that has none."
+        f"Ids must be whole numbers from 0 to {len(self.vocabulary) - 1}. "
+        "id_of returns None for a word without an id."
       )
 
   def _score_side_by_side(self, lines):
@@ -604,7 +608,7 @@ class LanguageModel(contextlib.AbstractContextManager):
         advice = "Use another checkpoint."
       raise ModelError(
         "The model's probabilities are not finite numbers: its weights are too "
-        f"large, as after a training that diverged. {advice}"
+        f"large, for example because training diverged. {advice}"
       )
     return values, states
 

@@ -282,7 +282,7 @@ def config_for(config, input_):
   if size > config.vocab_size:
     raise configs.ConfigError(
       f"vocab_size is {size} in the input's config, but {config.vocab_size} in "
-      "the model's: give both the same."
+      "the model's config: use the same value in both."
     )
   return config
 
@@ -394,7 +394,7 @@ def get_config(model="small"):
   """
   if model not in configs.CONFIGS:
     raise configs.ConfigError(
-      f"{model!r} is not a model: {', '.join(configs.CONFIGS)}."
+      f"{model!r} is not a model. Choose one of {', '.join(configs.CONFIGS)}."
     )
   return configs.CONFIGS[model]()
 
@@ -611,8 +611,8 @@ def evaluate_adapting(corpus, model, learning_rate, num_steps):
       perplexity = perplexity_of(-np.mean(log_probs))
       if math.isinf(perplexity):
         raise command.InputError(
-          f"{title}: the perplexity is too large for a number. Choose a "
-          "smaller --adapt."
+          f"{title}: the perplexity is too large for a floating-point number. "
+          "Choose a smaller --adapt."
         )
       print(f"{title} Perplexity: {perplexity:.3f}", flush=True)
 
@@ -625,7 +625,7 @@ def define_flags(define):
 
 def advice_for(flag):
   """Returns advice if an unknown flag is a hyper-parameter; else None."""
-  return f"Give --hparams={flag}=VALUE." if flag in fields() else None
+  return f"Use --hparams={flag}=VALUE." if flag in fields() else None
 
 
 @command.entry_point(
@@ -717,8 +717,8 @@ def read_input(args, source):
   config = dataclasses.replace(config, vocab_size=len(corpus.vocabulary))
   if config.by_sentence and corpus.eos is None:
     raise configs.ConfigError(
-      "by_sentence=true needs the ends of lines, but the training text is one "
-      "line."
+      "by_sentence=true needs a training text with one sentence per line, but "
+      "this one has no newline."
     )
   check_texts_and_memory(config, corpus)
   return config, corpus
@@ -766,8 +766,9 @@ def run_evaluation(args):
   )
   if corpus.preparation != model.preparation:
     tell(
-      "The texts in --data_path were not prepared as the model's training text "
-      "was. They are read as they are; score.py prepares a raw text itself."
+      "The texts in --data_path were not prepared in the same way as the "
+      "model's training text. They are read unchanged. For a raw text, use "
+      "score.py, which prepares it."
     )
   if args.adapt:
     reader.check_sizes(corpus, batch_size=1, num_steps=1)
@@ -786,7 +787,8 @@ def load_model(args):
   is_alone = args.save_path is None
   if is_alone and args.checkpoint in (None, "", "best", "last"):
     raise configs.ConfigError(
-      "--evaluate needs a run's folder, --save_path, or a --checkpoint's path."
+      "--evaluate needs --save_path, a run's folder, or --checkpoint, the path "
+      "of a checkpoint."
     )
   allowed = ["batch_size", "num_steps"] * (args.adapt is None)
   allowed += ["forget_bias", "tie_embeddings"]
@@ -808,8 +810,9 @@ def load_model(args):
     }
     for name, value in recorded.items():
       if args[name].value not in (None, value):
+        shown = "not set" if value is None else value
         raise command.FlagError(
-          f"--{name} is {value} in the checkpoint's run: leave it out."
+          f"--{name} is {shown} in the checkpoint's run: leave the flag out."
         )
   check_sizes_kept(model.config, changes)
   return model, dataclasses.replace(model.config, **changes)

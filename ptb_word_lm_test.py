@@ -243,7 +243,7 @@ def test_sentences_need_the_id_of_eos(monkeypatch):
   config = dataclasses.replace(ODD, by_sentence=True)
   monkeypatch.setitem(globals(), "EOS_ID", None)
   with (
-    pytest.raises(configs.ConfigError, match="by_sentence=true needs <eos>"),
+    pytest.raises(configs.ConfigError, match="by_sentence=true needs the id"),
     session_of(config),
   ):
     pass

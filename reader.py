@@ -192,22 +192,22 @@ def _check_unknown(unknown, vocabulary):
   """Raises DataError, or warns, if `unknown` is probably not the right word."""
   if unknown in ("", EOS):
     raise DataError(
-      f"--unknown_word={unknown} cannot stand for unknown words: name a word "
+      f"--unknown_word={unknown} cannot stand for unknown words: use a word "
       "of the training text, or leave the flag out."
     )
   if unknown in vocabulary:
     return
   if unknown != UNKNOWN:
     raise DataError(
-      f"--unknown_word={unknown} is not in the vocabulary: name the word that "
+      f"--unknown_word={unknown} is not in the vocabulary: use the word that "
       "stands for unknown words in the training text, or leave the flag out."
     )
   for word in _UNKNOWN_WORDS:
     if word in vocabulary:
       _LOGGER.warning(
-        "The vocabulary has no %s, but %s. If that stands for unknown words, "
-        "add --unknown_word=%s.",
-        *(unknown, word, word),
+        "The vocabulary has no %s, but it has %s. If %s stands for unknown "
+        "words, add --unknown_word=%s.",
+        *(unknown, word, word, word),
       )
 
 
@@ -248,8 +248,9 @@ def _report_missing(word_list, words, counts):
   missing = [word for word in words if word not in counts]
   if missing:
     _LOGGER.warning(
-      "ptb.train.txt lacks %s of the %s words in %s, such as %s. They are "
-      "kept; the model learns only that they are rare.",
+      "ptb.train.txt lacks %s of the %s words in %s, such as %s. The "
+      "vocabulary keeps such words, but the model learns only that they are "
+      "rare.",
       *(f"{len(missing):,}", f"{len(words):,}", word_list, missing[0]),
     )
 
@@ -262,7 +263,7 @@ def _report_share(name, ids, vocabulary, unknown):
   if share > 1 / 3:
     _LOGGER.warning(
       "%s: %.0f%% of the words are %s, so the perplexity tells little about "
-      "the text. If it is not split into words by spaces, such as Chinese, see "
+      "the text. If the text has no spaces between words, as in Chinese, see "
       "docs/own_text.md.",
       *(name, 100 * share, unknown),
     )
@@ -290,8 +291,8 @@ def _to_ids(name, text, vocabulary, unknown, cache):
   word_to_id = {word: i for i, word in enumerate(vocabulary)}
   if EOS in text.counts and EOS not in word_to_id:
     raise DataError(
-      f"The vocabulary has no {EOS}, which stands for the end of each line: "
-      f"the line ends of {name} would be unknown words. Add it."
+      f"The vocabulary has no {EOS}, which stands for the end of each line, so "
+      f"the line ends of {name} would be unknown words. Add {EOS} to it."
     )
   if not text.counts.keys() & word_to_id.keys() - {EOS}:
     raise DataError(
@@ -323,14 +324,14 @@ def _report_unknown(name, text, word_to_id, unknown):
   missing = sum(n for word, n in text.counts.items() if word not in word_to_id)
   if not missing:
     return
-  treatment = f"read them as {unknown}"
+  treatment = f"Such words are read as {unknown}"
   if unknown not in word_to_id:
     treatment = (
-      f"left them out, as it has no {unknown}. The perplexity covers only the "
-      "other words: do not compare it with a perplexity of all words"
+      f"Such words are left out, because it has no {unknown}. The perplexity "
+      "covers only the other words: do not compare it with one of all words"
     )
   number = f"{missing:,} of {len(text.ids):,} words"
-  _LOGGER.warning("%s: the vocabulary lacks %s; %s.", name, number, treatment)
+  _LOGGER.warning("%s: the vocabulary lacks %s. %s.", name, number, treatment)
 
 
 def epoch_size(num_words, batch_size, num_steps):
@@ -346,7 +347,7 @@ def epoch_size(num_words, batch_size, num_steps):
     if batch_size == num_steps == 1:
       advice = "Choose a longer text."
     raise DataError(
-      f"too few words for a batch: {num_words:,}, where batch_size x "
+      f"too few words for a batch: {num_words:,}, but batch_size x "
       f"(num_steps + 1) = {batch_size} x {num_steps + 1} are needed. {advice}"
     )
   return size

@@ -154,10 +154,8 @@ def test_words_that_train_lacks_are_unknown_and_counted(write, caplog):
     corpus = reader.read_corpus(data_path)
   words = [corpus.vocabulary[i] for i in corpus.valid]
   assert words == ["a", "<unk>", "b", "<unk>", "<eos>"]
-  assert (
-    "valid.txt: the vocabulary lacks 2 of 5 words; read them as <unk>."
-    in (caplog.text)
-  )
+  told = "valid.txt: the vocabulary lacks 2 of 5 words. Such words are read as "
+  assert f"{told}<unk>." in caplog.text
 
 
 def test_another_word_can_stand_for_unknown_words(write, caplog):
@@ -165,7 +163,7 @@ def test_another_word_can_stand_for_unknown_words(write, caplog):
   with caplog.at_level("WARNING"):
     corpus = reader.read_corpus(data_path)
   assert len(corpus.valid) == 2
-  assert "no <unk>, but UNK. If that stands for unknown words, add --" in (
+  assert "<unk>, but it has UNK. If UNK stands for unknown words, add --" in (
     caplog.text
   )
   caplog.clear()
@@ -247,8 +245,8 @@ def test_a_list_of_words_is_the_vocabulary(write, tmp_path, caplog):
 @pytest.mark.parametrize(
   ("content", "message"),
   [
-    ("a\n</s>\na 2\n", "words has 'a' 2 times: each word must be there once"),
-    ("<eos>\n</s>\n", "words has '<eos>' 2 times"),
+    ("a\n</s>\na 2\n", "words has the word 'a' 2 times: list each word only"),
+    ("<eos>\n</s>\n", "words has the word '<eos>' 2 times"),
     ("<s>\n\n", "words lacks a line with <eos> or </s>, the end of a line"),
   ],
 )
@@ -279,9 +277,8 @@ def test_words_that_train_lacks_are_left_out_and_counted(write, caplog):
   with caplog.at_level("WARNING"):
     corpus = reader.read_corpus(data_path)
   np.testing.assert_array_equal(corpus.valid, [0, 5, 1])
-  assert "ptb.valid.txt: the vocabulary lacks 3 of 6 words; left them out" in (
-    caplog.text
-  )
+  told = "ptb.valid.txt: the vocabulary lacks 3 of 6 words. Such words are left"
+  assert f"{told} out, because it has no <unk>." in caplog.text
   assert "ptb.test.txt" not in caplog.text
 
 
@@ -330,14 +327,14 @@ def test_bad_texts(write, texts, message):
 
 
 def test_missing_files(write, tmp_path):
-  with pytest.raises(reader.DataError, match="--data_path is missing: the fol"):
+  with pytest.raises(reader.DataError, match="--data_path is missing: give th"):
     reader.ptb_raw_data()
   with pytest.raises(reader.DataError, match=r"There is no folder '.*/none'"):
     read_vocabulary(str(tmp_path / "none"))
   (tmp_path / "data").mkdir()
   (tmp_path / "data" / "ptb.train.txt").write_text("a b\n")
   with pytest.raises(
-    reader.DataError, match=r"missing\. There is one in --data_path=.*/data"
+    reader.DataError, match=r"missing\. Use --data_path=.*/data, which has"
   ):
     read_vocabulary(str(tmp_path))
   data_path = write()

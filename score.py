@@ -81,15 +81,17 @@ def define_flags(define):
   tokenize_ptb.define_flag(define)
   language_model.define_adapt(define)
   boolean = define.boolean
-  help_text = "A UTF-8 text, a sentence a line; - is standard input."
+  help_text = "A UTF-8 text with one sentence per line; - is standard input."
   define.path("file", "-", help_text)
   boolean("per_word", False, "Also print each word's log-probability and rank.")
-  boolean("json", False, "Print JSON: an object for each line and the text.")
-  boolean("ids", False, "The first field of a line is its name, not scored.")
+  help_text = "Print a JSON object for each line and one for the whole text."
+  boolean("json", False, help_text)
+  help_text = "Read the first field of a line as its name, and do not score it."
+  boolean("ids", False, help_text)
   define.enum("log_base", "e", [*LOG], "The base of the logarithms.")
   help_text = (
-    "Read the text as one stream, as in training; with =document, as documents "
-    "between blank lines."
+    "Read the text as one stream, as in training. With --carry_state=document, "
+    "blank lines separate documents, and each document is a stream."
   )
   parser, name = CarryStateParser(), "carry_state"
   flag = flags.Flag(parser, None, name, False, help_text, boolean=True)
@@ -103,7 +105,7 @@ def main(args):
   if not args.json:
     show = functools.partial(show_text, log_base=args.log_base)
   if args.adapt is None:
-    command.refuse(args, ["adapt_steps"], "no --adapt")
+    command.refuse(args, ["adapt_steps"], "without --adapt")
   elif not args.carry_state:
     raise command.FlagError(
       "--adapt needs --carry_state or --carry_state=document."
@@ -135,14 +137,14 @@ def main(args):
         show(place | with_perplexities(sums, args.log_base), words)
   if num_marked:
     command.tell(
-      f"<s> and </s> were taken off {command.counted(num_marked, 'line')}: "
+      f"<s> and </s> were removed from {command.counted(num_marked, 'line')}: "
       f"{EOS} stands for both."
     )
   if total["num_left_out"]:
     left_out = command.counted(total["num_left_out"], "unknown word")
     command.tell(
-      f"Left out: {left_out}, as the vocabulary has no {model.unknown}. This "
-      "makes their lines seem likelier: do not rank lines by it."
+      f"Left out {left_out}, because the vocabulary has no {model.unknown}. "
+      "Their lines seem likelier than they are: do not rank lines by scores."
     )
   if not total["num_words"]:
     raise DataError(
@@ -151,7 +153,8 @@ def main(args):
   scores = with_perplexities(total, args.log_base)
   if args.adapt and scores["perplexity"] is None:
     raise command.InputError(
-      "The perplexity is too large for a number. Choose a smaller --adapt."
+      "The perplexity is too large for a floating-point number. Choose a "
+      "smaller --adapt."
     )
   show({"lines": num_lines} | scores)
   return 0
@@ -260,8 +263,8 @@ def score(model, blocks, carry_state=False):
   """
   if carry_state is not True and model.eos is None:
     raise DataError(
-      f"The model knows no {EOS}, as its training text is one line: it cannot "
-      "score lines as sentences. Give --carry_state."
+      f"The vocabulary has no {EOS}, because the training text is one line, so "
+      "the model cannot score lines as sentences. Use --carry_state."
     )
   # Without an <eos> before it, the first word of a stream is not predicted.
   start = [] if carry_state is True else [model.eos]

@@ -115,8 +115,8 @@ def test_the_output_for_people(call_command, tmp_path):
   status, out, err = call_command("score", *args)
   assert status == 0
   assert err == (
-    "Left out: 1 unknown word, as the vocabulary has no <unk>. This makes "
-    "their lines seem likelier: do not rank lines by it.\n"
+    "Left out 1 unknown word, because the vocabulary has no <unk>. Their "
+    "lines seem likelier than they are: do not rank lines by scores.\n"
   )
   # The numbers themselves may round differently on another processor.
   out = re.sub(r"-\d+\.\d{4}\b", "-1.2345", out)
@@ -183,7 +183,7 @@ def test_a_model_without_line_ends(model, monkeypatch):
   monkeypatch.setattr(model, "_word_to_id", known)
   for carry_state in (False, "document"):
     blocks = [read_lines(model, "w01 w02\n", carry_state)]
-    with pytest.raises(DataError, match="The model knows no <eos>, as its"):
+    with pytest.raises(DataError, match="The vocabulary has no <eos>, because"):
       next(score.score(model, blocks, carry_state))
   blocks = [read_lines(model, "w01 w02\n", True)]
   words = words_in(score.score(model, blocks, True))
@@ -259,7 +259,7 @@ def test_ids_and_marks_around_a_line_are_not_scored(
     "Line 1, utt1-1", "Line 2", "Line 3, w01", "Line 4, utt2", "Line 5, utt3",
     "Whole text",
   ]  # fmt: skip
-  marks = "<s> and </s> were taken off 2 lines: <eos> stands for both.\n"
+  marks = "<s> and </s> were removed from 2 lines: <eos> stands for both.\n"
   assert err.startswith(marks) and err.count("\n") == 2
 
 
@@ -389,18 +389,18 @@ def test_a_document_is_printed_at_its_end(model):
   ("command", "flags", "message"),
   [
     ("score", ["--adapt=0.1"], "--adapt needs --carry_state"),
-    ("score", ["--adapt_steps=3"], "--adapt_steps has no effect with no --ad"),
+    ("score", ["--adapt_steps=3"], "--adapt_steps has no effect without --ad"),
     (
       "score",
       ["--adapt=1e9", "--carry_state", f"--file={TEST_TEXT}"],
-      "The perplexity is too large for a number. Choose a smaller --adapt",
+      "The perplexity is too large for a floating-point number. Choose a small",
     ),
-    ("score", ["--adapt=nan"], "flag --adapt=nan: must be above 0"),
-    ("ptb_word_lm", ["--adapt=0.1"], "--adapt has no effect with training"),
+    ("score", ["--adapt=nan"], "flag --adapt=nan: must be a finite number abo"),
+    ("ptb_word_lm", ["--adapt=0.1"], "--adapt has no effect without --evaluat"),
     (
       "ptb_word_lm",
       ["--adapt=1e9", "--evaluate", f"--data_path={TINY}"],
-      "Valid: the perplexity is too large for a number. Choose a smaller",
+      "Valid: the perplexity is too large for a floating-point number. Choose",
     ),
   ],
 )
@@ -478,7 +478,7 @@ def test_a_bad_line_is_named():
     (b"w\x00\n", [], "TEXT, line 1, has NUL characters, as UTF-16"),
     (b"", ["--file=/none"], "/none: No such file or directory."),
     (b"", ["--file=/"], "/: Is a directory."),
-    (b"", ["--run=/none"], "--run has its own --data_path: leave out"),
+    (b"", ["--run=/none"], "--data_path has no effect with --run, whose"),
   ],
 )
 def test_bad_input_gets_one_sentence(

@@ -174,7 +174,7 @@ def test_configs_of_the_tutorial(monkeypatch):
   """
   lines = run_here(TF1, MODELS, program).splitlines()
   assert lines[:5] == ["50 200", "1", "2 1", "(4, 6)", "(4, 6)"]
-  assert lines[5].startswith("hiden_size is not a hyper-parameter: init_scale,")
+  assert lines[5].startswith("hiden_size is not a hyper-parameter. The hyper-p")
   assert lines[6:] == [
     "hidden_size must be a whole number from 1 to 1,000,000, not 0.",
     "Plain has no lr_decay: set it.",
@@ -557,5 +557,5 @@ def test_scores_of_impossible_ids():
   """
   lines = run_here(program).splitlines()
   assert len(lines) == 11  # One id is a stream, though not a line.
-  assert lines[0].startswith("A text to score has at least 2 ids")
+  assert lines[0].startswith("A text to score must have at least 2 ids")
   assert sum("whole numbers from 0 to 49" in line for line in lines) == 8

@@ -169,17 +169,19 @@ def is_for_here(rnn_mode):
 
 def define_flags(define):
   """Defines the command line's flags."""
-  help_text = "Repeat it for several."
+  help_text = "The model to measure."
   define.multi_enum("model", MODELS, list(configs.CONFIGS), help_text)
+  help_text = "The mode to measure."
   modes = [mode for mode in configs.RNN_MODES if is_for_here(mode)]
   define.multi_enum("rnn_mode", modes, configs.RNN_MODES, help_text)
+  help_text = "The type of the matrix products to measure."
   dtypes = ["float32", "bfloat16"]
   define.multi_enum("dtype", dtypes, DTYPES, help_text)
   define.boolean("peers", False, "Also measure PyTorch.")
   help_text = "The folder of another checkout to measure as well."
   define.path("old", None, help_text)
   define.integer("rounds", 5, "How many times to measure everything.", 1)
-  help_text = "The least time to train in a round."
+  help_text = "The least number of seconds to train in a round."
   define.float("seconds", 3.0, help_text, 0, 3600)
   define.path("json", None, "The file to write all numbers to.")
 
@@ -189,10 +191,10 @@ def main(args):
   """Measures as the flags say; returns 1 if nothing could be measured."""
   if args.old and not os.path.isfile(os.path.join(args.old, "ptb_word_lm.py")):
     raise InputError(
-      f"--old={args.old} has no ptb_word_lm.py; name the folder of a checkout."
+      f"--old={args.old} has no ptb_word_lm.py: give the folder of a checkout."
     )
   if args.peers and importlib.util.find_spec("torch") is None:
-    raise InputError("--peers needs PyTorch; install measure/requirements.txt.")
+    raise InputError("--peers needs PyTorch: install measure/requirements.txt.")
   report = {"about": describe_machine(), "rows": []}
 
   def write():

@@ -140,7 +140,7 @@ def test_a_process_is_measured():
 @pytest.mark.parametrize(
   ("args", "sentence"),
   [
-    (["--old=/nowhere"], "--old=/nowhere has no ptb_word_lm.py; name the fol"),
+    (["--old=/nowhere"], "--old=/nowhere has no ptb_word_lm.py: give the fol"),
     (["--json=/no/x"], "/no/x"),
   ],
 )

@@ -67,7 +67,8 @@ def choose(numbers):
   for number in numbers:
     if number not in exercises:
       raise command.InputError(
-        f"{PAGE.name} has no exercise {number}, but {', '.join(exercises)}."
+        f"{PAGE.name} has no exercise {number}. Choose from "
+        f"{', '.join(exercises)}."
       )
   return [exercises[number] for number in numbers or exercises]
 

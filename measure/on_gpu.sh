@@ -32,7 +32,7 @@ main() {
   local part status=0
   for part in "${@:-no part}"; do
     [[ ${minutes[$part]-} ]] || {
-      echo "on_gpu.sh: '$part' is not one of its parts:" >&2
+      echo "on_gpu.sh: '$part' is not one of these parts:" >&2
       sed -n 's/^#   / /p' "$script" >&2
       exit 2
     }
@@ -101,7 +101,7 @@ resume() {
   timeout -s KILL 30 "${python[@]}" ptb_word_lm.py --data_path="$data" \
     --save_path="$here/killed" --checkpoint_minutes=0.1 "${run[@]}" || true
   compgen -G "$here/killed/model.ckpt-*" >/dev/null ||
-    echo "It was killed before its first checkpoint."
+    echo "The run was killed before its first checkpoint."
   train killed "${run[@]}"
   diff <(perplexities_of whole) <(perplexities_of killed) &&
     echo "All perplexities are the same."

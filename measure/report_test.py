@@ -124,7 +124,7 @@ def test_plot_run(tmp_path, capsys):
   for args, message in (
     ([str(run)], "no finished epoch"),
     ([str(tmp_path)], "No such file"),
-    ([], "Which run? Name its folder."),
+    ([], "RUN is missing: give the folder of a run."),
   ):
     assert plot_run.main(["", *args]) == 1
     assert message in capsys.readouterr().err
@@ -223,7 +223,7 @@ def test_reproduce_refuses(reproduce):
   for args, status, message in (
     ([], 2, "Usage: measure/reproduce.sh small|"),
     (["small", "large"], 2, "Usage: measure/reproduce.sh small|"),
-    (["small"], 1, "does not have the Penn Treebank's texts. Let PTB_DATA"),
+    (["small"], 1, "does not have the Penn Treebank's texts. Set PTB_DATA"),
   ):
     with reproduce(*args) as process:
       assert message in process.communicate()[1]

@@ -43,7 +43,7 @@ main() {
   [[ ${PTB_DATA-} ]] || "$root/scripts/download_ptb.sh" "$root"
   (cd -- "$data" && sha256sum --check --quiet "$root/scripts/ptb.sha256" >&2) || {
     echo "reproduce.sh: $data does not have the Penn Treebank's texts." \
-      "Let PTB_DATA name another folder, or unset it to download them." >&2
+      "Set PTB_DATA to another folder, or unset it to download the texts." >&2
     exit 1
   }
   case $1 in

@@ -102,7 +102,7 @@ class Run:
     if status == 0:
       return None
     if status != (1 if is_disk_full else -9) or "Traceback" in errors:
-      raise InputError(f"a training ended with status {status}: {errors}")
+      raise InputError(f"A training ended with status {status}: {errors}")
     event = "the disk was full" if is_disk_full else "killed"
     moment = f"{seconds:.2f} s {'after' if is_started else 'into'} its start"
     errors = " ".join(errors.split())
@@ -143,8 +143,9 @@ class Run:
 def define_flags(define):
   """Defines the command line's flags."""
   define.integer("kills", 100, "The number of kills.", 1)
-  define.integer("epochs", 30, "Epochs to train, of 128 steps.", 1)
-  define.integer("seed", 1, "Seed of the random moments and damages.")
+  help_text = "The number of epochs to train, each of 128 steps."
+  define.integer("epochs", 30, help_text, 1)
+  define.integer("seed", 1, "The seed of the random moments and the damage.")
 
 
 @command.entry_point("torture.py", define_flags)

@@ -145,21 +145,21 @@ def draw_gate(figure, trained):
 
 def define_flags(define):
   """Defines the command line's flags."""
-  define.path("run", None, "The --save_path of small on PTB.")
-  define.path("data_path", None, "The folder of PTB's texts.")
+  define.path("run", None, "The folder of a run of small on the Penn Treebank.")
+  define.path("data_path", None, "The folder of the Penn Treebank.")
 
 
 @command.entry_point("tutorial_pictures.py", define_flags)
 def main(args):
   """Draws the pictures; returns the exit status."""
   if not (args.run and args.data_path):
-    raise command.InputError("Name the folders: --run and --data_path.")
+    raise command.InputError("Use both --run and --data_path.")
   (trained,) = models = language_model.find([args.run], None, None)
   words = {*NEIGHBOURS_OF, *" ".join((*PREFIXES, SENTENCES)).split()}
   if missing := words - set(trained.vocabulary):
     raise command.InputError(
-      f"--run={args.run} does not know {', '.join(sorted(missing))}: name a "
-      "run on the Penn Treebank."
+      f"The vocabulary of --run={args.run} lacks {', '.join(sorted(missing))}: "
+      "use a run on the Penn Treebank."
     )
   corpus = reader.read_corpus(args.data_path, vocabulary=trained.vocabulary)
   with plot_run.figure(FOLDER / "neighbours.svg", height=3.6) as figure:

@@ -40,5 +40,5 @@ def test_all_pictures(call_command, folder, monkeypatch):
 
 def test_a_run_on_another_text(call_command, folder):
   status, _, err = draw(call_command)
-  assert (status, err.count("\n")) == (1, 1) and "does not know" in err
+  assert (status, err.count("\n")) == (1, 1) and " lacks " in err
   assert not [*folder.iterdir()]

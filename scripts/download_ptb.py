@@ -55,7 +55,9 @@ def download(root):
   """Fetches texts that are missing or wrong; returns the exit status."""
   url = os.environ.get("PTB_URL")
   if url and not url.lower().startswith(("http://", "https://", "file://")):
-    raise command.InputError(f"PTB_URL={url} is no http, https or file URL.")
+    raise command.InputError(
+      f"PTB_URL={url} is not an http, https or file URL."
+    )
   folder = root.resolve() / "simple-examples" / "data"
   names = [name for name in HASHES if not is_ptb(folder / name)]
   if not names:
@@ -76,9 +78,10 @@ def download(root):
     command.tell(f"The Penn Treebank is in {folder}")
     return 0
   command.tell(
-    "No source delivered the Penn Treebank. Set PTB_URL to the http, https or "
-    "file URL of simple-examples.tgz or, with a / at the end, of a folder with "
-    f"its texts. Or put the three ptb.*.txt into {folder} yourself."
+    "The Penn Treebank could not be downloaded from any source. Set PTB_URL to "
+    "the http, https or file URL of simple-examples.tgz, or of a folder with "
+    "its texts (with a / at the end). Or put the three ptb.*.txt files into "
+    f"{folder} yourself."
   )
   return 1
 
@@ -125,7 +128,7 @@ def install(path, text):
     names = (f"{path}.bad{number}" for number in itertools.count(1))
     new_name = next(name for name in names if not os.path.lexists(name))
     os.rename(path, new_name)
-    command.tell(f"{path} was not the Penn Treebank's: kept as {new_name}")
+    command.tell(f"{path} was not PTB's text: renamed to {new_name}")
   files.write_file(path, text)
 
 

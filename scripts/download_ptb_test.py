@@ -118,7 +118,7 @@ def test_wrong_files_are_kept_aside(download, tmp_path):
   status, told, files = download(url=f"file://{tmp_path}/x.tgz")
   assert status == 0
   path = folder / "ptb.train.txt"
-  assert f"{path} was not the Penn Treebank's: kept as {path}.bad2" in told
+  assert f"{path} was not PTB's text: renamed to {path}.bad2" in told
   assert files == {
     **TEXTS,
     "ptb.train.txt.bad1": b"older",

@@ -43,10 +43,10 @@ SECONDS_TO_END = 45  # For the other workers, after one has failed.
 def define_flags(define):
   """Defines the launcher's own flags; all others are the workers'."""
   most = 4 * len(os.sched_getaffinity(0))
-  define.integer("n", None, "How many workers.", 1, most)
-  help_text = "How often to start all again after a worker was killed."
+  define.integer("n", None, "The number of workers.", 1, most)
+  help_text = "How many times to restart all workers after one was killed."
   define.integer("max_restarts", 0, help_text, 0)
-  help_text = "Listen on all addresses of this machine."
+  help_text = "Let workers listen on all addresses of this machine."
   define.boolean("open_ports", False, help_text)
   define.boolean("gpus", False, "Give each worker a GPU of its own.")
 
@@ -55,13 +55,15 @@ def define_flags(define):
 def main(args, *worker_args):
   """Starts the workers and waits for them; returns the exit status."""
   if args.n is None:
-    raise command.InputError("-n is missing: how many workers to start.")
+    raise command.InputError("-n is missing: give the number of workers.")
   gpus = None
   if args.gpus:
     all_gpus = ",".join(map(str, range(args.n)))
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", all_gpus).split(",")
     if len(gpus) < args.n:
-      raise command.InputError("CUDA_VISIBLE_DEVICES has fewer GPUs than -n.")
+      raise command.InputError(
+        "CUDA_VISIBLE_DEVICES lists fewer GPUs than -n: make -n smaller."
+      )
     worker_args += ("--num_gpus=1",)  # A worker without a GPU is refused.
   if not args.open_ports:
     enter_own_network()
@@ -70,10 +72,10 @@ def main(args, *worker_args):
     was_killed = returncode < 0 and not is_stopped
     if not was_killed or not restarts:
       break
-    more = command.counted(restarts - 1, "more time")
+    left = command.counted(restarts - 1, "restart")
     command.tell(
-      f"launch_local.py: a worker was killed by signal {-returncode}. Starting "
-      f"all of them again; that can happen {more}."
+      f"launch_local.py: a worker was killed by signal {-returncode}. "
+      f"Restarting all workers, with {left} left."
     )
   return exit_status(returncode)
 
@@ -191,9 +193,9 @@ def enter_own_network():
   if unshare(new_network):  # Only root may do that without a new user.
     if unshare(new_user | new_network):
       raise command.InputError(
-        "The workers get no network of their own here "
+        "The workers cannot get a network of their own here "
         f"({os.strerror(ctypes.get_errno())}). If only people you trust can "
-        "reach this machine, give --open_ports."
+        "reach this machine, use --open_ports."
       )
     ids = {"uid_map": f"{user} {user} 1", "gid_map": f"{group} {group} 1"}
     for name, text in {"setgroups": "deny", **ids}.items():

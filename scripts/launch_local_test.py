@@ -218,7 +218,7 @@ def test_workers_do_not_outlive_the_launcher(launch):
     ([], "-n is missing"),
     (["-n", "two"], "two"),
     (["-n", "1000000"], "1000000 is not an integer in the range [1, "),
-    (["-n", "2", "--gpus"], "CUDA_VISIBLE_DEVICES has fewer GPUs than"),
+    (["-n", "2", "--gpus"], "CUDA_VISIBLE_DEVICES lists fewer GPUs"),
     (["-n", "2"], "(Operation not permitted). If only people you trust"),
   ],
 )

@@ -20,8 +20,9 @@ from lm.text import sample_corpus
 
 def define_flags(define):
   """Defines the command line's flags."""
-  define.integer("seed", 1, "Seed of the random text.", 0, 2**32 - 1)
-  help_text = "Words to train on; valid and test have a tenth as many."
+  define.integer("seed", 1, "The seed of the random text.", 0, 2**32 - 1)
+  help_text = "The number of words to train on; valid and test have a tenth as "
+  help_text += "many."
   define.integer("train_words", 100_000, help_text, 1, 10**8)
 
 
@@ -29,12 +30,12 @@ def define_flags(define):
 def main(args, folder=None):
   """Makes the corpus; returns the exit status."""
   if not folder:
-    raise command.InputError("Name the folder to make.")
+    raise command.InputError("DIR is missing: give the folder to create.")
   source = sample_corpus.write_corpus(folder, args.seed, args.train_words)
   words = source["words"]
   print(
     f"{folder}: {words['train']:,} words to train on, {words['valid']:,} to "
-    f"validate and {words['test']:,} to test, in a language of "
+    f"validate and {words['test']:,} to test, with a vocabulary of "
     f"{source['vocabulary']}.\n"
     f"Best reachable test perplexity: {source['best_perplexity']:.3f} (knowing "
     f"only the previous word: {source['bigram_perplexity']:.1f}, no word: "

@@ -55,7 +55,7 @@ def read_json(path):
 
   Raises DamagedFileError if the file is missing or not JSON.
   """
-  advice = "Name the folder of a run, which --save_path has named."
+  advice = "Give the folder of a run, the --save_path of its training."
   return files.read_json(path, lambda value: value, advice)
 
 
@@ -94,7 +94,7 @@ def picture(path):
 def main(_, run=None):
   """Draws the run in the folder `run`; returns the exit status."""
   if not run:
-    raise command.InputError("Which run? Name its folder.")
+    raise command.InputError("RUN is missing: give the folder of a run.")
   folder = pathlib.Path(run)
   config = read_json(folder / "config.json")
   epochs = read_json(folder / "epochs.jsonl")

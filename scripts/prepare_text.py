@@ -38,28 +38,29 @@ PARTS = ("train", "valid", "test")
 def define_flags(define):
   """Defines the command line's flags."""
   string, integer, path = define.string, define.integer, define.path
-  path("text", None, "The text to split, UTF-8.")
+  help_text = "The UTF-8 text to split into training, validation and test text."
+  path("text", None, help_text)
   path("train", None, "The training text, instead of --text.")
   path("valid", None, "The validation text, instead of --text.")
   path("test", None, "The test text, instead of --text.")
-  path("output", None, "The folder to make; it must not exist.")
+  path("output", None, "The folder to create; it must not exist.")
   help_text = "The share of the lines of --text for the validation text."
   define.float("valid_share", 0.05, help_text)
   help_text = "The share of the lines of --text for the test text."
   define.float("test_share", 0.05, help_text)
   tokenize_ptb.define_flag(define)
   define.boolean("lower_case", True, "Convert letters to lower case.")
-  string("number_word", "N", "The word for every number; empty keeps numbers.")
-  help_text = (
-    "Make marks words of their own, drop them, or keep them as they are."
-  )
+  help_text = "The word that replaces every number; if empty, numbers stay."
+  string("number_word", "N", help_text)
+  help_text = "Split punctuation marks off as words of their own, drop them, "
+  help_text += "or keep them as they are."
   define.enum("punctuation", "split", preparation.PUNCTUATION, help_text)
-  help_text = (
-    "The largest vocabulary, with <unk> and <eos>; rarer words become <unk>."
-  )
+  help_text = "The largest size of the vocabulary, including <unk> and <eos>; "
+  help_text += "rarer words become <unk>."
   integer("vocab_size", 10_000, help_text, 3)
-  help_text = "Words that the training text has less often become <unk>; 0 "
-  help_text += "keeps all words of all texts, to start from another model."
+  help_text = "Words that occur less often than this in the training text "
+  help_text += "become <unk>; 0 keeps all words of all texts, to start from "
+  help_text += "another model."
   integer("min_count", 2, help_text, 0)
 
 
@@ -69,7 +70,7 @@ def main(args):
   files.check_new_folder(args.output, "--output")
   names = ("lower_case", "number_word", "punctuation")
   if args.tokenize:
-    command.refuse(args, names, f"--tokenize={args.tokenize}")
+    command.refuse(args, names, f"with --tokenize={args.tokenize}")
     choices, split_line = None, tokenize_ptb.Tokenizer().split
   else:
     choices = {name: args[name].value for name in names}
@@ -77,7 +78,7 @@ def main(args):
     split_line = preparation.Preparation(**choices).split
   texts, sources = read_texts(args, split_line)
   if not args.min_count:
-    command.refuse(args, ["vocab_size"], "--min_count=0")
+    command.refuse(args, ["vocab_size"], "with --min_count=0")
   vocabulary = choose_words(texts, args.vocab_size, args.min_count)
   description = {
     "preparation": choices,
@@ -133,9 +134,10 @@ def read_texts(args, split_line):
   paths = {name: args[name].value for name in ("text", *PARTS)}
   paths = {name: path for name, path in paths.items() if path}
   if tuple(paths) not in (("text",), PARTS):
-    raise DataError("Give --text alone, or all of --train, --valid and --test.")
+    raise DataError("Use --text alone, or all of --train, --valid and --test.")
   if "text" not in paths:
-    command.refuse(args, ["valid_share", "test_share"], "three texts")
+    names = ["valid_share", "test_share"]
+    command.refuse(args, names, "with --train, --valid and --test")
   texts, sources = {}, {}
   for name, path in paths.items():
     with files.open_text(path) as file:
@@ -162,7 +164,7 @@ def split(lines, valid_share, test_share):
   raise DataError(
     f"{len(lines):,} lines cannot be split by --valid_share={valid_share} and "
     f"--test_share={test_share}: a part would be empty. Change the shares, use "
-    "a text with one sentence per line, or give --train, --valid and --test."
+    "a text with one sentence per line, or use --train, --valid and --test."
   )
 
 

@@ -171,9 +171,9 @@ def test_a_raw_text_scores_as_the_prepared_one(
 @pytest.mark.parametrize(
   ("args", "message"),
   [
-    ([], "Give --text alone, or all of --train, --valid and --test."),
+    ([], "Use --text alone, or all of --train, --valid and --test."),
     (["--train=TEXT", "--valid=TEXT", "--test=TEXT", "--valid_share=0.1"],
-     "--valid_share has no effect with three texts: leave it out."),
+     "--valid_share has no effect with --train, --valid and --test: leave it"),
     (["--text=TEXT", "--tokenize=ptb", "--nolower_case"],
      "--lower_case has no effect with --tokenize=ptb: leave it out."),
     (["--text=TEXT", "--min_count=0", "--vocab_size=9"],
@@ -186,9 +186,9 @@ def test_a_raw_text_scores_as_the_prepared_one(
     (["--text=TEXT", "--test_share=0.99"], "100 lines cannot be split by --v"),
     (["--text=TEXT", "--test_share=nan"], "100 lines cannot be split by --va"),
     (["--text=TEXT", "--number_word=a b"], "number_word must be empty or one "),
-    (["--text=TEXT", "--output="], "--output is missing: the folder to make."),
-    (["--text=TEXT", "--output=FOLDER"], "--output=FOLDER exists already."),
-    (["--text=TEXT", "--output=/proc/x"], "Cannot make the folder --output=/"),
+    (["--text=TEXT", "--output="], "--output is missing: give the folder to "),
+    (["--text=TEXT", "--output=FOLDER"], "--output=FOLDER already exists."),
+    (["--text=TEXT", "--output=/proc/x"], "Cannot create the folder --output="),
   ],
 )  # fmt: skip
 def test_bad_input_gets_one_sentence(make, text, tmp_path, args, message):

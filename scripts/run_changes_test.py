@@ -102,13 +102,13 @@ def test_a_run_ends_sooner_and_is_prolonged_as_if_planned(
   before = {p.name: p.read_bytes() for p in folder.iterdir()}
   status, out, err = train(folder, max_max_epoch=1)
   assert (status, out) == (1, "") and err.endswith(
-    f"{folder} is in epoch 2 already: max_max_epoch=1 is too small. Make it "
-    "larger, or use another --save_path.\n"
+    f"The run in {folder} is already in epoch 2: max_max_epoch=1 is too small. "
+    "Make it larger, or use another --save_path.\n"
   )
   assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
   assert train(folder, max_max_epoch=2)[0] == 0
   status, _, err = train(folder, max_max_epoch=1)
-  assert status == 1 and "has trained 2 epochs already: max_max" in err
+  assert status == 1 and "has already trained 2 epochs: max_max" in err
   status, out, err = train(folder, max_max_epoch=3)
   assert status == 0 and "Resuming " in err
   assert out.startswith("Epoch: 3 Learning rate: 1.000\n")
@@ -248,10 +248,10 @@ def test_a_run_starts_from_a_checkpoint_of_tensorflow_1_15(train, tmp_path):
   np.testing.assert_allclose(new_weights, weights, atol=1e-6)
   (tmp_path / "ptb.train.txt").write_text("a b c\n")
   for flag, message in {
-    f"--init_data_path={tmp_path}": "has a model of 50 words, but the ptb."
-    f"train.txt in {tmp_path} has 4 different ones. Give --init_data_path the",
+    f"--init_data_path={tmp_path}": "has a vocabulary of 50 words, but the ptb."
+    f"train.txt in {tmp_path} has 4 different words. Set --init_data_path to ",
     "--init_from=/none": "--init_from=/none is neither the folder of a run",
-    "--init_from=": "--init_from is empty: name a run's folder or a checkpo",
+    "--init_from=": "--init_from is empty: give a run's folder or a checkpo",
     f"--init_data_path={folder}": f"{folder}/ptb.train.txt is missing.",
     "--checkpoint=best": "--checkpoint has no effect with a checkpoint's pat",
   }.items():
@@ -279,8 +279,9 @@ def test_a_run_and_score_agree_on_a_text_with_unknown_words(
     run, *args, data=tmp_path, **hparams, max_max_epoch=1
   )
   assert status == 0
-  told = f"read them as {word}." if word else "left them out, as it has no <un"
-  assert f"test.txt: the vocabulary lacks 90 of 450 words; {told}" in err
+  told = f"read as {word}." if word else "left out, because it has no <unk>."
+  told = f"the vocabulary lacks 90 of 450 words. Such words are {told}"
+  assert f"test.txt: {told}" in err
   printed = float(re.search("Test Perplexity: (.*)", out)[1])
   args = ["--carry_state", "--json", f"--file={tmp_path}/ptb.test.txt"]
   status, out, _ = call_command("score", f"--run={run}", *args)
@@ -365,18 +366,18 @@ def test_a_checkpoint_alone_says_how_it_was_trained(
     status, _, err = call_command(*evaluate, *alone, flag)
     name = flag.partition("=")[0]
     assert status == 1 and f"{name} is " in err
-    assert "in the checkpoint's run: leave it out." in err
+    assert "in the checkpoint's run: leave the flag out." in err
   # A vocabulary of the same size is not the same vocabulary.
   for command in (evaluate, ("score", text)):
     args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]
     status, out, err = call_command(*command, *args)
     assert (status, out) == (1, "")
-    assert "another vocabulary than that of the ptb.train.txt in " in err
+    assert "a vocabulary other than that of the ptb.train.txt in " in err
   # The vocabulary of a run with --init_from is that of the other model's text.
   checkpoint = copy_checkpoint(new, tmp_path / "new_alone")
   args = [f"--checkpoint={checkpoint}", f"--data_path={second}"]
   status, out, err = call_command("score", *args, text)
-  assert status == 1 and "name the run's folder instead" in err
+  assert status == 1 and "use the run's folder instead" in err
 
 
 def test_a_checkpoint_of_an_older_version_alone(call_command, tmp_path):
@@ -433,7 +434,8 @@ def test_another_programs_checkpoint_is_not_a_runs(
   ):
     status, out, err = call_command(*args)
     assert (status, out) == (1, "")
-    assert f"{CHECKPOINT} is not of the run in {run}, but of another" in err
+    told = f"{CHECKPOINT} was not written by the run in {run}, but by another"
+    assert told in err
 
 
 def test_evaluation_says_if_the_texts_were_prepared_otherwise(
@@ -454,5 +456,5 @@ def test_evaluation_says_if_the_texts_were_prepared_otherwise(
     args = ["--evaluate", f"--save_path={run}", f"--data_path={folder}"]
     status, _, err = call_command("ptb_word_lm", *args)
     assert (
-      status == 0 and ("were not prepared as the model's" in err) == is_told
+      status == 0 and ("were not prepared in the same way" in err) == is_told
     )

@@ -42,8 +42,8 @@ case "${1-} ${2-}" in
   *) exec "$REAL_PYTHON" "$@" ;;
 esac
 """
-MAKES = "Making .venv for TensorFlow: this takes a few minutes."
-INSTALLS = "Installing what is missing of requirements.txt into .venv."
+MAKES = "Creating .venv for TensorFlow: this takes a few minutes."
+INSTALLS = "Installing the missing packages of requirements.txt into .venv."
 STUBS = {
   "requirements.txt": "tensorflow\n",
   "requirements-dev.txt": "pytest\n",
@@ -150,7 +150,7 @@ def test_a_venv_that_does_not_work_is_left_as_it_is(project):
     before = sorted((project.root / ".venv").rglob("*"))
     status, err = project.setup()
     assert (status, len(err)) == (1, 1)
-    assert reason in err[0] and " as by mv " in err[0]
+    assert reason in err[0] and " for example with mv " in err[0]
     assert sorted((project.root / ".venv").rglob("*")) == before
 
 
@@ -263,7 +263,7 @@ def test_train_with_ptb(project, tmp_path):
   path = f"--save_path={run} --data_path={data}"
   assert out == [f"trains {path} --seed 1 {tmp_path}"]
   assert "is already in" in err[-2]
-  assert err[-1] == f"The run is kept in {run}. The same command resumes it."
+  assert err[-1] == f"The run is saved in {run}. The same command resumes it."
 
 
 def test_train_without_ptb_takes_the_sample_corpus(project):
@@ -272,7 +272,7 @@ def test_train_without_ptb_takes_the_sample_corpus(project):
   trains = f"trains --save_path={run} --data_path={sample} /"
   status, out, err = project.run("train.sh")
   assert (status, out) == (0, [f"makes {sample}", trains])
-  assert err[-2].endswith("its perplexities are not PTB's.")
+  assert err[-2].endswith("perplexities cannot be compared with PTB's.")
   assert project.run("train.sh")[:2] == (0, [trains])
 
 

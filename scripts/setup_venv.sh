@@ -51,17 +51,17 @@ find_python() {
   done
   fail "There is no Python 3.10, 3.11, 3.12 or 3.13 with the module venv on" \
     "the PATH: install one (on Debian and Ubuntu the packages python3 and" \
-    "python3-venv), or name it in the environment variable PYTHON."
+    "python3-venv), or set the environment variable PYTHON to its path."
 }
 
 make_venv() { # make_venv FOLDER
   local python
   python=$(find_python)
-  echo "Making .venv for TensorFlow${cuda:+ with CUDA}: this takes a few" \
+  echo "Creating .venv for TensorFlow${cuda:+ with CUDA}: this takes a few" \
     "minutes." >&2
   "$python" -m venv "$1" ||
-    fail "$python could not make $venv (see its message above): fix that and" \
-      "start again."
+    fail "$python could not create $venv (see its message above): fix that" \
+      "and start again."
 }
 
 if [[ ! -e $venv && ! -L $venv ]]; then
@@ -71,7 +71,7 @@ elif [[ -d $venv && -z $(ls -A "$venv/") ]]; then # Maybe a link to a folder.
 elif ! works "$python"; then
   version=$("$python" --version 2>/dev/null) || version="no Python that starts"
   fail "$venv does not work: it has $version, and TensorFlow 2.21 needs" \
-    "Python 3.10 to 3.13. Give it another name, as by" \
+    "Python 3.10 to 3.13. Rename it, for example with" \
     "$(printf 'mv %q %q' "$venv" "$venv.old"), and start again."
 fi
 if ! works "$python" pip; then # As uv makes them.
@@ -79,7 +79,7 @@ if ! works "$python" pip; then # As uv makes them.
     { command -v uv >/dev/null &&
       uv pip install --quiet --python "$python" pip; } ||
     fail "$venv has no pip, and neither ensurepip nor uv could install it." \
-      "Install pip there, or give the folder another name, and start again."
+      "Install pip there, or rename the folder, and start again."
 fi
 # The options install into .venv even if pip's settings name another place.
 env -u PIP_PYTHON "$python" -m pip install --disable-pip-version-check \
@@ -88,7 +88,8 @@ env -u PIP_PYTHON "$python" -m pip install --disable-pip-version-check \
   told=
   while read -r line; do
     if [[ -z $told && $line =~ ^(Collecting|Processing) ]]; then
-      told="Installing what is missing of $requirements${cuda:+, and CUDA,}"
+      told="Installing the missing packages of $requirements"
+      told+=${cuda:+", and CUDA,"}
       echo "$told into .venv." >&2
     fi
   done

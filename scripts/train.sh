@@ -5,9 +5,9 @@
 #
 # Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags. If
 # they include --data_path, --help or --version, it downloads no data. If no
-# source of the data answers, it trains on the sample corpus. The run is kept in
-# runs/MODEL, or runs/sample-MODEL, unless --save_path names another folder. The
-# same command resumes it.
+# source of the data answers, it trains on the sample corpus. The run is saved
+# in runs/MODEL, or runs/sample-MODEL, unless --save_path names another folder.
+# The same command resumes it.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
@@ -35,7 +35,7 @@ train() {
   local run="$root/runs/$1"
   shift
   if [[ ! $has_path ]]; then
-    echo "The run is kept in $run. The same command resumes it." >&2
+    echo "The run is saved in $run. The same command resumes it." >&2
     set -- --save_path="$run" "$@"
   fi
   exec "$python" "$root/ptb_word_lm.py" "$@"
@@ -51,8 +51,8 @@ if ((status > 1)); then # Ctrl-C, for example: then stop here too.
 elif ((status == 1)); then
   data="$root/sample-corpus"
   model="sample-$model"
-  echo "Without the Penn Treebank this trains on a sample corpus that the" \
-    "project makes itself: its perplexities are not PTB's." >&2
+  echo "Without the Penn Treebank, this trains on a sample corpus that the" \
+    "project generates. Its perplexities cannot be compared with PTB's." >&2
   [[ -d $data ]] || "$python" "$root/scripts/make_sample_corpus.py" "$data"
 fi
 train "$model" --data_path="$data" "$@"

@@ -118,7 +118,7 @@ def test_16_bits_in_the_basic_mode(monkeypatch, call):
   status, out, err = call(*args, "--use_fp16")
   assert status == 0
   assert "rnn_mode basic, in bfloat16" in err
-  assert "no units for bfloat16: " in err
+  assert "no instructions for bfloat16: " in err
   assert re.search(r"^Test Perplexity: \d+\.\d+$", out, re.MULTILINE)
 
 
@@ -242,7 +242,7 @@ def test_evaluates_a_run_on_another_text(finished, call, tmp_path, caplog):
   args = [f"--save_path={finished[1]}", "--evaluate"]
   status, out, _ = call(data, *args)
   assert status == 0 and len(out.splitlines()) == 2
-  assert "test.txt: the vocabulary lacks 99 of 396 words; " in caplog.text
+  assert "test.txt: the vocabulary lacks 99 of 396 words. " in caplog.text
   assert "valid.txt" not in caplog.text
   (tmp_path / "ptb.test.txt").write_text("w01 w02\n" * 99)
   assert call(data, *args)[:2] == (0, out)  # As without the words left out.
@@ -274,35 +274,36 @@ READ = ["--evaluate", "--checkpoint=CKPT"]
      "ptb.valid.txt: too few words for a batch: .*Make batch_size or "),
     (["--hparams=batch_size=100", "--hparams=num_steps=30"],  # Both count.
      r"ptb.valid.txt: too few words .* \(num_steps \+ 1\) = 100 x 31 are need"),
-    (["--hparams=seed=1", "--hparams=batch_size=2"], "'seed' is not a field; "),
+    (["--hparams=seed=1", "--hparams=batch_size=2"],
+     "'seed' is not a hyper-parameter. The hyper-parameters that can be set "),
     (["--save_path=/etc/hostname"],
-     "Cannot make the folder of --save_path=/etc/hostname: File exists"),
+     "Cannot create the folder --save_path=/etc/hostname: File exists"),
     (["--save_path=/proc/run"],
-     "Cannot make the folder of --save_path=/proc/run: No such file or direc"),
-    (["--save_path="], "--save_path is empty: name a folder, or leave it out"),
+     "Cannot create the folder --save_path=/proc/run: No such file or direct"),
+    (["--save_path="], "--save_path is empty: give a folder, or leave it out"),
     (["--save_path=RUN"],
      "RUN holds another run: seed is 3 there, 1 here; num_steps is 5 there, "
      "20 here; hidden_size is 8 there, 200 here; keep_prob is 0.8 there, 1.0 "
-     "here. Give --save_path another"),
+     "here. Choose another --save_path"),
     (["--checkpoint_minutes=5"],
-     "--checkpoint_minutes has no effect with no --save_path: leave it out"),
-    (["--checkpoint=best"], "--checkpoint has no effect with training, which"),
-    (["--evaluate"], "--evaluate needs a run's folder, --save_path, or"),
-    (["--evaluate", "--checkpoint=best"], "--evaluate needs a run's folder"),
+     "--checkpoint_minutes has no effect without --save_path: leave it out"),
+    (["--checkpoint=best"], "--checkpoint has no effect in training, which re"),
+    (["--evaluate"], "--evaluate needs --save_path, a run's folder, or"),
+    (["--evaluate", "--checkpoint=best"], "--evaluate needs --save_path, a r"),
     ([*SAVED, "--model=small"],
-     "--model has no effect with --evaluate --save_path: leave it out"),
+     "--model has no effect with --evaluate and --save_path: leave it out"),
     ([*SAVED, "--hparams=forget_bias=1"],
      "forget_bias is 0.0 in the trained model: leave it out of --hparams"),
     ([*READ, "--seed=2"], "--seed has no effect with --evaluate: leave it out"),
     (["--evaluate", "--save_path=/none"], "/none is not the folder of a run: "),
     ([*SAVED, "--checkpoint=model.ckpt-5"],
-     "There is no checkpoint RUN/model.ckpt-5: it would have a file"),
+     "There is no checkpoint RUN/model.ckpt-5: the file "),
     ([*READ, "--hparams=hidden_size=7"],
-     "'hidden_size' has no effect here; the fields to set are batch_size "),
-    ([*READ, "--data_path=OTHER"], "CKPT has a model of 50 words, but the "
-     "ptb.train.txt in OTHER has 3 different ones. Give --data_path the folde"),
-    (["--save_path=/sys"], "Cannot write the folder --save_path=/sys: "),
-    (["--tf32", "--use_fp16"], "--tf32 and --use_fp16 are two types: leave "),
+     "'hidden_size' has no effect here. The hyper-parameters that can be set "),
+    ([*READ, "--data_path=OTHER"], "CKPT has a vocabulary of 50 words, "
+     "but the ptb.train.txt in OTHER has 3 different words. Set --data_path "),
+    (["--save_path=/sys"], "Cannot write to the folder --save_path=/sys: "),
+    (["--tf32", "--use_fp16"], "--tf32 and --use_fp16 exclude each other: "),
   ],
 )  # fmt: skip
 def test_bad_input_gets_one_sentence(finished, call, tmp_path, args, message):
@@ -345,10 +346,10 @@ def test_bad_input_does_not_load_tensorflow():
     "--model=huge": "flag --model=huge: value should be",
     "--seed=-1": "flag --seed=-1: -1 is not an integer",
     "--max_max_epoch=1":
-      "Unknown command line flag 'max_max_epoch'. Give --hpara",
+      "Unknown command line flag 'max_max_epoch'. Use --hparam",
     "--sed=1": "Unknown command line flag 'sed'. Did you mean: seed. --",
-    "--hparams=a=1": "'a' is not a field; ",
-    "small": "'small' is not a flag; --help lists them",
+    "--hparams=a=1": "'a' is not a hyper-parameter. ",
+    "small": "'small' is not a flag. --help lists the flags.",
   }  # fmt: skip
   process = subprocess.run(
     [sys.executable, "-c", CALL_EACH, DATA, *told],
@@ -391,7 +392,7 @@ def test_a_full_disk_ends_the_run_and_keeps_its_checkpoints(tmp_path, call):
   assert process.returncode == 1
   started, last = err.splitlines()
   assert started.startswith("Training the small model")
-  message = "Cannot write the checkpoint of --save_path="
+  message = "Cannot write the checkpoint to --save_path="
   assert last.startswith(f"ptb_word_lm.py: {message}")
   assert not [p for p in tmp_path.iterdir() if "temp" in p.name]
   assert call(DATA, "--evaluate", f"--save_path={tmp_path}")[0] == 0

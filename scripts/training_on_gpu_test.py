@@ -164,12 +164,12 @@ def test_a_run_goes_on_without_a_gpu(
   status, out, err = call_command("ptb_word_lm", *args)
   assert (status, out) == (1, "")
   assert err == (
-    "ptb_word_lm.py: rnn_mode cudnn needs a GPU, and TensorFlow has none here. "
-    "Give --rnn_mode=block, which computes the same.\n"
+    "ptb_word_lm.py: rnn_mode cudnn needs a GPU, but TensorFlow finds none "
+    "here. Use --rnn_mode=block, which computes the same.\n"
   )
   assert call_command("ptb_word_lm", *args, "--rnn_mode=block")[0] == 0
   assert f"Resuming {folder} from model.ckpt-50" in caplog.text
-  assert f"{folder} began in rnn_mode cudnn: with another, its" in caplog.text
+  assert f"{folder} began in rnn_mode cudnn. In another mode, " in caplog.text
   assert run_folder.read_config(folder).config.rnn_mode == "cudnn"
   status, out, _ = call_command("ptb_word_lm", "--evaluate", DATA, args[2])
   assert status == 0

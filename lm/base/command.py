@@ -30,11 +30,11 @@ _GPU_IS_FULL = "OUT_OF_MEMORY|ALLOC_FAILED|[Oo]ut of memory"
 def refuse(args, names, where):
   """Raises FlagError if one of the flags was given.
 
-  `where` names the flag or the input with which they have no effect.
+  `where` says where they have no effect, such as "with --evaluate".
   """
   for name in names:
     if args[name].present:
-      raise FlagError(f"--{name} has no effect with {where}: leave it out.")
+      raise FlagError(f"--{name} has no effect {where}: leave it out.")
 
 
 class _BooleanParser(flags.BooleanParser):
@@ -89,7 +89,7 @@ def entry_point(
   arguments=0,
   pass_unknown=False,
   advice_for=None,
-  too_large="The memory is too small.",
+  too_large="There is not enough memory.",
 ):
   """Decorates a command's main function.
 
@@ -131,7 +131,9 @@ def entry_point(
           print(f"{doc}{args.get_help()}")
           status = 0
         elif len(others) > arguments and not pass_unknown:
-          raise FlagError(f"'{others[-1]}' is not a flag; --help lists them.")
+          raise FlagError(
+            f"'{others[-1]}' is not a flag. --help lists the flags."
+          )
         else:
           status = function(args, *others)
         sys.stdout.flush()  # Here, where an error is handled.
@@ -221,9 +223,9 @@ def _sentence_for(error, too_large):
     return None  # imports.report_failures handles it.
   if isinstance(error, ImportError):
     return (
-      f"TensorFlow cannot be loaded: {error}. Is there enough memory? If so, "
-      "its installation is damaged: rename .venv, and scripts/setup_venv.sh "
-      "makes a new one."
+      f"TensorFlow cannot be loaded: {error}. If there is enough memory, the "
+      "installation of TensorFlow is damaged: rename .venv, and run "
+      "scripts/setup_venv.sh to create a new one."
     )
   return None
 

@@ -276,7 +276,7 @@ def test_a_command_is_called_again_and_again(capfd):
 @pytest.mark.parametrize(
   ("argv", "message"),
   [
-    (["x", "y"], "'y' is not a flag; --help lists them."),
+    (["x", "y"], "'y' is not a flag. --help lists the flags."),
     (["--numbr=1"], "Unknown command line flag 'numbr'. Did you mean: number"),
     (["--hparam=1"], "Unknown command line flag 'hparam'. Try x."),
     (

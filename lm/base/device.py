@@ -175,13 +175,13 @@ def prepare(num_gpus, num_workers=1, deterministic=False):
   if num_gpus > available:
     raise FlagError(
       f"--num_gpus={num_gpus} is more than the {counted(available, 'GPU')} "
-      f"that TensorFlow finds here. {unused_gpu()}Make it smaller, or leave it "
-      "out."
+      f"that TensorFlow finds here. {unused_gpu()}Use a smaller number, or "
+      "leave the flag out."
     )
   if num_gpus > 1 and num_workers > 1:
     raise FlagError(
-      f"--num_gpus={num_gpus} starts workers, but TF_CONFIG says that this is "
-      "one already. Leave either out."
+      f"--num_gpus={num_gpus} starts workers, but TF_CONFIG already makes this "
+      "process a worker: leave one of them out."
     )
   if num_gpus > 1:
     script = pathlib.Path(__file__).parents[2] / "scripts" / "launch_local.py"

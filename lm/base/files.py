@@ -63,7 +63,7 @@ def open_text(path):
   """
   if path == "-":
     if os.isatty(0):
-      tell("Type the text, then Ctrl-D on a line of its own.")
+      tell("Type the text, then press Ctrl-D on an empty line.")
     return open(0, "rb", _BUFFER, closefd=False)
   return open(path, "rb", _BUFFER)
 
@@ -118,7 +118,7 @@ def new_folder(path, flag):
     if error.filename is None:  # Not about this folder, but about stdout.
       raise
     raise NewFolderError(
-      f"Cannot make the folder {flag}={path}: {error.strerror}."
+      f"Cannot create the folder {flag}={path}: {error.strerror}."
     ) from None
   finally:
     shutil.rmtree(temporary, ignore_errors=True)
@@ -138,8 +138,8 @@ def flush_to_disk(path):
 def check_new_folder(path, flag):
   """Raises NewFolderError if a folder of this name cannot be made."""
   if not path:
-    raise NewFolderError(f"{flag} is missing: the folder to make.")
+    raise NewFolderError(f"{flag} is missing: give the folder to create.")
   if "://" in path:
-    raise NewFolderError(f"{flag}={path} is not a local folder. Name one.")
+    raise NewFolderError(f"{flag}={path} is not a local folder. Choose one.")
   if os.path.lexists(path):
-    raise NewFolderError(f"{flag}={path} exists already. Choose another name.")
+    raise NewFolderError(f"{flag}={path} already exists. Choose another name.")

@@ -104,7 +104,7 @@ def test_an_error_leaves_nothing(tmp_path, error):
   assert not list(tmp_path.iterdir())
   if raised.type is NewFolderError:
     assert str(raised.value) == (
-      f"Cannot make the folder --output={tmp_path}/new: No space."
+      f"Cannot create the folder --output={tmp_path}/new: No space."
     )
 
 
@@ -112,7 +112,7 @@ def test_an_error_leaves_nothing(tmp_path, error):
 def test_a_terminal_is_told_to_type(monkeypatch, capsys, is_terminal):
   monkeypatch.setattr("os.isatty", lambda descriptor: is_terminal)
   open_text("-").close()
-  sentence = "Type the text, then Ctrl-D on a line of its own.\n"
+  sentence = "Type the text, then press Ctrl-D on an empty line.\n"
   assert capsys.readouterr().err == sentence * is_terminal
 
 
@@ -122,10 +122,10 @@ def test_nothing_is_replaced(tmp_path):
   for path, message in (
     (None, "^--output is missing"),
     ("", "^--output is missing"),
-    (str(tmp_path), "exists already. Choose another"),
-    (str(tmp_path / "file"), "exists already. Choose another"),
-    (str(tmp_path / "link"), "exists already. Choose another"),
-    (str(tmp_path / "file" / "x"), "Cannot make the folder --output=.*: "),
+    (str(tmp_path), "already exists. Choose another"),
+    (str(tmp_path / "file"), "already exists. Choose another"),
+    (str(tmp_path / "link"), "already exists. Choose another"),
+    (str(tmp_path / "file" / "x"), "Cannot create the folder --output=.*: "),
   ):
     with (
       pytest.raises(NewFolderError, match=message),

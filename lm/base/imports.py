@@ -47,10 +47,10 @@ def _explain_missing(error):
   sentence += f"(Python {version}). "
   if os.path.basename(sys.prefix) == ".venv":
     return sentence + (
-      "scripts/setup_venv.sh installs what is missing. If it finds nothing "
-      "missing, rename .venv, and it makes a new one."
+      "Run scripts/setup_venv.sh to install what is missing. If nothing is "
+      "missing, rename .venv, and run the script again."
     )
   return sentence + (
-    "With Python 3.10 to 3.13, scripts/setup_venv.sh makes a .venv that has "
-    "all packages: then start the command with .venv/bin/python."
+    "Run scripts/setup_venv.sh, which needs Python 3.10 to 3.13 and creates a "
+    ".venv with all packages. Then start the command with .venv/bin/python."
   )

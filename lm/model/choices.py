@@ -16,8 +16,8 @@ def checked_mode(rnn_mode):
   """Returns the rnn_mode; raises FlagError if it cannot be used here."""
   if rnn_mode != usable_mode(rnn_mode):
     raise FlagError(
-      f"rnn_mode {rnn_mode} needs a GPU, and TensorFlow has none here. "
-      f"{device.unused_gpu()}Give --rnn_mode=block, which computes the same."
+      f"rnn_mode {rnn_mode} needs a GPU, but TensorFlow finds none here. "
+      f"{device.unused_gpu()}Use --rnn_mode=block, which computes the same."
     )
   return rnn_mode
 
@@ -45,14 +45,16 @@ def choose_type(use_fp16, tf32, rnn_mode, run_dtype=None):
     FlagError: if the flags exclude each other, or no GPU here has TF32.
   """
   if tf32 and use_fp16:
-    raise FlagError("--tf32 and --use_fp16 are two types: leave out one.")
-  if tf32 and (not device.has_gpu() or device.is_before_ampere()):
-    advice = "Leave it out."
-    if run_dtype == device.TF32:
-      advice = "The run began with it: resume it where there is one."
     raise FlagError(
-      "--tf32 needs a GPU with a compute capability of 8.0 or more, and "
-      f"TensorFlow has none here. {device.unused_gpu()}{advice}"
+      "--tf32 and --use_fp16 exclude each other: leave one of them out."
+    )
+  if tf32 and (not device.has_gpu() or device.is_before_ampere()):
+    advice = "Leave out --tf32."
+    if run_dtype == device.TF32:
+      advice = "The run began with --tf32: resume it where there is such a GPU."
+    raise FlagError(
+      "--tf32 needs a GPU with a compute capability of 8.0 or more, but "
+      f"TensorFlow finds none here. {device.unused_gpu()}{advice}"
     )
   if not use_fp16:
     return device.TF32 if tf32 else "float32"

@@ -44,15 +44,15 @@ def test_the_first_gpu_counts(pretend_gpus):
 def test_a_refusal_says_why_there_is_no_gpu(monkeypatch, pretend_gpus):
   pretend_gpus()
   monkeypatch.setattr(device, "unused_gpu", lambda: "The GPU X is off. ")
-  none = "TensorFlow has none here. The GPU X is off. "
-  with pytest.raises(command.FlagError, match=f"{none}Give --rnn_mode=block"):
+  none = "TensorFlow finds none here. The GPU X is off. "
+  with pytest.raises(command.FlagError, match=f"{none}Use --rnn_mode=block"):
     choices.checked_mode("cudnn")
-  with pytest.raises(command.FlagError, match=f"{none}Leave it out"):
+  with pytest.raises(command.FlagError, match=f"{none}Leave out --tf32"):
     choices.choose_type(False, True, "block")
-  with pytest.raises(command.FlagError, match=f"{none}The run began with it: "):
+  with pytest.raises(command.FlagError, match=f"{none}The run began with --t"):
     choices.choose_type(False, True, "block", "tf32")
   with pytest.raises(
-    command.FlagError, match=r"finds here\. The GPU X is off\. M"
+    command.FlagError, match=r"finds here\. The GPU X is off\. U"
   ):
     device.prepare(2)
 

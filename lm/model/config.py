@@ -26,13 +26,13 @@ def _whole(meaning, least=1, most=10**6, **others):
 
 def _share(meaning, **others):
   """Declares a number above 0 and at most 1; see _declare."""
-  wanted = "a number above 0 and not above 1"
+  wanted = "a number above 0 and at most 1"
   return _declare(meaning, wanted, lambda x: 0 < x <= 1, **others)
 
 
 def _positive(meaning, **others):
   """Declares a number above 0; see _declare."""
-  wanted = "a number above 0 and not above 1e30"
+  wanted = "a number above 0 and at most 1e30"
   # A float32 can hold 1e30, and no model needs more.
   return _declare(meaning, wanted, lambda x: 0 < x <= 1e30, **others)
 
@@ -75,7 +75,10 @@ def _checked(cls, name, value):
   if name.startswith("_") or (is_code and name not in known):
     return value
   if name not in known:
-    raise ConfigError(f"{name} is not a hyper-parameter: {', '.join(known)}.")
+    raise ConfigError(
+      f"{name} is not a hyper-parameter. The hyper-parameters are "
+      f"{', '.join(known)}."
+    )
   field = known[name]
   if isinstance(value, np.generic):
     value = value.item()
@@ -109,34 +112,46 @@ class Config(metaclass=_CheckedClass):
       out of range.
   """
 
-  init_scale: float = _positive("Weights start in [-init_scale, init_scale].")
-  learning_rate: float = _positive(
-    "The step size in the first max_epoch epochs."
+  init_scale: float = _positive(
+    "Initial weights are drawn uniformly from [-init_scale, init_scale]."
   )
-  max_grad_norm: float = _positive("Largest global norm of the gradient.")
-  num_layers: int = _whole("L: LSTM layers.", most=100)
-  num_steps: int = _whole("T: unrolled steps.", most=10_000)
-  hidden_size: int = _whole("H: units of each layer and the embedding.")
-  max_epoch: int = _whole("Epochs before the learning rate decays.", least=0)
-  max_max_epoch: int = _whole("Number of epochs.", may_change=True)
-  keep_prob: float = _share("Share of the units that dropout keeps.")
-  lr_decay: float = _share("Factor of the learning rate per later epoch.")
-  batch_size: int = _whole("B: streams that are read side by side.")
-  vocab_size: int = _whole("V: words of the vocabulary; the data set it.")
+  learning_rate: float = _positive(
+    "The learning rate in the first max_epoch epochs."
+  )
+  max_grad_norm: float = _positive("Gradients are clipped to this global norm.")
+  num_layers: int = _whole("L: the number of LSTM layers.", most=100)
+  num_steps: int = _whole("T: the number of unrolled steps.", most=10_000)
+  hidden_size: int = _whole(
+    "H: the number of units in each layer and in the embedding."
+  )
+  max_epoch: int = _whole(
+    "The number of epochs before the learning rate decays.", least=0
+  )
+  max_max_epoch: int = _whole("The number of epochs.", may_change=True)
+  keep_prob: float = _share("The probability that dropout keeps a unit.")
+  lr_decay: float = _share(
+    "The factor of the learning rate in each epoch after max_epoch."
+  )
+  batch_size: int = _whole(
+    "B: the number of streams that are read side by side."
+  )
+  vocab_size: int = _whole(
+    "V: the number of words in the vocabulary, which follows the data."
+  )
   rnn_mode: str = _declare(
-    "How the LSTM is computed; --rnn_mode sets it, also on resume.",
+    "How the LSTM is computed. The flag --rnn_mode sets it, also on resume.",
     f"one of {', '.join(RNN_MODES)}",
     RNN_MODES.__contains__,
     default="block",
   )
   tie_embeddings: bool = _declare(
-    "Whether softmax_w is the embedding; see arXiv:1608.05859.",
+    "Whether the softmax uses the embedding as its weights (arXiv:1608.05859).",
     "true or false",
     lambda _: True,
     default=False,
   )
   forget_bias: float = _declare(
-    "Added to the forget gate; 0 in the paper.",
+    "The number added to the input of the forget gate; 0 in the paper.",
     "a number from -100 to 100",
     lambda x: -100 <= x <= 100,
     default=0.0,
@@ -148,13 +163,17 @@ class Config(metaclass=_CheckedClass):
     default=False,
   )
   patience: int = _whole(
-    "Epochs without a better valid perplexity; 0: no limit.",
+    "Training ends after this number of epochs without a better valid "
+    "perplexity; 0 means no limit.",
     least=0,
     default=0,
     may_change=True,
   )
   num_samples: int = _whole(
-    "Words that training's softmax samples; 0: all.", least=0, default=0
+    "The number of words that the softmax samples in training; 0 means all "
+    "words.",
+    least=0,
+    default=0,
   )
 
   def __init__(self, **values):
@@ -183,11 +202,15 @@ class Config(metaclass=_CheckedClass):
   def check_samples(self, num_workers=1):
     """Raises ConfigError if num_samples is not possible here."""
     if self.num_samples and self.tie_embeddings and num_workers > 1:
-      raise ConfigError("num_samples with tie_embeddings needs one process.")
+      raise ConfigError(
+        "num_samples with tie_embeddings needs one process: leave one of them "
+        "out, or train without other workers."
+      )
     if self.num_samples > self.vocab_size / 2:  # It would not be faster.
       raise ConfigError(
         f"num_samples={self.num_samples} is more than half of the "
-        f"{self.vocab_size} words of the vocabulary; 0 uses all of them."
+        f"{self.vocab_size} words of the vocabulary. Make it smaller, or use 0 "
+        "for all words."
       )
 
   def learning_rate_of(self, epoch):
@@ -240,7 +263,7 @@ def fields():
 # Weights of a trained model are of use only if these stay the same.
 SIZES = ("hidden_size", "num_layers", "tie_embeddings", "forget_bias")
 _NOT_HPARAMS = {
-  "vocab_size": "follows the data; --vocab_size limits it",
+  "vocab_size": "follows the data, and the flag --vocab_size limits it",
   "rnn_mode": "has a flag of its own, --rnn_mode",
 }
 
@@ -275,9 +298,11 @@ def parse(hparams, allowed=None):
       elif name in known:
         problem = "has no effect here"
       else:
-        problem = "is not a field"
+        problem = "is not a hyper-parameter"
       shown = ", ".join(f"{n} ({known[n].type.__name__})" for n in names)
-      raise ConfigError(f"'{name}' {problem}; the fields to set are {shown}.")
+      raise ConfigError(
+        f"'{name}' {problem}. The hyper-parameters that can be set are {shown}."
+      )
     values[name] = _parse_value(known[name], value)
   return values
 

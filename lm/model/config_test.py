@@ -182,7 +182,7 @@ def in_a_config_of_values(cls, name, value):
 )
 def test_each_way_checks_names_and_values(small, set_value):
   for name, value, message in (
-    ("hiden_size", 300, "^hiden_size is not a hyper-parameter: init_scale, le"),
+    ("hiden_size", 300, "^hiden_size is not a hyper-parameter. The hyper-para"),
     ("num_steps", 10_001, "^num_steps must be a whole number from 1 to 10,000"),
     ("keep_prob", "1", "^keep_prob must be a number above 0 and .*, not '1'"),
     ("rnn_mode", "lstm", f"^rnn_mode must be one of {MODES}, not 'lstm'"),
@@ -221,9 +221,9 @@ def test_possible_values(name, value, expected):
     ("max_epoch", -1, "must be a whole number from 0 to 1,000,000, not -1"),
     ("learning_rate", None, "must be a number above 0 .*, not None"),
     ("learning_rate", float("nan"), "must be a number above 0 .*, not nan"),
-    ("max_grad_norm", float("inf"), "must be .* not above 1e30, not inf"),
+    ("max_grad_norm", float("inf"), "must be .* at most 1e30, not inf"),
     ("init_scale", 0, "must be a number above 0 and .*, not 0"),
-    ("lr_decay", 1.01, r"must be .* not above 1, not 1\.01"),
+    ("lr_decay", 1.01, r"must be .* at most 1, not 1\.01"),
     ("forget_bias", 101, "must be a number from -100 to 100, not 101"),
     ("tie_embeddings", 1, "must be true or false, not 1"),
     ("rnn_mode", ["block"], "must be one of .*, not .'block'"),
@@ -319,14 +319,17 @@ def test_override_of_some_fields_only():
 @pytest.mark.parametrize(
   ("hparams", "message"),
   [
-    ("hiden_size=3", "'hiden_size' is not a field;.*hidden_size .int."),
+    (
+      "hiden_size=3",
+      "'hiden_size' is not a hyper-parameter.*hidden_size .int.",
+    ),
     ("hidden_size", "'hidden_size' lacks an '='.*init_scale .float."),
     ("vocab_size=3", "'vocab_size' follows the data"),
     ("rnn_mode=basic", "'rnn_mode' has a flag of its own, --rnn_mode"),
     ("hidden_size=3.5", "hidden_size must be a whole number, not '3.5'"),
     ("keep_prob=much", "keep_prob must be a number, not 'much'"),
     ("tie_embeddings=1", "tie_embeddings must be true or false, not '1'"),
-    ("keep_prob=0", "keep_prob must be a number above 0 and not above 1"),
+    ("keep_prob=0", "keep_prob must be a number above 0 and at most 1"),
   ],
 )
 def test_wrong_overrides(hparams, message):

@@ -42,8 +42,8 @@ def kept_states(config, ids, eos):
     return None
   if eos is None:
     raise ConfigError(
-      "by_sentence=true needs <eos>, the end of a line, and its id, which a "
-      "program gives PTBInput as eos."
+      "by_sentence=true needs the id of <eos>, the end of a line: pass it to "
+      "PTBInput as eos."
     )
   is_kept = tf1.not_equal(tf1.transpose(ids), eos)
   return tf1.cast(is_kept, tf1.float32)[..., tf1.newaxis]

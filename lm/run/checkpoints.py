@@ -203,13 +203,13 @@ class Checkpoints:
       self._write_pointers(step, progress)  # A kill may have prevented it.
       return progress, step
     if steps:
-      advice = "Put back a copy, or remove them to train from the start."
+      advice = "Put back a copy, or remove all checkpoints to start again."
       if self._others:
         path = _path_of(self._path, max(self._others))
         advice = (
-          f"Another program, such as a tf.train.Saver, wrote {path}, without "
-          "the place in the training. To train on from its weights alone, give "
-          f"--init_from={path} and another --save_path."
+          f"Another program, perhaps with a tf.train.Saver, wrote {path}, "
+          "which does not record how far the training had come. To start from "
+          f"its weights, use --init_from={path} and another --save_path."
         )
       raise CheckpointError(
         f"No checkpoint in {self._path} can be resumed. {advice}"
@@ -285,7 +285,8 @@ def find_checkpoint(folder, name):
     step = _best_step(_epochs_of(folder))
   if step is None:
     raise CheckpointError(
-      f"{folder} has no best checkpoint before its first epoch ends: use last."
+      f"{folder} has no best checkpoint before its first epoch ends: use "
+      "--checkpoint=last."
     )
   return _path_of(folder, step)
 
@@ -363,8 +364,9 @@ def sizes_in(path):
   if not cells or len(embedding) != 2:
     names = ", ".join(sorted(tensors.stored_names.values())[:10])
     raise CheckpointError(
-      f"{path} is not a checkpoint of this model: it has no matrix embedding, "
-      f"or no kernel of a basic_lstm_cell or lstm_cell, but {names}."
+      f"{path} is not a checkpoint of this model: it lacks the matrix "
+      "embedding or the kernel of a basic_lstm_cell or lstm_cell. It has "
+      f"{names}."
     )
   vocab_size, hidden_size = embedding
   sizes = {"hidden_size": hidden_size, "vocab_size": vocab_size}
@@ -433,12 +435,14 @@ def _check_shapes(tensors, variables):
   """
   shapes = _shapes_in(tensors)
   if further := _layers_in(shapes) - _layers_in(variables):
-    raise _UnfitError(f"it has one more layer, {min(further)}.")
+    raise _UnfitError(f"it has an additional layer, {min(further)}.")
   for name, variable in variables.items():
+    if name not in shapes:
+      raise _UnfitError(f"it has no {name}.")
     expected = variable.shape.as_list()
-    if shapes.get(name) != expected:
+    if shapes[name] != expected:
       raise _UnfitError(
-        f"{name} should have the shape {expected}, but has {shapes.get(name)}."
+        f"{name} should have the shape {expected}, but has {shapes[name]}."
       )
 
 
@@ -498,14 +502,14 @@ def _reading(path):
   """
   if not os.path.isfile(path + ".index"):
     raise MissingError(
-      f"There is no checkpoint {path}: it would have a file {path}.index. Give "
-      "its name without .index."
+      f"There is no checkpoint {path}: the file {path}.index does not exist. "
+      "Give the checkpoint's name without .index."
     )
   try:
     yield _Reader(path)
   except _UnfitError as error:
     raise CheckpointError(
-      f"The checkpoint {path} is damaged or of another model: {error}"
+      f"The checkpoint {path} is damaged or belongs to another model: {error}"
     ) from None
 
 
@@ -549,7 +553,9 @@ def _stored_names(names):
   for name in sorted(names):
     own_name = _own_name(name)
     if own_name in stored:
-      raise _UnfitError(f"it has both {stored[own_name]} and {name}.")
+      raise _UnfitError(
+        f"it has both {stored[own_name]} and {name}, where one is expected."
+      )
     stored[own_name] = name
   for own_name, kernel in stored.items():
     if own_name.endswith(_KERNEL):

@@ -188,12 +188,10 @@ _FLAGS = {
 
 def _describe_difference(name, values, places):
   """Returns how two values of this name differ, in words for users."""
-  if name.startswith("ptb."):
-    return f"{name} is another text"
-  if name.endswith(".py"):
-    return f"{name} is another version"
+  if name.startswith("ptb.") or name.endswith(".py"):
+    return f"{name} differs"
   if name == "vocabulary_sha256":
-    return "the vocabulary is another one"
+    return "the vocabulary differs"
   shown = ["not set" if value is None else value for value in values]
   name = _FLAGS.get(name, name)
   return f"{name} is {shown[0]} {places[0]}, {shown[1]} {places[1]}"

@@ -105,7 +105,7 @@ class RunFolder(contextlib.AbstractContextManager):
     self.path = path
     self.result = None
     self.is_due = Timer(checkpoint_minutes)
-    with self._trying_to("make the folder"):
+    with self._trying_to("create the folder"):
       os.makedirs(path, exist_ok=True)
       self._folder = os.stat(path)
     self.begun = _begun_run(path)  # A refused folder gets no lock.
@@ -155,16 +155,17 @@ class RunFolder(contextlib.AbstractContextManager):
     known = self.begun.vocabulary_sha256  # Older versions did not record it.
     if known not in (None, run.vocabulary_sha256):
       differences.append(
-        "the vocabulary is another one (was there another --vocabulary?)"
+        "the vocabulary differs (perhaps because of another --vocabulary)"
       )
     if differences:
       raise RunFolderError(
-        f"{self.path} holds another run: {'; '.join(differences)}. Give "
-        "--save_path another folder, or the flags and the data of that run."
+        f"{self.path} holds another run: {'; '.join(differences)}. Choose "
+        "another --save_path, or use the flags and the data of that run."
       )
     if run.config.rnn_mode != rnn_mode:
       _LOGGER.warning(
-        "%s began in rnn_mode %s: with another, its last digits differ.",
+        "%s began in rnn_mode %s. In another mode, the last digits of its "
+        "results differ.",
         *(self.path, rnn_mode),
       )
     return resumed
@@ -188,7 +189,7 @@ class RunFolder(contextlib.AbstractContextManager):
     self._checkpoints = checkpoints.Checkpoints(
       self.path, state_shape, self._run
     )
-    with self._trying_to("read the checkpoints"):
+    with self._trying_to("read the checkpoints in"):
       progress, step = self._checkpoints.restore(session)
     self._set_end(progress)
     if step is None and os.path.exists(os.path.join(self.path, "epochs.jsonl")):
@@ -203,17 +204,17 @@ class RunFolder(contextlib.AbstractContextManager):
       _LOGGER.warning(
         "Resuming %s from model.ckpt-%s: %s.", self.path, step, where
       )
-    with self._trying_to("write the summaries"):
+    with self._trying_to("write the summaries to"):
       self._summaries = Summaries(self.path, step or 0)
     self.is_due.start()
     return progress
 
   def save(self, session, step, progress):
     """Writes a checkpoint of a global step, and epochs.jsonl after an epoch."""
-    with self._trying_to("write the checkpoint"):
+    with self._trying_to("write the checkpoint to"):
       if not os.path.samestat(os.stat(self.path), self._folder):
         raise RunFolderError(
-          f"Cannot write the checkpoint of --save_path={self.path}: the folder "
+          f"Cannot write the checkpoint to --save_path={self.path}: the folder "
           "was replaced by another one."
         )
       self._checkpoints.save(session, step, progress)
@@ -230,7 +231,7 @@ class RunFolder(contextlib.AbstractContextManager):
       values: a dictionary from the rest of the tag to the number.
     """
     values = {prefix + name: value for name, value in values.items()}
-    with self._trying_to("write the summaries"):
+    with self._trying_to("write the summaries to"):
       self._summaries.add(step, values)
 
   def finish(self, step, values):
@@ -244,16 +245,16 @@ class RunFolder(contextlib.AbstractContextManager):
     Raises RunFolderError if the run is already past max_max_epoch.
     """
     limit = self._run.config.max_max_epoch
-    where = f"has trained {len(progress.epochs)} epochs"
+    where = f"has already trained {len(progress.epochs)} epochs"
     if progress.step:
-      where = f"is in epoch {progress.epoch}"
+      where = f"is already in epoch {progress.epoch}"
     if progress.epoch - (progress.step == 0) > limit:
       raise RunFolderError(
-        f"{self.path} {where} already: max_max_epoch={limit} is too small. "
+        f"The run in {self.path} {where}: max_max_epoch={limit} is too small. "
         "Make it larger, or use another --save_path."
       )
     with (
-      self._trying_to("remove result.json"),
+      self._trying_to("remove result.json from"),
       contextlib.suppress(FileNotFoundError),
     ):
       os.remove(os.path.join(self.path, "result.json"))
@@ -280,13 +281,14 @@ class RunFolder(contextlib.AbstractContextManager):
       lock.acquire(blocking=False)
     except filelock.Timeout:
       raise RunFolderError(
-        f"{self.path} is in use by another process. Wait until it ends, or "
-        "give --save_path another folder."
+        f"{self.path} is in use by another process. Wait until that process "
+        "ends, or choose another --save_path."
       ) from None
     except (OSError, NotImplementedError) as error:
       if getattr(error, "filename", None):  # The file cannot be opened.
         raise RunFolderError(
-          f"Cannot write the folder --save_path={self.path}: {error.strerror}."
+          f"Cannot write to the folder --save_path={self.path}: "
+          f"{error.strerror}."
         ) from None
       _LOGGER.warning(  # Some network file systems have no locks.
         "%s cannot be locked: do not start a second run in it.", self.path
@@ -295,13 +297,16 @@ class RunFolder(contextlib.AbstractContextManager):
 
   def _write(self, name, text):
     """Writes a file completely or not at all."""
-    with self._trying_to(f"write {name}"):
+    with self._trying_to(f"write {name} to"):
       write_file(os.path.join(self.path, name), text)
 
   @contextlib.contextmanager
   def _trying_to(self, action):
-    """Raises RunFolderError if the block cannot read or write."""
-    failure = f"Cannot {action} of --save_path={self.path}"
+    """Raises RunFolderError if the block cannot read or write.
+
+    `action` says what the block does, as in "write the checkpoint to".
+    """
+    failure = f"Cannot {action} --save_path={self.path}"
     try:
       yield
     except InputError:
@@ -324,7 +329,7 @@ def _begun_run(path):
     if others := [name for name in names if name.startswith(_PREFIXES)]:
       raise RunFolderError(
         f"{path} has a file {min(others)}, but no config.json, which describes "
-        "its run. Put that back, or name another folder."
+        "its run. Put config.json back, or choose another folder."
       )
     return None
   has_numbers = not {"epochs.jsonl", "result.json"}.isdisjoint(names)
@@ -335,13 +340,13 @@ def _begun_run(path):
 def check_path(path, flag="--save_path"):
   """Raises RunFolderError if `path`, given by `flag`, cannot be a run's."""
   if not path:
-    raise RunFolderError(f"{flag} is empty: name a folder, or leave it out.")
+    raise RunFolderError(f"{flag} is empty: give a folder, or leave it out.")
   if "://" in path:
-    raise RunFolderError(f"{flag}={path} is not a local folder. Name one.")
+    raise RunFolderError(f"{flag}={path} is not a local folder. Choose one.")
   if set("*?[\\") & set(path):
     raise RunFolderError(
       f"{flag}={path} has one of the characters * ? [ \\, which TensorFlow "
-      "reads as a pattern of names. Choose a name without them."
+      "reads as a file name pattern. Choose a name without them."
     )
 
 
@@ -355,11 +360,11 @@ def read_config(path):
   name = os.path.join(path, "config.json")
   if not os.path.lexists(name):
     raise RunFolderError(
-      f"{path} is not the folder of a run: it has no config.json. Name a "
-      "folder that a training has written as its --save_path."
+      f"{path} is not the folder of a run: it has no config.json. Choose a "
+      "folder that was the --save_path of a training."
     )
   return read_json(
-    name, Run.from_json, "Put back a copy, or name another folder."
+    name, Run.from_json, "Put back a copy, or choose another folder."
   )
 
 
@@ -375,15 +380,15 @@ def vocabulary_in(path, run):
     text = pathlib.Path(name).read_text("utf-8", errors="replace")
   except OSError as error:
     raise RunFolderError(
-      f"{name} cannot be read: {error.strerror}. If it is missing, the command "
-      "that trained the run rebuilds it."
+      f"{name} cannot be read: {error.strerror}. If it is missing, repeat the "
+      "command that trained the run, which rebuilds the file."
     ) from None
   vocabulary = text.split("\n")[:-1]
   is_known = run.vocabulary_sha256 in (None, sha256_of_lines(vocabulary))
   if not is_known or len(vocabulary) != run.config.vocab_size:
     raise RunFolderError(
-      f"{name} was changed after the training: its words no longer belong to "
-      "the model's ids. Remove the file: the command that trained the run "
-      "rebuilds it."
+      f"{name} was changed after the training: its words no longer match the "
+      "model's ids. Remove the file, and repeat the command that trained the "
+      "run, which rebuilds it."
     )
   return vocabulary

@@ -113,14 +113,14 @@ def test_without_a_folder_nothing_is_written():
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"seed": 2}, "holds another run: seed is 1 there, 2 here. Give --save_"),
+    ({"seed": 2}, "holds another run: seed is 1 there, 2 here. Choose anot"),
     ({"seed": 2, "model": "small"},
-     "run: model is test there, small here; seed is 1 there, 2 here. Give"),
+     "run: model is test there, small here; seed is 1 there, 2 here. Choo"),
     ({"config": configs.TestConfig(vocab_size=3, keep_prob=0.4)},
-     "run: keep_prob is 0.5 there, 0.4 here. Give"),
+     "run: keep_prob is 0.5 there, 0.4 here. Choo"),
     ({"data_sha256": {"ptb.train.txt": "12", "ptb.test.txt": "35"}},
-     "run: ptb.test.txt is another text. Give"),
-    ({"vocab_limit": 9}, "run: --vocab_size is not set there, 9 here. Give"),
+     "run: ptb.test.txt differs. Choose"),
+    ({"vocab_limit": 9}, "run: --vocab_size is not set there, 9 here. Choo"),
   ],
 )  # fmt: skip
 def test_another_run_is_refused_untouched(path, changes, message):
@@ -216,7 +216,7 @@ def test_another_vocabulary_of_the_same_size_is_refused(new):
   (new / "epochs.jsonl").write_text("")
   start(new, first)
   before = files_of(new)
-  with pytest.raises(RunFolderError, match="the vocabulary is another one"):
+  with pytest.raises(RunFolderError, match=r"the vocabulary differs \(perhaps"):
     start(new, second)
   assert files_of(new) == before
 
@@ -236,7 +236,7 @@ def test_a_run_that_has_begun_keeps_its_mode_in_config_json(path, caplog):
   with open_folder(path, dataclasses.replace(RUN, config=config)) as folder:
     assert folder.begun == RUN
   assert json.loads((path / "config.json").read_text()) == VALUES
-  assert "began in rnn_mode block: with another, its last " in caplog.text
+  assert "began in rnn_mode block. In another mode, the la" in caplog.text
 
 
 def test_a_finished_run_is_known_by_its_result(path):
@@ -282,7 +282,7 @@ def test_epochs_are_written_at_each_start(new, damage, caplog):
 def test_summaries_that_cannot_be_written(path):
   with restored(path) as (folder, *_):
     folder._summaries._file = tf1.io.TFRecordWriter("/dev/full")
-    message = "^Cannot write the summaries of --save_path="
+    message = "^Cannot write the summaries to --save_path="
     for _ in range(2):
       with pytest.raises(RunFolderError, match=message):
         folder.summarize(1, "train/", {"loss": 1.0})
@@ -347,7 +347,7 @@ def test_what_cannot_be_written_leaves_the_old(path, monkeypatch):
     before = files_of(path)
     full = mock.Mock(side_effect=OSError(28, "No space left on device"))
     monkeypatch.setattr(os, "fsync", full)
-    message = r"Cannot write result\.json of --save_path=.*: No space left"
+    message = r"Cannot write result\.json to --save_path=.*: No space left"
     with pytest.raises(RunFolderError, match=message):
       folder.finish(1, {})
     assert files_of(path) == before

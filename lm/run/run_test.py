@@ -136,7 +136,7 @@ def test_a_new_hyper_parameter_alters_no_run_that_lacks_it():
      ["seed is 7 there, 8 here", "dtype is float32 there, bfloat16 here"]),
     (dataclasses.replace(RUN, data_sha256={**RUN.data_sha256,
                                            "ptb.test.txt": "35"}),
-     ["ptb.test.txt is another text"]),
+     ["ptb.test.txt differs"]),
     (with_config(keep_prob=0.5, num_samples=9),
      ["keep_prob is 1.0 there, 0.5 here", "num_samples is 0 there, 9 here"]),
     # A run may end elsewhere.
@@ -153,8 +153,8 @@ def test_differences_of_other_dictionaries():
   first = {"a": {"b.py": 1}, "vocabulary_sha256": "1", "c": 2}
   second = {"a": {"b.py": 3}, "vocabulary_sha256": "2", "c": 4}
   assert run.describe_differences(first, second, ("on A", "on B")) == {
-    "b.py": "b.py is another version",
-    "vocabulary_sha256": "the vocabulary is another one",
+    "b.py": "b.py differs",
+    "vocabulary_sha256": "the vocabulary differs",
     "c": "c is 2 on A, 4 on B",
   }
 

@@ -57,7 +57,7 @@ class Trained:
         if self.folder:
           path = checkpoints.find_checkpoint(self.folder, self.name)
         if path == failed:
-          sentence = f"{error} --checkpoint names another."
+          sentence = f"{error} Choose another one with --checkpoint."
           raise checkpoints.CheckpointError(sentence) from None
 
   def check_intact(self):
@@ -74,8 +74,9 @@ class Trained:
     must_have = self.folder and self.run.vocabulary_sha256
     if must_have and not checkpoints.record_in(path):
       raise checkpoints.CheckpointError(
-        f"{path} is not of the run in {self.folder}, but of another "
-        "program. Name it alone, or another --checkpoint."
+        f"{path} was not written by the run in {self.folder}, but by another "
+        "program. Use it without the run's folder, or choose another "
+        "--checkpoint."
       )
 
 
@@ -100,9 +101,9 @@ def load(folder, checkpoint, flag, **options):
   run_folder.check_path(folder, flag)
   if os.path.isfile(f"{folder}.index"):
     raise checkpoints.CheckpointError(
-      f"{flag}={folder} is a checkpoint, not the folder of a run. Give its "
-      f"folder; or, instead of {flag}, --checkpoint={folder} and --data_path, "
-      "the folder of its training text."
+      f"{flag}={folder} is a checkpoint, not the folder of a run. Use the "
+      f"run's folder; or, instead of {flag}, --checkpoint={folder} and "
+      "--data_path, the folder of its training text."
     )
   run = run_folder.read_config(folder)
   vocabulary = run_folder.vocabulary_in(folder, run)
@@ -130,7 +131,7 @@ def load_source(name, checkpoint, save_path, **options):
   """
   if not name:
     raise checkpoints.CheckpointError(
-      "--init_from is empty: name a run's folder or a checkpoint, or leave it "
+      "--init_from is empty: give a run's folder or a checkpoint, or leave it "
       "out."
     )
   if save_path and checkpoints.steps_in(save_path):
@@ -144,8 +145,8 @@ def load_source(name, checkpoint, save_path, **options):
     model = load(None, name, "--init_from", **options)
   else:
     raise checkpoints.CheckpointError(
-      f"--init_from={name} is neither the folder of a run nor a checkpoint, "
-      f"which would have a file {name}.index."
+      f"--init_from={name} is neither the folder of a run nor a checkpoint: "
+      f"there is no file {name}.index."
     )
   model.check_intact()
   return model
@@ -197,7 +198,7 @@ def load_checkpoint(
     if sizes.get("tie_embeddings") and not changes.get("tie_embeddings"):
       raise checkpoints.CheckpointError(
         f"{path} has no softmax_w. If the program that wrote it used the "
-        "embedding in its place, give --hparams=tie_embeddings=true."
+        "embedding in its place, use --hparams=tie_embeddings=true."
       )
     model = Trained(
       checkpoint=path,
@@ -251,8 +252,8 @@ def _run_of(path, changes):
   raise checkpoints.CheckpointError(
     f"{path} was written by an older version of this program: only its run's "
     "config.json and vocabulary.txt record how it was trained. Put copies of "
-    "them beside it. If it was trained without forget_bias, --unknown_word and "
-    "--vocab_size, on the text in --data_path, you can give "
+    "these files beside it. If it was trained without forget_bias, "
+    "--unknown_word and --vocab_size, on the text in --data_path, you can use "
     "--hparams=forget_bias=0 instead."
   )
 
@@ -262,21 +263,21 @@ def _check_vocabulary(model, vocabulary, data_path, data_flag):
   path, run, size = model.checkpoint, model.run, model.config.vocab_size
   text = f"the ptb.train.txt in {data_path}"
   advice = (
-    f"Give {data_flag} the folder of the text that it was trained on. If it "
-    "was trained with --vocabulary, name its run's folder instead."
+    f"Set {data_flag} to the folder of the text that it was trained on. If it "
+    "was trained with --vocabulary, use its run's folder instead."
   )
   if run and run.init_from:
     advice = (
-      f"Its run began with the vocabulary of {run.init_from}: name the run's "
+      f"Its run began with the vocabulary of {run.init_from}: use the run's "
       "folder instead."
     )
   if len(vocabulary) != size:
     raise checkpoints.CheckpointError(
-      f"{path} has a model of {size:,} words, but {text} has "
-      f"{len(vocabulary):,} different ones. {advice}"
+      f"{path} has a vocabulary of {size:,} words, but {text} has "
+      f"{len(vocabulary):,} different words. {advice}"
     )
   if run and run.vocabulary_sha256 not in (None, sha256_of_lines(vocabulary)):
     raise checkpoints.CheckpointError(
-      f"{path} was trained with another vocabulary than that of {text}. "
+      f"{path} was trained with a vocabulary other than that of {text}. "
       f"{advice}"
     )

@@ -120,8 +120,8 @@ def test_a_checkpoint_of_another_text(tmp_path):
   (tmp_path / "ptb.train.txt").write_text("a b c\n")
   with pytest.raises(
     checkpoints.CheckpointError,
-    match=r"has a model of 50 words, but the ptb\.train\.txt in .* has 4 "
-    "different ones. Give --data_path the folder of the text that it was train",
+    match=r"has a vocabulary of 50 words, but the ptb\.train\.txt in .* has 4 "
+    "different words. Set --data_path to the folder of the text that it was tr",
   ):
     load(None, CHECKPOINT, data_path=tmp_path)
 
@@ -129,11 +129,11 @@ def test_a_checkpoint_of_another_text(tmp_path):
 @pytest.mark.parametrize(
   ("checkpoint", "data_path", "message"),
   [
-    ("/none", "/none", "There is no checkpoint /none: it"),
+    ("/none", "/none", "There is no checkpoint /none: the"),
     (
       f"{CHECKPOINT}.index",
       str(TINY),
-      "There is no checkpoint .*Give its",
+      "There is no checkpoint .*Give the checkpoint's name without",
     ),
     (CHECKPOINT, "/none", "There is no folder '/none'"),
   ],
@@ -219,8 +219,11 @@ def test_names_of_forks(tmp_path):
 @pytest.mark.parametrize(
   ("names", "message"),
   [
-    (("model/embedding", "gru/kernel"), "but gru/kernel, model/embedding"),
-    ((f"{LAYER}/kernel",), f"no matrix embedding, .* but {LAYER}/kernel"),
+    (("model/embedding", "gru/kernel"), "It has gru/kernel, model/embedding"),
+    (
+      (f"{LAYER}/kernel",),
+      f"lacks the matrix embedding .* It has {LAYER}/kernel",
+    ),
     (("a/embedding", "b/embedding"), "has both a/embedding and b/embedding"),
     (
       ("Model/embedding", f"{LAYER}/kernel", f"{LAYER}/w_f_diag"),
@@ -284,4 +287,4 @@ def test_checkpoints_that_a_saver_put_into_the_folder(
   (run / "result.json").unlink()
   status, out, err = call_command("ptb_word_lm", *train)
   assert status == 1
-  assert f"give --init_from={run}/model.ckpt-200 and another --save_path" in err
+  assert f"use --init_from={run}/model.ckpt-200 and another --save_path" in err

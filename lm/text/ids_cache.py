@@ -59,7 +59,7 @@ class IdsCache:
         return _read_entry(path)
       except OSError as error:
         _LOGGER.warning(
-          "The cache %s is not used: %s. --cache_dir names another.",
+          "The cache %s cannot be used: %s. Choose another with --cache_dir.",
           *(self._folder, error.strerror),
         )
     file = io.BytesIO()

@@ -102,12 +102,13 @@ def test_without_a_place_on_the_disk_ids_are_in_memory(
 ):
   (tmp_path / "file").write_text("no folder")
   check(IdsCache(str(tmp_path / "file")).get("d", write))
-  assert f"The cache {tmp_path}/file is not used: " in caplog.text
+  assert f"The cache {tmp_path}/file cannot be used: " in caplog.text
 
   def full(path, content):
     raise OSError(28, "No space left on device", path)
 
   monkeypatch.setattr(files, "write_file", full)
   check(IdsCache(str(tmp_path / "new")).get("key", write))
-  assert "No space left on device. --cache_dir names another." in caplog.text
+  told = "No space left on device. Choose another with --cache_dir."
+  assert told in caplog.text
   assert os.listdir(tmp_path / "new") == []

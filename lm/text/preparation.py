@@ -56,8 +56,8 @@ class Preparation:
   def __post_init__(self):
     if self.version not in range(1, VERSION + 1):
       raise PreparationError(
-        f"version must be 1 to {VERSION}: a newer version of this project made "
-        "the text."
+        f"version must be from 1 to {VERSION}: a newer version of this project "
+        "made the text."
       )
     if not isinstance(self.lower_case, bool):
       raise PreparationError("lower_case must be true or false.")
@@ -70,8 +70,8 @@ class Preparation:
       or word != unicodedata.normalize("NFC", "".join(word.split()))
     ):
       raise PreparationError(
-        "number_word must be empty or one word in Unicode's normal form C, but "
-        f"not {EOS} or {UNKNOWN}; it is {word!a}."
+        "number_word must be empty or one word in Unicode's normalization form "
+        f"C (NFC), and not {EOS} or {UNKNOWN}; it is {word!a}."
       )
 
   def split(self, line):

@@ -100,7 +100,7 @@ def test_what_is_prepared_stays_as_it_is(punctuation, number_word, lower_case):
     ({"number_word": "a b"}, "number_word must be empty or one wor.* 'a b'"),
     ({"number_word": None}, "number_word must be empty or one word"),
     ({"number_word": "<eos>"}, "not <eos> or <unk>; it is '<eos>'"),
-    ({"number_word": "e\u0301"}, r"normal form C, .* 'e\\u0301'"),
+    ({"number_word": "e\u0301"}, r"normalization form C .* 'e\\u0301'"),
     ({"punctuation": "no"}, "punctuation must be split, drop or keep"),
   ],
 )

@@ -161,10 +161,10 @@ def test_best_perplexity_of_other_folders(corpus, tmp_path):
 def test_only_a_folder_with_this_corpus_may_exist(corpus, tmp_path):
   before = contents(corpus)
   sample_corpus.write_corpus(corpus, seed=7, train_words=300)
-  with pytest.raises(files.NewFolderError, match="corpus exists already"):
+  with pytest.raises(files.NewFolderError, match="corpus already exists"):
     sample_corpus.write_corpus(corpus, seed=8, train_words=300)
   assert contents(corpus) == before
-  with pytest.raises(files.NewFolderError, match="exists already"):
+  with pytest.raises(files.NewFolderError, match="already exists"):
     sample_corpus.write_corpus(tmp_path)
 
 
@@ -174,8 +174,8 @@ def test_command(tmp_path, corpus, call_command):
   status, out, err = call_command("make_sample_corpus", *args)
   assert (status, err) == (0, "")
   assert out == (
-    f"{folder}: 303 words to train on, 35 to validate and 70 to test, in a "
-    "language of 267.\nBest reachable test perplexity: 38.299 (knowing only "
+    f"{folder}: 303 words to train on, 35 to validate and 70 to test, with a "
+    "vocabulary of 267.\nBest reachable test perplexity: 38.299 (knowing only "
     "the previous word: 62.7, no word: 159.2)\n"
   )
   assert contents(folder) == contents(corpus)
@@ -184,8 +184,8 @@ def test_command(tmp_path, corpus, call_command):
 @pytest.mark.parametrize(
   ("args", "message"),
   [
-    ([], "make_sample_corpus.py: Name the folder to make."),
-    (["."], "make_sample_corpus.py: DIR=. exists already. Choose another"),
+    ([], "make_sample_corpus.py: DIR is missing: give the folder"),
+    (["."], "make_sample_corpus.py: DIR=. already exists. Choose another"),
     (["corpus", "--train_words=0"], "make_sample_corpus.py: flag --train_"),
   ],
 )

@@ -70,13 +70,13 @@ def read_word_list(path):
   words = [EOS if word == "</s>" else word for word in words if word != "<s>"]
   if EOS not in words:
     raise DataError(
-      f"{path} lacks a line with {EOS} or </s>, the end of a line: add it."
+      f"{path} lacks a line with {EOS} or </s>, the end of a line: add one."
     )
   counts = collections.Counter(words)
   word, count = counts.most_common(1)[0]
   if count > 1:
     raise DataError(
-      f"{path} has '{word}' {count} times: each word must be there once."
+      f"{path} has the word '{word}' {count} times: list each word only once."
     )
   return words
 
@@ -116,13 +116,13 @@ def limit_vocabulary(counts, vocab_size, unknown=UNKNOWN):
 def check_folder(data_path):
   """Raises DataError if the folder does not exist."""
   meaning = (
-    "the folder with the ptb.*.txt files (scripts/download_ptb.sh makes "
+    "the folder with the ptb.*.txt files (scripts/download_ptb.sh creates "
     "simple-examples/data)"
   )
   if not data_path:
-    raise DataError(f"--data_path is missing: {meaning}.")
+    raise DataError(f"--data_path is missing: give {meaning}.")
   if not os.path.isdir(data_path):
-    raise DataError(f"There is no folder '{data_path}'. Name {meaning}.")
+    raise DataError(f"There is no folder '{data_path}'. Give {meaning}.")
 
 
 def read_ids(path, cache):
@@ -254,8 +254,8 @@ def _advice_for(path):
     )
   inner = glob.glob(os.path.join(glob.escape(folder), "*", name))
   if inner:
-    return f"There is one in --data_path={os.path.dirname(min(inner))}."
-  return "scripts/download_ptb.sh fetches all three ptb.*.txt."
+    return f"Use --data_path={os.path.dirname(min(inner))}, which has one."
+  return "scripts/download_ptb.sh downloads all three ptb.*.txt files."
 
 
 def decode(content, name, begin=0):
@@ -281,7 +281,7 @@ def decode(content, name, begin=0):
   except UnicodeDecodeError as error:
     raise DataError(
       f"{name} is not UTF-8 text: byte {content[error.start]:#04x} at offset "
-      f"{begin + error.start}. Convert it, or choose another text."
+      f"{begin + error.start}. Convert it to UTF-8, or choose another text."
     ) from None
   if "\0" in text:  # UTF-16 text, read as UTF-8, has one for each letter.
     raise DataError(

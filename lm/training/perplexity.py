@@ -11,9 +11,9 @@ class DivergedError(InputError, ArithmeticError):
   def __init__(self, title, step, size):
     """Says where: in the pass `title`, after `step` of `size` steps."""
     super().__init__(
-      f"{title}, step {step} of {size}: the loss is not a finite number, or "
-      "far too large. To train, try a smaller learning_rate, init_scale or "
-      "max_grad_norm; to evaluate, another checkpoint."
+      f"{title}, step {step} of {size}: the loss is not a finite number, or is "
+      "far too large. In training, try a smaller learning_rate, init_scale or "
+      "max_grad_norm; in evaluation, try another checkpoint."
     )
 
 

@@ -19,17 +19,18 @@ def report_start(run, num_words, num_workers, is_kept):
     tell(unused.rstrip())
   is_tf32 = run.dtype == device.TF32
   kind = "float32 with TF32 products" if is_tf32 else run.dtype
-  one_of = f"one of {num_workers} workers, " if num_workers > 1 else ""
+  one_of = f"as one of {num_workers} workers " if num_workers > 1 else ""
   tell(
-    f"Training the {run.model} model on {one_of}{device.name()} with "
+    f"Training the {run.model} model {one_of}on {device.name()} with "
     f"TensorFlow {tf1.version.VERSION}, rnn_mode {run.config.rnn_mode}, in "
     f"{kind}: {num_words:,} words, {run.config.vocab_size:,} different ones."
   )
   if not is_kept:
-    tell("Nothing is kept, as there is no --save_path.")
+    tell("The run is not saved, because there is no --save_path.")
   if run.dtype != "float32" and not device.has_units_for(run.dtype):
     tell(
-      f"This processor has no units for {run.dtype}: --use_fp16 is slower here."
+      f"This processor has no instructions for {run.dtype}: --use_fp16 is "
+      "slower here."
     )
 
 

@@ -21,42 +21,43 @@ def define_flags(define, models):
   string(
     "unknown_word",
     None,
-    "The word of the texts that stands for unknown words. (default: <unk>)",
+    "The word in the texts that stands for unknown words. (default: <unk>)",
   )
-  help_text = "Keep the N most frequent words of the training text; "
+  help_text = "Keep the N most frequent words of the training text, and "
   help_text += "read the others as --unknown_word. (default: keep all)"
   define.integer("vocab_size", None, help_text, 3)
   path(
     "vocabulary",
     None,
-    "A file whose lines start with the words of the vocabulary. (default: the "
-    "words of the training text)",
+    "A file with the words of the vocabulary, one at the start of each line. "
+    "(default: the words of the training text)",
   )
   path(
     "cache_dir",
     None,
-    "The folder that keeps the ids of large texts for the next start; empty: "
-    "none. (default: .ids_cache in --data_path)",
+    "The folder that stores the ids of large texts for the next start; an "
+    "empty value stores none. (default: .ids_cache in --data_path)",
   )
   define.enum(
     "rnn_mode",
     None,
     list(RNN_MODES),
-    "How to compute the LSTM. (default: that of the run in --save_path; for a "
-    "new run, cudnn on a GPU and block on a CPU)",
+    "How to compute the LSTM. (default: the mode of the run in --save_path; "
+    "for a new run, cudnn on a GPU and block on a CPU)",
   )
-  boolean("use_fp16", False, "Train in 16 bits, with weights in float32.")
+  help_text = "Train in bfloat16 or float16, with weights in float32."
+  boolean("use_fp16", False, help_text)
   boolean(
     "tf32",
     False,
-    "On GPUs, train with products in TF32, which has a mantissa of 10 bits. "
-    "Evaluation uses float32.",
+    "On GPUs, train with matrix products in TF32, which has a mantissa of 10 "
+    "bits. Evaluation uses float32.",
   )
   boolean(
     "deterministic",
     False,
-    "On GPUs, add up in a fixed order, so that the same seed gives the same "
-    "bits. (CPUs always do.)",
+    "On GPUs, use only deterministic operations, so that the same seed gives "
+    "the same bits. (CPUs always do.)",
   )
   define.integer(
     "seed", 1, "The seed of initial weights and dropout masks.", 0, 2**31 - 1
@@ -64,8 +65,8 @@ def define_flags(define, models):
   path(
     "save_path",
     None,
-    "The folder for checkpoints, TensorBoard summaries and results. A run "
-    "that has begun there resumes. (default: write nothing)",
+    "The folder for checkpoints, TensorBoard summaries and results. A run that "
+    "is already there resumes. (default: write nothing)",
   )
   path(
     "init_from",
@@ -76,13 +77,13 @@ def define_flags(define, models):
   path(
     "init_data_path",
     None,
-    "The folder with the ptb.train.txt that --init_from, if it is a "
-    "checkpoint's path, was trained on. (default: --data_path)",
+    "If --init_from is a checkpoint's path: the folder with the ptb.train.txt "
+    "that the checkpoint was trained on. (default: --data_path)",
   )
   define.float(
     "checkpoint_minutes",
     10.0,
-    "Minutes between two checkpoints within an epoch.",
+    "The number of minutes between two checkpoints within an epoch.",
   )
   boolean(
     "keep_checkpoints",
@@ -93,24 +94,26 @@ def define_flags(define, models):
   define.integer(
     "num_gpus",
     None,
-    "The number of GPUs to train on, with a worker each; 0: the CPU.",
+    "The number of GPUs to train on, each with its own worker; 0 uses the CPU.",
     0,
   )
-  define.float(
-    "wait_for_workers", 300.0, "Seconds to wait for the workers of TF_CONFIG."
-  )
+  help_text = "The number of seconds to wait for the workers of TF_CONFIG."
+  define.float("wait_for_workers", 300.0, help_text)
   for name in ("checkpoint_minutes", "wait_for_workers"):
     define.validator(  # NaN is not 0 or more either.
-      name, lambda value: value >= 0, f"--{name} must be 0 or more."
+      name, lambda value: value >= 0, "must be 0 or more."
     )
-  boolean("exchange_fp16", False, "Let workers exchange bfloat16 gradients.")
-  boolean("evaluate", False, "Do not train: print a checkpoint's perplexities.")
+  help_text = "Let workers exchange gradients in bfloat16."
+  boolean("exchange_fp16", False, help_text)
+  help_text = "Print the valid and test perplexity of a checkpoint, without "
+  help_text += "training."
+  boolean("evaluate", False, help_text)
   path(
     "checkpoint",
     None,
     "The checkpoint of a run to evaluate or to start from: last (the default), "
-    "best by its valid perplexity, or another name in the run's folder. For "
-    "--evaluate, also a path, without .index.",
+    "best (the lowest valid perplexity), or the name of a checkpoint in the "
+    "run's folder. With --evaluate, it can also be a path, without .index.",
   )
 
 
@@ -119,24 +122,26 @@ def refuse_for_training(args, num_workers):
 
   `num_workers` is the number of workers that TF_CONFIG lists.
   """
-  refuse(args, ["adapt", "adapt_steps"], "training, without --evaluate")
+  refuse(args, ["adapt", "adapt_steps"], "without --evaluate")
   if args.init_from is None:
-    refuse(args, ["checkpoint"], "training, which resumes from the newest")
-    refuse(args, ["init_data_path"], "no --init_from")
+    where = "in training, which resumes from the newest checkpoint"
+    refuse(args, ["checkpoint"], where)
+    refuse(args, ["init_data_path"], "without --init_from")
   else:
     names = ["unknown_word", "vocab_size", "vocabulary"]
-    refuse(args, names, "--init_from, which has its own")
+    refuse(args, names, "with --init_from, whose vocabulary the run uses")
     if os.path.isdir(args.init_from):
-      refuse(args, ["init_data_path"], "a run's folder in --init_from")
+      refuse(args, ["init_data_path"], "with a run's folder in --init_from")
     elif os.path.isfile(f"{args.init_from}.index"):
-      refuse(args, ["checkpoint"], "a checkpoint's path in --init_from")
+      refuse(args, ["checkpoint"], "with a checkpoint's path in --init_from")
   if args.vocabulary is not None:
-    refuse(args, ["vocab_size"], "--vocabulary")
+    refuse(args, ["vocab_size"], "with --vocabulary")
   if args.save_path is None:
     names = ["checkpoint_minutes", "keep_checkpoints"]
-    refuse(args, names, "no --save_path")
+    refuse(args, names, "without --save_path")
   if num_workers < 2:
-    refuse(args, ["wait_for_workers", "exchange_fp16"], "a single worker")
+    names = ["wait_for_workers", "exchange_fp16"]
+    refuse(args, names, "with a single worker")
 
 
 def refuse_for_evaluation(args):
@@ -145,11 +150,12 @@ def refuse_for_evaluation(args):
   for_training += ["init_data_path", "checkpoint_minutes", "vocabulary"]
   for_training += ["keep_checkpoints"]
   for_training += ["wait_for_workers", "exchange_fp16"]
-  refuse(args, for_training + ["num_gpus"] * bool(args.num_gpus), "--evaluate")
+  for_training += ["num_gpus"] * bool(args.num_gpus)
+  refuse(args, for_training, "with --evaluate")
   if args.adapt is None:
-    refuse(args, ["adapt_steps"], "no --adapt")
+    refuse(args, ["adapt_steps"], "without --adapt")
   else:
-    refuse(args, ["rnn_mode"], "--adapt")
+    refuse(args, ["rnn_mode"], "with --adapt")
   if args.save_path is not None:
     names = ["model", "rnn_mode", "unknown_word", "vocab_size"]
-    refuse(args, names, "--evaluate --save_path")
+    refuse(args, names, "with --evaluate and --save_path")

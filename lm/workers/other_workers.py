@@ -26,15 +26,15 @@ class OtherWorkers:
       error = try_to_connect(address)
       if error:
         tell(
-          f"Worker {self._index} waits for worker {index} at {address}, for at "
-          f"most {seconds:g} seconds."
+          f"Worker {self._index} is waiting for worker {index} at {address}, "
+          f"for at most {seconds:g} seconds."
         )
       while error:
         if time.monotonic() > deadline:
           raise WorkersError(
-            f"Worker {index} at {address} did not come within {seconds:g} "
-            f"seconds: {error.strerror or error}. Start all workers, with "
-            "the same list in TF_CONFIG."
+            f"Worker {index} at {address} could not be reached within "
+            f"{seconds:g} seconds: {error.strerror or error}. Start all "
+            "workers, with the same list in TF_CONFIG."
           )
         time.sleep(0.2)
         error = try_to_connect(address)

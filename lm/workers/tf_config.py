@@ -12,7 +12,7 @@ class WorkersError(InputError, RuntimeError):
 
 
 _EXAMPLE = (
-  'It looks like {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": '
+  'Example: {"cluster": {"worker": ["host0:2222", "host1:2222"]}, "task": '
   '{"type": "worker", "index": 0}}.'
 )
 
@@ -38,24 +38,25 @@ def workers_in(text):
     are_valid = all(re.fullmatch(r"[\w.-]+:\d+", text) for text in addresses)
     others = {*cluster, kind} - {"worker", "chief"}
   except (ValueError, AttributeError, TypeError):
-    raise WorkersError(f"TF_CONFIG is not as expected. {_EXAMPLE}") from None
+    raise WorkersError(f"TF_CONFIG has the wrong format. {_EXAMPLE}") from None
   if not config:
     return [], 0
   if others:
     raise WorkersError(
-      f"TF_CONFIG has a task '{min(others)}', but this program has "
-      f"only workers, of which the chief may be the first. {_EXAMPLE}"
+      f"TF_CONFIG has a task '{min(others)}', but this program supports only "
+      f"workers, the first of which may be the chief. {_EXAMPLE}"
     )
   if not addresses or not are_valid:
     raise WorkersError(
-      "TF_CONFIG must list workers as host:port, with a host's name or IPv4 "
+      "TF_CONFIG must list workers as host:port, with a host name or an IPv4 "
       f"address, not {addresses}. {_EXAMPLE}"
     )
   size = len(chief) if kind == "chief" else len(addresses) - len(chief)
   if type(index) is not int or not 0 <= index < size or len(chief) > 1:
     raise WorkersError(
-      f"TF_CONFIG says that this is {kind} {index!r}: the task's index must be "
-      f"a whole number from 0 to {size - 1}, and there can be one chief."
+      f"TF_CONFIG has the task {kind} {index!r} for this process: the index "
+      f"must be a whole number from 0 to {size - 1}, and there can be only one "
+      "chief."
     )
   return addresses, index if kind == "chief" else index + len(chief)
 

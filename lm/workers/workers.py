@@ -141,7 +141,8 @@ class Workers(OneWorker):
     if batch_size < self.size:
       raise WorkersError(
         f"{self.size} workers are too many for batch_size={batch_size}: each "
-        "needs a row. Start fewer, or make batch_size larger."
+        "needs a row of the batch. Start fewer workers, or make batch_size "
+        "larger."
       )
     ends = [batch_size * n // self.size for n in range(self.size + 1)]
     self.rows = slice(*ends[index : index + 2])
@@ -165,8 +166,8 @@ class Workers(OneWorker):
       refused = try_to_listen(port)
       reason = refused.strerror if refused else reason_of(error).rstrip(".")
       raise WorkersError(
-        f"Worker {index} cannot use port {port}: {reason}. End the program "
-        "that uses it, or put another port into each worker's TF_CONFIG."
+        f"Worker {index} cannot use port {port}: {reason}. Stop the program "
+        "that uses it, or choose another port in each worker's TF_CONFIG."
       ) from None
     self._others.wait_for_all(wait)
     with tf1.Graph().as_default(), self.device():
@@ -178,8 +179,8 @@ class Workers(OneWorker):
       self._run_in_thread(self._session, self._sum, feed, _FIRST_TIMEOUT)
     except (WorkersError, tf1.errors.OpError):
       raise WorkersError(
-        "The workers cannot connect to each other. Do all of them run, with "
-        "the same list in TF_CONFIG and an index of their own?"
+        "The workers cannot connect to each other. Start all of them, with the "
+        "same list in TF_CONFIG and an index of their own."
       ) from None
 
   def __exit__(self, kind, error, traceback):
@@ -363,7 +364,7 @@ class Workers(OneWorker):
     # The message has much else before "Collective ops is aborted by: REASON".
     reason = error.message.rpartition("aborted by: ")[2].partition("\n")[0]
     reason = reason.rstrip(".")
-    return f"A worker failed, or the connection to it did ({reason})."
+    return f"A worker, or the connection to it, failed ({reason})."
 
 
 _AFTER_LOSS = (

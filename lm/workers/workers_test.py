@@ -344,14 +344,14 @@ def test_values_are_gathered():
     (
       {"vocabulary_sha256": "a"},
       {"vocabulary_sha256": "b"},
-      "the vocabulary is another one",
+      "the vocabulary differs",
     ),
     (
       {},
       {"config": {"forget_bias": 1.0}},
       "forget_bias is 0.0 on worker 0, 1.0 on worker 2",
     ),
-    ({"lm/b.py": "1"}, {"lm/b.py": "2"}, "lm/b.py is another version"),
+    ({"lm/b.py": "1"}, {"lm/b.py": "2"}, "lm/b.py differs"),
   ],
 )
 def test_workers_that_were_not_started_alike(first, second, message):
@@ -409,12 +409,12 @@ def test_a_worker_that_never_comes(capfd):
   addresses = [f"127.0.0.1:{port}", "127.0.0.1:1"]
   with pytest.raises(
     tf_config.WorkersError,
-    match=r"^Worker 1 at 127.0.0.1:1 did not come within 0.3 seconds: Connectio"
-    r"n refused\. Start all",
+    match=r"^Worker 1 at 127.0.0.1:1 could not be reached within 0.3 seconds: "
+    r"Connection refused\. Start all",
   ):
     workers.Workers(addresses, 0, 20, wait=0.3)
-  told = "Worker 0 waits for worker 1 at 127.0.0.1:1, for at most 0.3 seconds."
-  assert capfd.readouterr().err == f"{told}\n"
+  told = "Worker 0 is waiting for worker 1 at 127.0.0.1:1, for at most 0.3 "
+  assert capfd.readouterr().err == f"{told}seconds.\n"
 
 
 def test_workers_with_lists_of_another_length():
@@ -515,7 +515,7 @@ def test_the_reason_of_a_loss(monkeypatch):
 
   assert (
     each_of(2, body)
-    == ["A worker failed, or the connection to it did (timed out)."] * 2
+    == ["A worker, or the connection to it, failed (timed out)."] * 2
   )
 
 
@@ -669,7 +669,7 @@ def test_flags_that_do_not_fit(call_command, monkeypatch, pretend_gpus):
   )
   monkeypatch.setenv("TF_CONFIG", "{")
   status, out, err = call_command(*args)
-  assert (status, out) == (1, "") and "TF_CONFIG is not as" in err
+  assert (status, out) == (1, "") and "TF_CONFIG has the wrong format" in err
 
 
 def test_num_gpus_starts_a_worker_for_each(
@@ -697,6 +697,6 @@ def test_num_gpus_starts_a_worker_for_each(
   status, out, err = call_command(*args, "--num_gpus=2")
   assert (status, out, len(started)) == (1, "", 1)
   assert err == (
-    "ptb_word_lm.py: --num_gpus=2 starts workers, but TF_CONFIG says that this "
-    "is one already. Leave either out.\n"
+    "ptb_word_lm.py: --num_gpus=2 starts workers, but TF_CONFIG already makes "
+    "this process a worker: leave one of them out.\n"
   )
