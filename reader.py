@@ -263,8 +263,8 @@ def _report_share(name, ids, vocabulary, unknown):
   if share > 1 / 3:
     _LOGGER.warning(
       "%s: %.0f%% of the words are %s, so the perplexity tells little about "
-      "the text. If the text has no spaces between words, as in Chinese, see "
-      "docs/own_text.md.",
+      "the text. The vocabulary lacks most of its words, or the text has no "
+      "spaces between words, as in Chinese: see docs/own_text.md.",
       *(name, 100 * share, unknown),
     )
 

@@ -96,7 +96,7 @@ def _meaning(help_text):
   """Returns the help of a flag in Markdown."""
   text, *is_list = re.split(r";\s*repeat this option", help_text)
   text = re.sub(r"^<(.*)>: ", r"`\1`: ", text)  # The possible values.
-  text = re.sub(r"(?<!\S)(--\w+|<\w+>)", r"`\1`", text)
+  text = re.sub(r"(?<!\S)(--\w+(?:=\w+)?|<\w+>)", r"`\1`", text)
   return text.replace("|", "\\|") + " It can be repeated." * bool(is_list)
 
 

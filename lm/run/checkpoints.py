@@ -278,7 +278,9 @@ def find_checkpoint(folder, name):
   if name not in ("best", "last"):
     return name if os.path.dirname(name) else os.path.join(folder, name)
   if not steps_in(folder):
-    raise CheckpointError(f"{folder} has no checkpoint.")
+    raise CheckpointError(
+      f"{folder} has no checkpoint yet. The command of its training writes one."
+    )
   if name == "last":
     step = _last_step(folder)
   else:

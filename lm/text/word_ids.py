@@ -255,7 +255,10 @@ def _advice_for(path):
   inner = glob.glob(os.path.join(glob.escape(folder), "*", name))
   if inner:
     return f"Use --data_path={os.path.dirname(min(inner))}, which has one."
-  return "scripts/download_ptb.sh downloads all three ptb.*.txt files."
+  return (
+    "scripts/download_ptb.sh downloads the three texts of the Penn Treebank. "
+    "For texts of your own, see docs/own_text.md."
+  )
 
 
 def decode(content, name, begin=0):

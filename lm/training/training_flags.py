@@ -13,18 +13,19 @@ def define_flags(define, models):
   flags.disclaim_key_flags()  # So the --help of the command lists them.
   string, boolean, path = define.string, define.boolean, define.path
   path("data_path", None, "The folder with the ptb.*.txt files.")
-  define.enum("model", "small", models, "The hyper-parameters to use.")
-  help_text = (
-    "Hyper-parameters to change, such as max_max_epoch=1,keep_prob=0.5."
-  )
+  help_text = "The hyper-parameters to use; test ends soon and learns nothing."
+  define.enum("model", "small", models, help_text)
+  help_text = "Hyper-parameters to change, such as "
+  help_text += "max_max_epoch=1,keep_prob=0.5."
   define.multi_string("hparams", [], help_text)
   string(
     "unknown_word",
     None,
     "The word in the texts that stands for unknown words. (default: <unk>)",
   )
-  help_text = "Keep the N most frequent words of the training text, and "
-  help_text += "read the others as --unknown_word. (default: keep all)"
+  help_text = "The largest size of the vocabulary, including <eos> and "
+  help_text += "--unknown_word; rarer words of the training text are read as "
+  help_text += "--unknown_word. (default: keep all)"
   define.integer("vocab_size", None, help_text, 3)
   path(
     "vocabulary",
