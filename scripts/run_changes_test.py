@@ -177,7 +177,7 @@ def test_a_run_starts_from_another(train, call_command, tmp_path, corpora):
 
   status, _, err = tune(tuned)
   assert status == 0
-  assert f"Starting from {first_run}/model.ckpt-" in err
+  assert f"Starting from the model {first_run}/model.ckpt-" in err
   assert "learning_rate is 1.0 there, 0.5 here" in err
   config = json.loads((tuned / "config.json").read_text())
   assert config["init_from"] == str(first_run)
@@ -237,7 +237,7 @@ def test_a_run_starts_from_a_checkpoint_of_tensorflow_1_15(train, tmp_path):
   (data / "ptb.train.txt").write_text(text.replace("w01", "w02"))
   hparams = dict(hidden_size=16, max_max_epoch=1, learning_rate=1e-9)
   status, out, err = train(folder, *args, data=data, **hparams)
-  assert status == 0 and f"Starting from {CHECKPOINT}: its weights" in err
+  assert status == 0 and f"Starting from the model {CHECKPOINT}" in err
   expected = json.loads((TINY / "expected.json").read_text())
   perplexity = float(re.search("Test Perplexity: (.*)", out)[1])
   assert perplexity == pytest.approx(expected["test"]["perplexity"], rel=1e-3)

@@ -178,7 +178,7 @@ def test_commands_use_a_checkpoint_of_tensorflow_1_0(call_command):
     "--model=test",
     "--hparams=num_steps=5,max_max_epoch=1,learning_rate=0.0001",
   )
-  assert status == 0 and f"Starting from {checkpoint}" in err
+  assert status == 0 and f"Starting from the model {checkpoint}" in err
   assert "Valid Perplexity: 14.49" in out
 
 

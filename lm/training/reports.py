@@ -8,6 +8,7 @@ import tqdm
 
 from lm.base import device, tf1
 from lm.base.command import tell
+from lm.run import checkpoints
 from lm.run.run import describe_differences
 
 PERPLEXITIES = ("train_perplexity", "valid_perplexity")
@@ -36,7 +37,8 @@ def report_start(run, num_words, num_workers, is_kept):
 
 def report_source(source, run):
   """Says which Trained a Run starts from, and how their trainings differ."""
-  tell(f"Starting from {source.checkpoint}: its weights, sizes and vocabulary.")
+  checkpoint = checkpoints.describe(source.checkpoint) or source.checkpoint
+  tell(f"Starting from the model {checkpoint}")
   differences = []
   if source.run:
     configs = map(dataclasses.asdict, (source.config, run.config))
