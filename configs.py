@@ -64,7 +64,7 @@ class LargeConfig(Config):
 
 
 class TestConfig(Config):
-  """One layer of 2 units for one epoch: ends soon, but learns nothing."""
+  """One layer of 2 units for one epoch: ends soon, but learns little."""
 
   init_scale = 0.1
   learning_rate = 1.0

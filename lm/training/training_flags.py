@@ -13,7 +13,7 @@ def define_flags(define, models):
   flags.disclaim_key_flags()  # So the --help of the command lists them.
   string, boolean, path = define.string, define.boolean, define.path
   path("data_path", None, "The folder with the ptb.*.txt files.")
-  help_text = "The hyper-parameters to use; test ends soon and learns nothing."
+  help_text = "The hyper-parameters to use; test ends soon and learns little."
   define.enum("model", "small", models, help_text)
   help_text = "Hyper-parameters to change, such as "
   help_text += "max_max_epoch=1,keep_prob=0.5."
