@@ -86,20 +86,19 @@ def do(exercise, data_path):
       _, script, *args = line.split()
       texts = args.index("--data_path=sample-corpus")
       args[texts] = f"--data_path={data_path}"
+      print(line.partition(" ")[2], flush=True)
       start = time.perf_counter()
       try:
         out = processes.run(folder / script, *args)
       except command.InputError as e:
         if "not a finite number" not in str(e):
           raise
-        print(f"{line.partition(' ')[2]}\n  {e}", flush=True)
+        print(f"  {e}", flush=True)  # It diverged, which is a result.
         continue
       seconds = time.perf_counter() - start
       last = dict(re.findall(r"(?m)(\w+) Perplexity: ([\d.]+)$", out))
       numbers = ", ".join(f"{k.lower()} {v}" for k, v in last.items())
-      print(
-        f"{line.partition(' ')[2]}\n  {numbers}; {seconds:.0f} s", flush=True
-      )
+      print(f"  {numbers}; {seconds:.0f} s", flush=True)
 
 
 def define_flags(define):

@@ -1,5 +1,7 @@
 """Tests of exercises.py; docs/tutorial_test.py checks the exercises."""
 
+from unittest import mock
+
 import exercises
 import processes
 import pytest
@@ -53,6 +55,14 @@ def test_all_are_done_in_copies(call_command, monkeypatch, tmp_path):
     "Exercise 1: Change it\nptb_word_lm.py --data_path=sample-corpus\n"
     "  valid 2.5, test 4.5; 0 s\n"
   )
+
+
+def test_a_diverged_training_is_a_result(call_command, monkeypatch):
+  error = command.InputError("Epoch 1: the loss is not a finite number, or is")
+  monkeypatch.setattr(processes, "run", mock.Mock(side_effect=error))
+  status, out, err = call_command("exercises", "--data_path=/texts", "2", "8")
+  assert (status, err) == (0, "")
+  assert out.count(f"\n  {error}\n") == 2
 
 
 def test_some_are_chosen():
