@@ -82,7 +82,7 @@ def main(args):
   vocabulary = choose_words(texts, args.vocab_size, args.min_count)
   description = {
     "preparation": choices,
-    "vocab_size": args.vocab_size,
+    "vocab_size": args.vocab_size if args.min_count else None,
     "min_count": args.min_count,
     "sources": sources,
     "lines": {part: len(lines) for part, lines in texts.items()},

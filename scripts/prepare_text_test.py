@@ -69,6 +69,8 @@ def test_all_words_stay(make, tmp_path):
   assert lines_of(tmp_path, "train") == ["a b a", "b a"]
   assert lines_of(tmp_path, "valid") == ["c"]
   assert lines_of(tmp_path, "test") == ["d"]
+  description = json.loads((tmp_path / "new" / "preparation.json").read_text())
+  assert (description["vocab_size"], description["min_count"]) == (None, 0)
 
 
 def test_the_choices_are_written(text, make, tmp_path):

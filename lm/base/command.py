@@ -223,9 +223,9 @@ def _sentence_for(error, too_large):
     return None  # imports.report_failures handles it.
   if isinstance(error, ImportError):
     return (
-      f"TensorFlow cannot be loaded: {error}. If there is enough memory, the "
-      "installation of TensorFlow is damaged: rename .venv, and run "
-      "scripts/setup_venv.sh to create a new one."
+      f"a package cannot be loaded: {error}. If there is enough memory, its "
+      "installation is damaged: rename .venv, and run scripts/setup_venv.sh to "
+      "create a new one."
     )
   return None
 
