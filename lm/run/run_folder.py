@@ -164,8 +164,8 @@ class RunFolder(contextlib.AbstractContextManager):
       )
     if run.config.rnn_mode != rnn_mode:
       _LOGGER.warning(
-        "%s began in rnn_mode %s. In another mode, the last digits of its "
-        "results differ.",
+        "%s began in rnn_mode %s. In another mode, its results differ by up to "
+        "as much as with another seed.",
         *(self.path, rnn_mode),
       )
     return resumed

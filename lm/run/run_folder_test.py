@@ -236,7 +236,7 @@ def test_a_run_that_has_begun_keeps_its_mode_in_config_json(path, caplog):
   with open_folder(path, dataclasses.replace(RUN, config=config)) as folder:
     assert folder.begun == RUN
   assert json.loads((path / "config.json").read_text()) == VALUES
-  assert "began in rnn_mode block. In another mode, the la" in caplog.text
+  assert "began in rnn_mode block. In another mode, its results" in caplog.text
 
 
 def test_a_finished_run_is_known_by_its_result(path):
