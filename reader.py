@@ -140,10 +140,18 @@ def read_corpus(
     sha256={name: texts[part].sha256 for part, name in names.items()},
     unknown=unknown,
     preparation=read_preparation(data_path),
-    best_perplexity=sample_corpus.best_perplexity(
-      data_path, texts["test"].sha256
-    ),
+    best_perplexity=_best_perplexity(data_path, texts["test"], vocabulary),
   )
+
+
+def _best_perplexity(data_path, text, vocabulary):
+  """Returns Corpus.best_perplexity; None if the vocabulary lacks some words.
+
+  `text` is the TextIds of the test text.
+  """
+  if set(text.counts).issubset(vocabulary):
+    return sample_corpus.best_perplexity(data_path, text.sha256)
+  return None
 
 
 def ptb_raw_data(data_path=None):

@@ -146,6 +146,8 @@ def test_corpus_has_all_that_is_known_about_the_texts(write, tmp_path):
   corpus = reader.read_corpus(data_path)
   assert corpus.preparation == preparation.Preparation(**choices)
   assert corpus.best_perplexity == 1.5
+  vocabulary = [word for word in corpus.vocabulary if word != "saw"]
+  assert reader.read_corpus(data_path, None, vocabulary).best_perplexity is None
 
 
 def test_words_that_train_lacks_are_unknown_and_counted(write, caplog):

@@ -113,8 +113,9 @@ def test_plot_run(tmp_path, capsys):
   assert plot_run.main(["", str(run)]) == 0
   assert capsys.readouterr().out == f"{run}/perplexity.svg\n"
   picture = (run / "perplexity.svg").read_text()
-  for label in ("valid, epoch 2: 123.00", "valid, Zaremba et al.: 86.2"):
-    assert label in picture
+  assert "valid, epoch 2: 123.00" in picture
+  for source in plot_run.LINES:
+    assert f"valid, {source}: 86." in picture
   # With another text, the published results are not drawn.
   config = (run / "config.json").read_text()
   (run / "config.json").write_text(config.replace("fcea", "0000"))
@@ -124,7 +125,7 @@ def test_plot_run(tmp_path, capsys):
   for args, message in (
     ([str(run)], "no finished epoch"),
     ([str(tmp_path)], "No such file"),
-    ([], "RUN is missing: give the folder of a run."),
+    ([], "FOLDER is missing: give the folder of a run."),
   ):
     assert plot_run.main(["", *args]) == 1
     assert message in capsys.readouterr().err

@@ -1,8 +1,9 @@
-"""Downloads the Penn Treebank's texts into DIR/simple-examples/data.
+"""Downloads the Penn Treebank's texts into FOLDER/simple-examples/data.
 
-  scripts/download_ptb.sh [DIR]
+  scripts/download_ptb.sh [FOLDER]
 
-DIR is by default the project's root. The script tries several sources in turn.
+FOLDER is by default the project's root. The script tries several sources in
+turn.
 It accepts only texts with the SHA-256 in ptb.sha256. The environment variable
 PTB_URL names another source: the http, https or file URL of simple-examples.tgz
 or, if it ends with /, of a folder with the three texts.

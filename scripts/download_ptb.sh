@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Downloads the Penn Treebank's texts into DIR/simple-examples/data.
+# Downloads the Penn Treebank's texts into FOLDER/simple-examples/data.
 #
-#   scripts/download_ptb.sh [DIR]
+#   scripts/download_ptb.sh [FOLDER]
 #
 # Makes .venv, then starts download_ptb.py, which explains more.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh download_ptb.sh".

@@ -1,6 +1,6 @@
 """Makes texts whose best reachable perplexity is known.
 
-.venv/bin/python scripts/make_sample_corpus.py DIR
+.venv/bin/python scripts/make_sample_corpus.py FOLDER
 """
 
 import pathlib
@@ -30,7 +30,7 @@ def define_flags(define):
 def main(args, folder=None):
   """Makes the corpus; returns the exit status."""
   if not folder:
-    raise command.InputError("DIR is missing: give the folder to create.")
+    raise command.InputError("FOLDER is missing: give the folder to create.")
   source = sample_corpus.write_corpus(folder, args.seed, args.train_words)
   words = source["words"]
   print(

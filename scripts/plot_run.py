@@ -1,10 +1,10 @@
 """Draws the learning curves of a run.
 
-  .venv/bin/python scripts/plot_run.py RUN
+  .venv/bin/python scripts/plot_run.py FOLDER
 
-RUN is the --save_path of a training. The picture, RUN/perplexity.svg, shows the
-perplexity of each epoch and, for the Penn Treebank, the published results. The
-script needs matplotlib, from requirements-dev.txt.
+FOLDER is the --save_path of a training. The picture, FOLDER/perplexity.svg,
+shows the perplexity of each epoch and, for the Penn Treebank, the published
+results. The script needs matplotlib, from requirements-dev.txt.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import download_ptb
 
 from lm.base import command, files
 
-LINES = {"the tutorial": "--", "Zaremba et al.": ":"}  # Styles by source.
+LINES = {"the TF1 tutorial": "--", "Zaremba et al.": ":"}  # Styles by source.
 TICKS = (1, 1.5, 2, 3, 4, 6, 8)  # Times 1, 10, 100, ...
 GRAY = "#808080"  # Readable on white and on black: there is no background.
 STYLE = {
@@ -94,7 +94,7 @@ def picture(path):
 def main(_, run=None):
   """Draws the run in the folder `run`; returns the exit status."""
   if not run:
-    raise command.InputError("RUN is missing: give the folder of a run.")
+    raise command.InputError("FOLDER is missing: give the folder of a run.")
   folder = pathlib.Path(run)
   config = read_json(folder / "config.json")
   epochs = read_json(folder / "epochs.jsonl")

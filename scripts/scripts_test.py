@@ -263,7 +263,7 @@ def test_train_with_ptb(project, tmp_path):
   path = f"--save_path={run} --data_path={data}"
   assert out == [f"trains {path} --seed 1 {tmp_path}"]
   assert "is already in" in err[-2]
-  assert err[-1] == f"The run is saved in {run}. The same command resumes it."
+  assert err[-1] == f"There is no --save_path, so this adds --save_path={run}."
 
 
 def test_train_without_ptb_takes_the_sample_corpus(project):
@@ -279,9 +279,9 @@ def test_train_without_ptb_takes_the_sample_corpus(project):
 @pytest.mark.parametrize(
   ("flags", "run"),
   [
-    ("--seed=1 -data_path my-corpus", "small"),
-    ("--data_path=x --model=medium", "medium"),
-    ("-data_path=x -model large", "large"),
+    ("--seed=1 -data_path my-corpus", "my-corpus-small"),
+    ("--data_path=x --model=medium", "x-medium"),
+    ("-data_path=/y/x/ -model large", "x-large"),
     ("--data_path=x -save_path y", None),
     ("--data_path x --evaluate --checkpoint=y", None),
     ("--help", None),

@@ -6,8 +6,8 @@
 # Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags. If
 # they include --data_path, --help or --version, it downloads no data. If no
 # source of the data answers, it trains on the sample corpus. The run is saved
-# in runs/MODEL, or runs/sample-MODEL, unless --save_path names another folder.
-# The same command resumes it.
+# in runs/MODEL, or runs/FOLDER-MODEL for other texts than the Penn Treebank,
+# unless --save_path names another folder. The same command resumes it.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
@@ -16,12 +16,16 @@ python="$root/.venv/bin/python"
 data="$root/simple-examples/data"
 
 # Names of flags may have one dash or two, and a space in place of the "=".
-model=small has_data='' has_path='' previous=''
+model=small corpus='' has_data='' has_path='' previous=''
 for flag; do
-  if [[ $previous == -?(-)model ]]; then model=$flag; fi
+  case $previous in
+    -model | --model) model=$flag ;;
+    -data_path | --data_path) corpus=$flag ;;
+  esac
   case $flag in
     -model=* | --model=*) model=${flag#*=} ;;
-    -data_path* | --data_path*) has_data=yes ;;
+    -data_path=* | --data_path=*) has_data=yes corpus=${flag#*=} ;;
+    -data_path | --data_path) has_data=yes ;;
     -save_path* | --save_path* | -evaluate* | --evaluate*) has_path=yes ;;
     -h | -\? | -help* | --help* | -version | --version)
       has_data=yes has_path=yes
@@ -35,14 +39,14 @@ train() {
   local run="$root/runs/$1"
   shift
   if [[ ! $has_path ]]; then
-    echo "The run is saved in $run. The same command resumes it." >&2
+    echo "There is no --save_path, so this adds --save_path=$run." >&2
     set -- --save_path="$run" "$@"
   fi
   exec "$python" "$root/ptb_word_lm.py" "$@"
 }
 
 "$root/scripts/setup_venv.sh" requirements.txt
-if [[ $has_data ]]; then train "$model" "$@"; fi
+if [[ $has_data ]]; then train "$(basename -- "$corpus")-$model" "$@"; fi
 
 status=0
 "$python" "$root/scripts/download_ptb.py" "$root" || status=$?

@@ -325,7 +325,7 @@ def test_too_large_a_model_is_refused(call):
   assert (status, out, err.count("\n")) == (1, "", 1)
   assert re.match(
     r"ptb_word_lm.py: The model needs at least 1\d+\.\d GB of memory, but only "
-    ".* are free. Make hidden_size, num_layers, batch_size or num_steps smalle",
+    ".* are free. Make batch_size or num_steps smaller or, if the weights are ",
     err,
   )
 

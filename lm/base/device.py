@@ -14,7 +14,10 @@ from lm.base.command import FlagError, counted
 
 TF32 = "tf32"  # The type of --tf32: float32, with products in TF32.
 _TENSORFLOW_SIZE = 500_000_000  # Bytes of memory that TensorFlow itself needs.
-MAKE_SMALLER = "Make hidden_size, num_layers, batch_size or num_steps smaller."
+MAKE_SMALLER = (
+  "Make batch_size or num_steps smaller or, if the weights are too large, "
+  "--vocab_size, hidden_size or num_layers."
+)
 TOO_LARGE = f"The model does not fit into memory. {MAKE_SMALLER}"
 
 

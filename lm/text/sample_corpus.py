@@ -143,7 +143,7 @@ def write_corpus(folder, seed=1, train_words=100_000):
   path = pathlib.Path(folder) / "source.json"
   if path.is_file() and path.read_text("utf-8") == content:
     return description
-  with files.new_folder(str(folder), "DIR") as temporary:
+  with files.new_folder(str(folder), "FOLDER") as temporary:
     for name, data in {"source.json": content, **texts}.items():
       files.write_file(os.path.join(temporary, name), data)
   return description

@@ -184,8 +184,8 @@ def test_command(tmp_path, corpus, call_command):
 @pytest.mark.parametrize(
   ("args", "message"),
   [
-    ([], "make_sample_corpus.py: DIR is missing: give the folder"),
-    (["."], "make_sample_corpus.py: DIR=. already exists. Choose another"),
+    ([], "make_sample_corpus.py: FOLDER is missing: give the folder"),
+    (["."], "make_sample_corpus.py: FOLDER=. already exists. Choose another"),
     (["corpus", "--train_words=0"], "make_sample_corpus.py: flag --train_"),
   ],
 )
