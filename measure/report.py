@@ -1,7 +1,6 @@
 """Makes the tables and the picture of the results from the files of the runs.
 
-  .venv/bin/python measure/report.py           updates the tables in README.md
-                                               and results/README.md
+  .venv/bin/python measure/report.py           updates results/README.md
   .venv/bin/python measure/report.py FOLDER    prints the tables of a folder of
                                                runs that reproduce.sh has made
 
@@ -155,14 +154,13 @@ def main(_, name=None):
   runs = read_runs(folder)
   if not any(runs.values()):
     raise command.InputError(f"{folder} has no finished run.")
-  pages = [ROOT / "README.md", ROOT / "results" / "README.md"]
-  texts = [fill(page.read_text("utf-8"), folder, runs) for page in pages]
+  page = ROOT / "results" / "README.md"
+  text = fill(page.read_text("utf-8"), folder, runs)
   draw(folder, runs)
   if name:
-    print("\n".join(re.findall(r"(?s)<!-- table.*?\n(.*?)<!-- end", texts[1])))
+    print("\n".join(re.findall(r"(?s)<!-- table.*?\n(.*?)<!-- end", text)))
   else:
-    for page, text in zip(pages, texts, strict=True):
-      files.write_file(page, text)
+    files.write_file(page, text)
   return 0
 
 
