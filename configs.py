@@ -3,7 +3,7 @@
 Small, medium and large are the three models of Zaremba et al. 2014 (section
 4.1): the non-regularized, medium regularized and large regularized LSTM. Test
 is a toy for trying out code in a second. lm/model/config.py explains each
-hyper-parameter, including those that the tutorial did not have.
+hyper-parameter, including those that the TF1 tutorial did not have.
 """
 
 from lm.model import rnn_modes

@@ -145,7 +145,7 @@ class PTBModel:
 
     Args:
       is_training: whether to drop out units and to add a train_op.
-      config: a configs.Config, or any object with the tutorial's attributes.
+      config: a Config, or any object with the TF1 tutorial's attributes.
       input_: a PTBInput, or any object with its attributes input_data and
         targets.
       seed: the seed of the dropout masks, a whole number.
@@ -262,7 +262,7 @@ def config_for(config, input_):
   """Returns a Config with the sizes of the input's batches.
 
   Args:
-    config: a Config, or any object with the tutorial's attributes.
+    config: a Config, or any object with the TF1 tutorial's attributes.
     input_: the model's input.
 
   Raises:
@@ -322,7 +322,7 @@ def run_epoch(
 
   Args:
     session: a Session with the model's variables initialized.
-    model: a PTBModel, or a model with the tutorial's attributes cost,
+    model: a PTBModel, or a model with the TF1 tutorial's attributes cost,
       initial_state and final_state (a pair (c, h) for each layer), and an
       input with epoch_size and num_steps.
     eval_op: an operation to run with each batch, such as the model's train_op.

@@ -155,7 +155,7 @@ def _best_perplexity(data_path, text, vocabulary):
 
 
 def ptb_raw_data(data_path=None):
-  """Reads the three texts as the tutorial's function of this name did.
+  """Reads the three texts as the TF1 tutorial's function of this name did.
 
   Returns:
     (train, valid, test, vocabulary): the ids of each text, int32 [number of
@@ -169,7 +169,7 @@ def ptb_raw_data(data_path=None):
 
 
 def _read_words(filename):
-  """Returns a text's words, <eos> for each newline, as in the tutorial.
+  """Returns a text's words, <eos> for each newline, as in the TF1 tutorial.
 
   Raises DataError if it cannot be read, or has no words.
   """

@@ -60,7 +60,7 @@ trains more words per second, but with fewer updates in an epoch, and so to
 other results. With a large vocabulary, `num_samples` saves time and memory.
 `by_sentence` makes steps slower. With a small `num_steps`, an epoch has more
 steps and takes longer. The others hardly change the speed. The TF1 tutorial
-lacks the last five; by default, they are off.
+lacks the last five of the table; by default, they are off.
 
 | name | small | medium | large | resume | meaning |
 | --- | ---: | ---: | ---: | --- | --- |

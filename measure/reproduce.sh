@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the models of README's table of results again, in the same way.
+# Trains the models of the tables in results/README.md again, in the same way.
 #
 #   measure/reproduce.sh small|medium|large|ensemble
 #

@@ -3,10 +3,9 @@
   scripts/download_ptb.sh [FOLDER]
 
 FOLDER is by default the project's root. The script tries several sources in
-turn.
-It accepts only texts with the SHA-256 in ptb.sha256. The environment variable
-PTB_URL names another source: the http, https or file URL of simple-examples.tgz
-or, if it ends with /, of a folder with the three texts.
+turn. It accepts only texts with the SHA-256 in ptb.sha256. The environment
+variable PTB_URL names another source: the http, https or file URL of
+simple-examples.tgz or, if it ends with /, of a folder with the three texts.
 """
 
 import functools

@@ -282,6 +282,7 @@ def test_train_without_ptb_takes_the_sample_corpus(project):
     ("--seed=1 -data_path my-corpus", "my-corpus-small"),
     ("--data_path=x --model=medium", "x-medium"),
     ("-data_path=/y/x/ -model large", "x-large"),
+    ("--data_path=/y/.", "y-small"),
     ("--data_path=x -save_path y", None),
     ("--data_path x --evaluate --checkpoint=y", None),
     ("--help", None),

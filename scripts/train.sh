@@ -5,9 +5,10 @@
 #
 # Makes .venv, downloads the data, and starts ptb_word_lm.py with the flags. If
 # they include --data_path, --help or --version, it downloads no data. If no
-# source of the data answers, it trains on the sample corpus. The run is saved
-# in runs/MODEL, or runs/FOLDER-MODEL for other texts than the Penn Treebank,
-# unless --save_path names another folder. The same command resumes it.
+# source of the data answers, it trains on the sample corpus. Without
+# --save_path, the run is saved in runs/MODEL; with --data_path, in
+# runs/FOLDER-MODEL; on the sample corpus, in runs/sample-MODEL. The same command
+# resumes it.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
@@ -46,7 +47,10 @@ train() {
 }
 
 "$root/scripts/setup_venv.sh" requirements.txt
-if [[ $has_data ]]; then train "$(basename -- "$corpus")-$model" "$@"; fi
+if [[ $has_data ]]; then
+  folder=$(realpath -m -- "${corpus:-.}") # In case it is a dot.
+  train "${folder##*/}-$model" "$@"
+fi
 
 status=0
 "$python" "$root/scripts/download_ptb.py" "$root" || status=$?

@@ -239,8 +239,8 @@ def config_of(source):
   """Returns a new Config with the hyper-parameters of any object.
 
   Args:
-    source: a Config, or an object or a class with the tutorial's attributes.
-      Hyper-parameters that the tutorial did not have get their default.
+    source: a Config, or an object or class with the TF1 tutorial's attributes.
+      Hyper-parameters that the TF1 tutorial did not have get their default.
 
   Raises:
     ConfigError: if one is missing, or has a wrong type or value.

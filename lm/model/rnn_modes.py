@@ -43,7 +43,7 @@ CELL_SCOPE = "RNN/multi_rnn_cell/cell_{}"
 
 
 def basic(inputs, c, h, forget_bias=0.0):
-  """Unrolls TensorFlow's own BasicLSTMCell, as the tutorial did."""
+  """Unrolls TensorFlow's own BasicLSTMCell, as the TF1 tutorial did."""
   inputs = unstacked(inputs)
   dtype = inputs[0].dtype
   cell = lstm_cell(inputs[0].shape.as_list()[-1], dtype, forget_bias)

@@ -13,8 +13,8 @@ class DivergedError(InputError, ArithmeticError):
     super().__init__(
       f"{title}, step {step} of {size}: the loss is not a finite number, or is "
       "far too large. In training, try a smaller learning_rate, init_scale or "
-      "max_grad_norm, or float32 instead of float16; in evaluation, try "
-      "another checkpoint."
+      "max_grad_norm, or leave out --use_fp16; in evaluation, try another "
+      "checkpoint."
     )
 
 

@@ -108,7 +108,7 @@ class Reporter:
 
 def _lines_at(size):
   """Returns the steps, from 0, after which to print: ten in an epoch."""
-  if size >= 110:  # As the tutorial had it.
+  if size >= 110:  # As the TF1 tutorial had it.
     return range(10, size, size // 10)
   every = math.ceil(size / 10)
   return range(every - 1, size, every)
