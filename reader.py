@@ -149,9 +149,10 @@ def _best_perplexity(data_path, text, vocabulary):
 
   `text` is the TextIds of the test text.
   """
-  if set(text.counts).issubset(vocabulary):
-    return sample_corpus.best_perplexity(data_path, text.sha256)
-  return None
+  best = sample_corpus.best_perplexity(data_path, text.sha256)
+  if best is not None and not set(text.counts).issubset(vocabulary):
+    return None
+  return best
 
 
 def ptb_raw_data(data_path=None):

@@ -7,8 +7,8 @@
 # they include --data_path, --help or --version, it downloads no data. If no
 # source of the data answers, it trains on the sample corpus. Without
 # --save_path, the run is saved in runs/MODEL; with --data_path, in
-# runs/FOLDER-MODEL; on the sample corpus, in runs/sample-MODEL. The same command
-# resumes it.
+# runs/FOLDER-MODEL; on the sample corpus, in runs/sample-MODEL. The same
+# command resumes it.
 [ -n "${BASH_VERSION-}" ] || exec bash "$0" "$@"  # After "sh train.sh".
 set -euo pipefail
 
@@ -19,18 +19,17 @@ data="$root/simple-examples/data"
 # Names of flags may have one dash or two, and a space in place of the "=".
 model=small corpus='' has_data='' has_path='' previous=''
 for flag; do
+  flag=${flag/#--/-}
   case $previous in
-    -model | --model) model=$flag ;;
-    -data_path | --data_path) corpus=$flag ;;
+    -model) model=$flag ;;
+    -data_path) corpus=$flag ;;
   esac
   case $flag in
-    -model=* | --model=*) model=${flag#*=} ;;
-    -data_path=* | --data_path=*) has_data=yes corpus=${flag#*=} ;;
-    -data_path | --data_path) has_data=yes ;;
-    -save_path* | --save_path* | -evaluate* | --evaluate*) has_path=yes ;;
-    -h | -\? | -help* | --help* | -version | --version)
-      has_data=yes has_path=yes
-      ;;
+    -model=*) model=${flag#*=} ;;
+    -data_path=*) has_data=yes corpus=${flag#*=} ;;
+    -data_path) has_data=yes ;;
+    -save_path* | -evaluate*) has_path=yes ;;
+    -h | -\? | -help* | -version) has_data=yes has_path=yes ;;
   esac
   previous=$flag
 done
